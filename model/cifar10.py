@@ -59,7 +59,7 @@ def read_train(folder: str | Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_test(folder: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """The official test set in file order: uint8 images (10000, 32, 32, 3), int64 labels (10000,). Raises DatasetError."""
+    """The official test set, as `read_train` gives the training set: 10,000 images. Raises DatasetError."""
     return _read(Path(folder), TEST_BATCHES)
 
 
@@ -85,6 +85,6 @@ def _read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
             f"{path} is damaged or altered: its md5 is {found}, the official file's is {MD5[path.name]}; "
             "delete it and run `python -m trainer` again to download it afresh"
         )
-    batch = pickle.loads(raw, encoding="bytes")
-    images = batch[b"data"].reshape(-1, 3, IMAGE_SIZE, IMAGE_SIZE).transpose(0, 2, 3, 1)  # -> (N, 32, 32, 3)
-    return np.ascontiguousarray(images), np.asarray(batch[b"labels"], dtype=np.int64)
+    batch = pickle.loads(raw, encoding="latin1")  # written by Python 2
+    images = batch["data"].reshape(-1, 3, IMAGE_SIZE, IMAGE_SIZE).transpose(0, 2, 3, 1)  # -> (N, 32, 32, 3)
+    return np.ascontiguousarray(images), np.asarray(batch["labels"], dtype=np.int64)

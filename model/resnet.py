@@ -85,6 +85,7 @@ class ResNet(nn.Module):
     ):
         super().__init__()
         check_architecture(depth, stem_kernel, shortcut)
+        self.depth, self.stem_kernel, self.shortcut = depth, stem_kernel, shortcut
         blocks = (depth - 2) // 6
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1))

@@ -11,9 +11,10 @@ from typing import Annotated, Any
 
 import typer
 
-from model import cifar10
+from model import artifact, cifar10
+from model.artifact import ArtifactError
 from trainer.config import RECIPES, ConfigError, TrainConfig, configure, flag
-from trainer.run import RunError
+from trainer.run import RunError, read_run
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -56,13 +57,14 @@ def _words(value: Any) -> str:
 def train(
     context: typer.Context,
     *,
-    recipe: Annotated[str, typer.Option(help=f"Named settings: {', '.join(RECIPES)}. Flags below replace single ones.")]
-    = "default",
+    recipe: Annotated[
+        str, typer.Option(help=f"Named settings: {', '.join(RECIPES)}. Flags below replace single ones.")
+    ] = "default",
     data_dir: DataDir = None,
-    output_dir: Annotated[
-        Path | None, typer.Option(help="The run's folder.  [default: runs/RECIPE-seedN]")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the interrupted run in the output folder.")] = False,
+    output_dir: Annotated[Path | None, typer.Option(help="The run's folder.  [default: runs/RECIPE-seedN]")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the interrupted run in the output folder.")
+    ] = False,
     no_test: Annotated[bool, typer.Option("--no-test", help="Stop after val: no test, no artifact.")] = False,
     **overrides: Any,
 ) -> None:
@@ -75,15 +77,55 @@ def train(
     config = configure(recipe, {name: value for name, value in overrides.items() if value is not None})
     data_dir = cifar10.data_dir(data_dir)
     run_dir = output_dir or Path("runs") / f"{recipe}-seed{config.seed}"
+    from trainer.evaluate import summary_table
+    from trainer.export import evaluate_on_val
     from trainer.fit import fit
 
     fit(config, data_dir, run_dir, resume, progress_bar=sys.stdout.isatty())
+    if no_test:
+        print(summary_table(evaluate_on_val(run_dir, data_dir)))
+    else:
+        export_and_print(run_dir, data_dir)
+
+
+@app.command()
+def export(
+    run_dir: Annotated[Path, typer.Argument(help="The --output-dir of a training run.")], data_dir: DataDir = None
+) -> None:
+    """Evaluate a run's best checkpoint on val and test and write RUN_DIR/artifact."""
+    read_run(run_dir)  # a wrong folder is answered before PyTorch is imported
+    export_and_print(run_dir, cifar10.data_dir(data_dir))
+
+
+def export_and_print(run_dir: Path, data_dir: Path) -> None:
+    from trainer.evaluate import summary_table
+    from trainer.export import export
+
+    folder = export(run_dir, data_dir)
+    print(summary_table(artifact.read(folder).metrics))
+    print(f"The artifact lies in {folder}. See it: python app.py --model {folder}")
+
+
+@app.command()
+def evaluate(
+    folder: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="An artifact folder.")], data_dir: DataDir = None
+) -> None:
+    """Recompute an artifact's val and test metrics; exit code 1 if its own claims differ."""
+    metrics = artifact.read(folder).metrics
+    from trainer.evaluate import recompute, summary_table
+
+    differences = recompute(folder, cifar10.data_dir(data_dir))
+    print(summary_table(metrics))
+    if differences:
+        print("\n".join(differences), file=sys.stderr)
+        sys.exit(1)
+    print("Recomputed on val and test: counts are equal, loss and ECE within 1e-4.")
 
 
 def main() -> None:
     try:
         app()
-    except (ConfigError, RunError, cifar10.DatasetError) as error:
+    except (ConfigError, RunError, ArtifactError, cifar10.DatasetError) as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(2)
 

@@ -80,9 +80,7 @@ def checkpoints(folder: Path) -> list[ModelCheckpoint]:
     best = ModelCheckpoint(
         folder, filename=Path(BEST).stem, monitor="val/accuracy", mode="max", enable_version_counter=False
     )
-    last = ModelCheckpoint(
-        folder, filename=Path(LAST).stem, save_on_train_epoch_end=True, enable_version_counter=False
-    )
+    last = ModelCheckpoint(folder, filename=Path(LAST).stem, save_on_train_epoch_end=True, enable_version_counter=False)
     return [best, last]
 
 

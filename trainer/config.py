@@ -84,7 +84,11 @@ class TrainConfig:
         for name, ok, allowed in (
             ("depth", self.depth >= 8 and (self.depth - 2) % 6 == 0, "6n+2: 8, 14, 20, 26, 32, 44, ..."),
             ("crop_padding", 0 <= self.crop_padding <= 16, "from 0 to 16 pixels"),
-            ("crop_scale", _is_range(self.crop_scale) and self.crop_scale[1] <= 1, "two parts in (0, 1], smaller first"),
+            (
+                "crop_scale",
+                _is_range(self.crop_scale) and self.crop_scale[1] <= 1,
+                "two parts in (0, 1], smaller first",
+            ),
             ("crop_ratio", _is_range(self.crop_ratio), "two positive numbers, smaller first"),
             ("max_epochs", self.max_epochs >= 1, "1 or more"),
             ("batch_size", self.batch_size >= 2, "2 or more (batch normalisation needs two images)"),
@@ -162,4 +166,3 @@ def configure(recipe: str, overrides: dict[str, Any]) -> TrainConfig:
                 f"leave it out or add {flag(other)} {value}"
             )
     return config
-

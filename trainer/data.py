@@ -196,8 +196,7 @@ class ResizedCrop:
         horizontal = self._interpolation(left, width)
         horizontal = torch.where(flip.bool().view(-1, 1, 1), horizontal.flip(1), horizontal)
         planes = self.images[rows].permute(0, 3, 1, 2).float()  # (B, 3, H, W)
-        planes = (planes @ horizontal.transpose(1, 2).unsqueeze(1)).round_()  # torchvision rounds after each axis
-        out = vertical.unsqueeze(1) @ planes
+        out = vertical.unsqueeze(1) @ planes @ horizontal.transpose(1, 2).unsqueeze(1)
         return out.round_().div_(255).contiguous(memory_format=torch.channels_last)
 
     def _interpolation(self, start: Tensor, length: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
 """A config becomes a run folder with a best checkpoint.
 
-    RUN_DIR/run.json            the config, where and with what it runs, the split
-    RUN_DIR/history.csv         one row per epoch
-    RUN_DIR/checkpoints/        best.ckpt (highest val accuracy), last.ckpt (for --resume)
-    RUN_DIR/tensorboard/        event files
+RUN_DIR/run.json            the config, where and with what it runs, the split
+RUN_DIR/history.csv         one row per epoch
+RUN_DIR/checkpoints/        best.ckpt (highest val accuracy), last.ckpt (for --resume)
+RUN_DIR/tensorboard/        event files
 """
 
 import logging
@@ -27,6 +27,7 @@ from trainer.config import ConfigError, TrainConfig
 from trainer.data import SPLIT_SEED, CIFAR10DataModule, TrainingData, load_training_data
 from trainer.module import TrainingModule
 from trainer.run import check_same_run, start_run
+
 
 def fit(config: TrainConfig, data_dir: Path, run_dir: Path, resume: bool, progress_bar: bool = True) -> None:
     """Trains until `config.max_epochs`, writing into `run_dir` (see the module's docstring).
@@ -69,7 +70,7 @@ def fit(config: TrainConfig, data_dir: Path, run_dir: Path, resume: bool, progre
 
 
 def resolve_device(device: str) -> str:
-    """"cuda", "mps" or "cpu". Raises ConfigError if the one asked for is not there."""
+    """ "cuda", "mps" or "cpu". Raises ConfigError if the one asked for is not there."""
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
         return next(name for name, there in available.items() if there)

@@ -105,13 +105,9 @@ class TrainingModule(L.LightningModule):
         )
         if config.schedule == "plateau":
             # Not handed to Lightning, which loses one of its steps when a run is resumed.
-            self.plateau = ReduceLROnPlateau(
-                optimizer, factor=config.plateau_factor, patience=config.plateau_patience
-            )
+            self.plateau = ReduceLROnPlateau(optimizer, factor=config.plateau_factor, patience=config.plateau_patience)
             return optimizer
-        schedule = LambdaLR(
-            optimizer, lambda step: cosine_with_warmup(step, self.total_steps, config.warmup_fraction)
-        )
+        schedule = LambdaLR(optimizer, lambda step: cosine_with_warmup(step, self.total_steps, config.warmup_fraction))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

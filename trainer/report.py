@@ -1,9 +1,23 @@
 """Metrics to pictures and prose: TensorBoard panels, figures, sample sheets and the model card."""
 
+import math
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from huggingface_hub import EvalResult, ModelCardData
+from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
+from torch.utils.tensorboard import SummaryWriter
+
+from model import artifact
+
+FIGURES = ("curves", "confusion_matrix", "reliability", "per_class")
+SAMPLES_PER_CLASS = 20
+SAMPLES_SEED = 0
+MISTAKES = 40
+SHEET_COLUMNS = 20
 
 
 def prediction_panel(
@@ -27,3 +41,200 @@ def prediction_panel(
         panel.paste(Image.fromarray(image).resize((side, side), Image.Resampling.NEAREST), (x, y + 13))
         draw.text((x, y + side + 14), class_names[guess], fill="#1a7f37" if guess == label else "#cf222e")
     return np.asarray(panel)
+
+
+def write_figures(
+    metrics: dict[str, Any], history: list[dict[str, float]], class_names: Sequence[str], folder: Path
+) -> None:
+    """curves.png, confusion_matrix.png, reliability.png, per_class.png; the last three of the test set."""
+    folder.mkdir()
+    for name, figure in draw_figures(metrics, history, class_names).items():
+        figure.savefig(folder / f"{name}.png", dpi=120)
+
+
+def draw_figures(
+    metrics: dict[str, Any], history: list[dict[str, float]], class_names: Sequence[str]
+) -> dict[str, Figure]:
+    test = metrics["test"]
+    return {
+        "curves": draw_curves(history, metrics["training"]["best_epoch"]),
+        "confusion_matrix": draw_confusion_matrix(test["confusion_matrix"], class_names),
+        "reliability": draw_reliability(test["calibration"]),
+        "per_class": draw_per_class(test["per_class_accuracy"], class_names),
+    }
+
+
+def draw_curves(history: list[dict[str, float]], best_epoch: int) -> Figure:
+    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    epochs = [row["epoch"] for row in history]
+    for axes, quantity in zip(figure.subplots(1, 3), ("accuracy", "loss", "learning_rate"), strict=True):
+        if quantity == "learning_rate":
+            axes.plot(epochs, [row["learning_rate"] for row in history], color="tab:gray")
+        else:
+            for split in ("train", "val"):
+                axes.plot(epochs, [row[f"{split}_{quantity}"] for row in history], label=split)
+            axes.axvline(best_epoch, color="tab:green", linewidth=1, linestyle=":", label="best epoch")
+            axes.legend()
+        axes.set(title=quantity.replace("_", " "), xlabel="epoch")
+        axes.grid(alpha=0.3)
+    return figure
+
+
+def draw_confusion_matrix(matrix: Sequence[Sequence[int]], class_names: Sequence[str]) -> Figure:
+    counts = np.asarray(matrix)
+    shares = counts / np.maximum(1, counts.sum(1, keepdims=True))
+    figure = Figure(figsize=(7.5, 6.5), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    ticks = range(len(class_names))
+    axes.set_xticks(ticks, class_names, rotation=45, ha="right")
+    axes.set_yticks(ticks, class_names)
+    axes.set(xlabel="predicted", ylabel="true", title="Confusion matrix, test")
+    for row, column in np.ndindex(counts.shape):
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        axes.text(column, row, counts[row, column], ha="center", va="center", color=colour, fontsize=8)
+    return figure
+
+
+def draw_reliability(calibration: dict[str, Any]) -> Figure:
+    figure = Figure(figsize=(8.5, 4), layout="constrained")
+    for axes, when in zip(figure.subplots(1, 2), ("before", "after"), strict=True):
+        bins = [b for b in calibration[f"bins_{when}"] if b["n"]]
+        width = calibration[f"bins_{when}"][0]["upper"]
+        axes.bar([b["lower"] for b in bins], [b["accuracy"] for b in bins], width, align="edge", edgecolor="white")
+        axes.plot([0, 1], [0, 1], color="tab:red", linewidth=1, linestyle="--")
+        ece = calibration[f"ece_{when}"]
+        axes.set(title=f"{when} temperature scaling: ECE {ece:.4f}", xlabel="confidence", ylabel="accuracy")
+        axes.set(xlim=(0, 1), ylim=(0, 1))
+    return figure
+
+
+def draw_per_class(accuracies: Sequence[float], class_names: Sequence[str]) -> Figure:
+    figure = Figure(figsize=(7.5, 3.6), layout="constrained")
+    axes = figure.subplots()
+    bars = axes.barh(class_names, accuracies)
+    axes.bar_label(bars, [f"{a:.1%}" for a in accuracies], padding=3)
+    axes.invert_yaxis()
+    axes.set(xlim=(0, 1.1), title="Accuracy per class, test")
+    return figure
+
+
+def write_samples(images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, folder: Path) -> None:
+    """Sheets of test images, so that the app can show some without the dataset: `SAMPLES_PER_CLASS` per class at
+    random, class by class, and the most confident mistakes. uint8 images (N, 32, 32, 3)."""
+    folder.mkdir()
+    random = np.random.RandomState(SAMPLES_SEED)
+    chosen = []
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        chosen.extend(np.sort(random.permutation(members)[:SAMPLES_PER_CLASS]))
+    wrong = np.flatnonzero(probabilities.argmax(1) != labels)
+    mistakes = wrong[np.argsort(-probabilities[wrong].max(1), kind="stable")][:MISTAKES]
+    listing: dict[str, Any] = {"tile": images.shape[1], "columns": SHEET_COLUMNS}
+    for name, indices in (("test", chosen), ("mistakes", mistakes)):
+        sheet(images[indices]).save(folder / f"{name}.png", optimize=True)
+        listing[name] = {
+            "sheet": f"{name}.png",
+            "images": [{"index": int(i), "label": int(labels[i])} for i in indices],
+        }
+    artifact.write_json(folder / "samples.json", listing)
+
+
+def sheet(images: np.ndarray) -> Image.Image:
+    """uint8 images (N, H, W, 3) as tiles, row by row, `SHEET_COLUMNS` to a row."""
+    size = images.shape[1]
+    rows = max(1, math.ceil(len(images) / SHEET_COLUMNS))
+    canvas = np.zeros((rows, SHEET_COLUMNS, size, size, 3), np.uint8)
+    canvas.reshape(-1, size, size, 3)[: len(images)] = images
+    return Image.fromarray(canvas.transpose(0, 2, 1, 3, 4).reshape(rows * size, SHEET_COLUMNS * size, 3))
+
+
+def log_test_metrics(metrics: dict[str, Any], folder: Path) -> None:
+    """Test accuracy and loss into the run's TensorBoard folder, at the best epoch."""
+    with SummaryWriter(folder) as writer:
+        for name in ("accuracy", "loss"):
+            writer.add_scalar(f"test/{name}", metrics["test"][name], metrics["training"]["best_epoch"])
+
+
+def write_card(metrics: dict[str, Any], config: dict[str, Any], path: Path) -> None:
+    """The model card: front matter that the Hub reads, then prose. Every number comes from `metrics`."""
+    path.write_text(f"---\n{card_data(metrics, config).to_yaml()}\n---\n\n{card_text(metrics, config)}", "utf-8")
+
+
+def card_data(metrics: dict[str, Any], config: dict[str, Any]) -> ModelCardData:
+    results = [
+        EvalResult(
+            task_type="image-classification",
+            dataset_type="cifar10",
+            dataset_name=f"CIFAR-10 {split} (n = {metrics[split]['n']})",
+            dataset_split={"val": "train", "test": "test"}[split],
+            metric_type="accuracy",
+            metric_name=f"{split} accuracy",
+            metric_value=round(metrics[split]["accuracy"], 4),
+        )
+        for split in ("val", "test")
+    ]
+    return ModelCardData(
+        language=None,
+        license="mit",
+        library_name="onnx",
+        pipeline_tag="image-classification",
+        datasets=["cifar10"],
+        metrics=["accuracy"],
+        tags=["resnet", "cifar10", "pytorch", "onnx"],
+        model_name=f"ResNet-{config['depth']}",
+        eval_results=results,
+    )
+
+
+def card_text(metrics: dict[str, Any], config: dict[str, Any]) -> str:
+    training = metrics["training"]
+    split = training["split"]
+    rows = "\n".join(
+        f"| {name} | {s['n']:,} | {s['accuracy']:.2%} | {s['accuracy_interval'][0]:.2%} to "
+        f"{s['accuracy_interval'][1]:.2%} | {s['loss']:.4f} |"
+        for name, s in (("val", metrics["val"]), ("test", metrics["test"]))
+    )
+    settings = "\n".join(f"| `{name}` | {value} |" for name, value in training["hyperparameters"].items())
+    return f"""# ResNet-{config["depth"]} on CIFAR-10
+
+{training["parameters"]:,} parameters, shortcut option {config["shortcut"]}, {config["stem_kernel"]}x\
+{config["stem_kernel"]} stem; He et al. 2015 ([arXiv 1512.03385](https://arxiv.org/abs/1512.03385)), section 4.2.
+
+| split | images | accuracy | 95% interval | loss |
+|---|---|---|---|---|
+{rows}
+
+Classes, in label order: {", ".join(config["class_names"])}.
+
+## How it was trained and selected
+
+Recipe `{training["recipe"]}`, {training["epochs"]} epochs on {split["train"]:,} images, seed {training["seed"]}, on \
+{training["device"]} in {training["wall_seconds"] / 60:.0f} minutes. The weights are those of epoch \
+{training["best_epoch"]}, the one with the highest accuracy on {split["val"]:,} validation images held out of the \
+official training set. The test set was read once, after that choice. Temperature {config["temperature"]:.3f} was \
+fitted on the validation images.
+
+| setting | value |
+|---|---|
+{settings}
+
+## Use
+
+With the project's source on the path:
+
+```python
+from PIL import Image
+from model import Classifier
+
+classifier = Classifier.load("FOLDER")  # the folder that holds this file
+for label, probability in classifier.predict(Image.open("picture.png"), top_k=3):
+    print(f"{{label:12}}{{probability:.1%}}")
+```
+
+## Limits
+
+It knows ten classes and sees 32x32 pixels. A picture of anything else still gets one of the ten names. Photographs
+that are not framed like CIFAR-10's, with the object large and in the middle, are classified less well than the
+test accuracy suggests.
+"""

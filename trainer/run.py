@@ -42,5 +42,10 @@ def check_same_run(run_dir: Path, config: TrainConfig, split_sha256: str) -> Non
                 f"{run_dir} was started with {flag(name)} {before.get(name)}, not {now.get(name)}: "
                 "--resume continues a run as it was; give the same flags, or another --output-dir"
             )
+    check_same_split(run_dir, run, split_sha256)
+
+
+def check_same_split(run_dir: Path, run: dict[str, Any], split_sha256: str) -> None:
+    """Raises RunError unless the run saw this train/val split."""
     if run["split"]["sha256"] != split_sha256:
-        raise RunError(f"{run_dir} was started on other data (its split differs): --resume needs the same --data-dir")
+        raise RunError(f"{run_dir} was trained on other data (its split differs): name the same --data-dir as then")

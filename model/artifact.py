@@ -1,0 +1,199 @@
+"""The artifact folder: the one thing the trainer hands to the app. docs/architecture.md lists its files and schemas.
+
+Reading is strict: a folder that is not exactly what its config.json says is refused with one sentence.
+Needs numpy only.
+"""
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FORMAT_VERSION = 1
+
+WEIGHTS = "model.safetensors"
+GRAPH = "model.onnx"
+CONFIG = "config.json"
+METRICS = "metrics.json"
+HISTORY = "history.csv"
+PREDICTIONS = "predictions.csv"
+CARD = "README.md"
+FIGURES = "figures"
+SAMPLES = "samples"
+TENSORBOARD = "tensorboard"
+
+SEALED = (WEIGHTS, GRAPH, METRICS, HISTORY, PREDICTIONS)
+"""Files whose sha256 stands in config.json: present and unaltered, or the folder is refused."""
+
+ARCHITECTURE = ("depth", "stem_kernel", "shortcut", "num_classes")
+"""Keys of config.json that are arguments of `model.resnet.ResNet`. Its mean and std are among the weights."""
+
+LOGITS_TOLERANCE = 1e-3
+"""Largest difference between `expected_logits` and what a machine's ONNX Runtime answers. Measured: below 1e-5."""
+
+
+class ArtifactError(ValueError):
+    """A folder is not a complete, unaltered artifact; the message names the file and says what to do."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A validated artifact folder and its two JSON files."""
+
+    folder: Path
+    config: dict[str, Any]
+    metrics: dict[str, Any]
+
+
+def probe_image() -> np.ndarray:
+    """The computed picture for `expected_logits`: float32 (1, 3, 32, 32) in [0, 1], multiples of 1/255."""
+    position = np.arange(3 * 32 * 32)
+    return ((position * 7 + position // 32 * 13) % 256 / 255).astype(np.float32).reshape(1, 3, 32, 32)
+
+
+def read(folder: str | Path) -> Artifact:
+    """Reads config.json and metrics.json and checks the whole folder. Raises ArtifactError."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ArtifactError(f"{folder} is not a folder: name an artifact folder, as `python -m trainer` writes it")
+    missing = [name for name in (CONFIG, *SEALED) if not (folder / name).is_file()]
+    if missing:
+        raise ArtifactError(
+            f"{folder} lacks {', '.join(missing)}: an artifact is complete or not used; export it again"
+        )
+    config = _read_json(folder / CONFIG)
+    check_config(config, folder / CONFIG)
+    for name in SEALED:
+        if sha256(folder / name) != config["sha256"][name]:
+            raise ArtifactError(f"{folder / name} is damaged or altered (its sha256 differs from config.json's)")
+    metrics = _read_json(folder / METRICS)
+    check_metrics(metrics, config["num_classes"], folder / METRICS)
+    return Artifact(folder, config, metrics)
+
+
+def seal(folder: Path, config: dict[str, Any]) -> None:
+    """Writes config.json with the digests of the files that lie in `folder`: the last step of an export."""
+    config = config | {"format_version": FORMAT_VERSION, "sha256": {name: sha256(folder / name) for name in SEALED}}
+    check_config(config, folder / CONFIG)
+    write_json(folder / CONFIG, config)
+
+
+def check_config(config: Any, path: Path) -> None:
+    """Raises ArtifactError unless `config` has the fields, types and ranges of docs/architecture.md."""
+    problem = _problem(config, CONFIG_FIELDS)
+    if problem is None and len(config["class_names"]) != config["num_classes"]:
+        problem = f"has {len(config['class_names'])} class_names for num_classes {config['num_classes']}"
+    if problem is None and len(config["expected_logits"]) != config["num_classes"]:
+        problem = f"has {len(config['expected_logits'])} expected_logits for num_classes {config['num_classes']}"
+    if problem is None and len(set(config["class_names"])) != len(config["class_names"]):
+        problem = "has a class name twice"
+    if problem is not None:
+        raise ArtifactError(f"{path} {problem}; export the artifact again with `python -m trainer export`")
+
+
+def check_metrics(metrics: Any, num_classes: int, path: Path) -> None:
+    """Raises ArtifactError unless `metrics` has val, test and training, with counts that agree with each other."""
+    problem = _problem(metrics, METRICS_FIELDS)
+    for split in ("val", "test") if problem is None else ():
+        section = metrics[split]
+        problem = problem or _problem(section, SPLIT_FIELDS, f"{split}.") or _inconsistency(section, split, num_classes)
+    if problem is not None:
+        raise ArtifactError(f"{path} {problem}; export the artifact again with `python -m trainer export`")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Strict JSON: NaN and infinity are refused, because no reader but Python's takes them."""
+    path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _fraction(value: Any) -> bool:
+    return _number(value) and 0 <= value <= 1
+
+
+def _class_name(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= 64 and value.isprintable()
+
+
+CONFIG_FIELDS = {
+    "format_version": (lambda v: v == FORMAT_VERSION, f"{FORMAT_VERSION}"),
+    "depth": (lambda v: _whole(v) and 8 <= v <= 1202 and (v - 2) % 6 == 0, "6n+2, at most 1202"),
+    "stem_kernel": (lambda v: _whole(v) and v in (1, 3), "1 or 3"),
+    "shortcut": (lambda v: v in ("A", "B"), '"A" or "B"'),
+    "num_classes": (lambda v: _whole(v) and 2 <= v <= 1000, "a whole number from 2 to 1000"),
+    "class_names": (lambda v: isinstance(v, list) and all(map(_class_name, v)), "a list of short printable names"),
+    "image_size": (lambda v: v == 32, "32"),
+    "temperature": (lambda v: _number(v) and 0.01 <= v <= 100, "a number from 0.01 to 100"),
+    "expected_logits": (lambda v: isinstance(v, list) and all(map(_number, v)), "a list of finite numbers"),
+    "sha256": (lambda v: isinstance(v, dict) and all(isinstance(v.get(n), str) for n in SEALED), "a digest per file"),
+}
+METRICS_FIELDS = {
+    "format_version": (lambda v: v == FORMAT_VERSION, f"{FORMAT_VERSION}"),
+    "val": (lambda v: isinstance(v, dict), "an object"),
+    "test": (lambda v: isinstance(v, dict), "an object"),
+    "training": (lambda v: isinstance(v, dict), "an object"),
+}
+SPLIT_FIELDS = {
+    "n": (lambda v: _whole(v) and v > 0, "a positive whole number"),
+    "correct": (_whole, "a whole number"),
+    "accuracy": (_fraction, "a fraction"),
+    "accuracy_interval": (lambda v: isinstance(v, list) and len(v) == 2 and all(map(_fraction, v)), "two fractions"),
+    "loss": (lambda v: _number(v) and v >= 0, "a number"),
+    "per_class_accuracy": (lambda v: isinstance(v, list) and all(map(_fraction, v)), "a list of fractions"),
+    "confusion_matrix": (
+        lambda v: isinstance(v, list) and all(isinstance(row, list) and all(map(_whole, row)) for row in v),
+        "rows of counts",
+    ),
+    "calibration": (lambda v: isinstance(v, dict), "an object"),
+}
+
+
+def _problem(value: Any, schema: dict[str, tuple[Any, str]], prefix: str = "") -> str | None:
+    """The first field of `schema` that `value` lacks or that has a wrong value, in words."""
+    if not isinstance(value, dict):
+        return "is not a JSON object"
+    for name, (allowed, words) in schema.items():
+        if name not in value:
+            return f"lacks {prefix}{name}"
+        if not allowed(value[name]):
+            return f"has {prefix}{name} {str(value[name])[:80]!r} where {words} is allowed"
+    return None
+
+
+def _inconsistency(section: dict[str, Any], split: str, num_classes: int) -> str | None:
+    matrix = section["confusion_matrix"]
+    if len(matrix) != num_classes or any(len(row) != num_classes for row in matrix):
+        return f"has a {split}.confusion_matrix that is not {num_classes} by {num_classes}"
+    if len(section["per_class_accuracy"]) != num_classes:
+        return f"has a {split}.per_class_accuracy that is not one number per class"
+    if sum(map(sum, matrix)) != section["n"] or sum(matrix[i][i] for i in range(num_classes)) != section["correct"]:
+        return f"has a {split}.confusion_matrix that does not add up to its n and correct"
+    if abs(section["correct"] / section["n"] - section["accuracy"]) > 1e-9:
+        return f"has a {split}.accuracy that is not correct / n"
+    return None
+
+
+def _read_json(path: Path) -> Any:
+    def refuse(constant: str) -> Any:
+        raise ValueError(f"{constant} is not JSON")
+
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"{path} is not valid JSON ({error})") from None

@@ -1,0 +1,116 @@
+"""Classifier: an artifact folder in, predictions out. The one engine for the page and for published metrics."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from PIL import Image
+
+from model import artifact
+from model.artifact import ArtifactError
+from model.preprocess import preprocess
+
+BUNDLED = Path(__file__).resolve().parent.parent / "assets" / "resnet32-cifar10"
+BATCH = 250
+
+Images = Sequence[Image.Image] | np.ndarray
+"""A list of Pillow pictures, or uint8 (N, 32, 32, 3), or float32 (N, 3, 32, 32) in [0, 1]."""
+
+
+class Classifier:
+    """A trained network with its class names, preprocessing and calibration.
+
+    class_names   in label order
+    config        config.json as a dict
+    metrics       metrics.json as a dict
+    source        "bundled" or "folder:..."
+    folder        where the artifact lies: history.csv, predictions.csv, samples/
+    """
+
+    def __init__(self, folder: Path, config: dict[str, Any], metrics: dict[str, Any], source: str):
+        self.folder = folder
+        self.config = config
+        self.metrics = metrics
+        self.source = source
+        self.class_names: tuple[str, ...] = tuple(config["class_names"])
+        self._session = _session(folder / artifact.GRAPH)
+        self._check_expected_logits()
+
+    @classmethod
+    def load(cls, source: str | Path | None = None) -> "Classifier":
+        """From an artifact folder, or the bundled one. Raises ArtifactError unless it is an intact artifact."""
+        found = artifact.read(BUNDLED if source is None else source)
+        return cls(found.folder, found.config, found.metrics, "bundled" if source is None else f"folder:{source}")
+
+    def predict(self, image: Image.Image, top_k: int = 5, fit: str = "crop") -> list[tuple[str, float]]:
+        """The `top_k` most probable (label, probability), most probable first.
+
+        Raises ValueError unless 1 <= top_k <= number of classes, and for an unknown `fit` (see `preprocess`).
+        """
+        if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= len(self.class_names):
+            raise ValueError(f"top_k is {top_k!r}; it must be a whole number from 1 to {len(self.class_names)}")
+        probabilities = self.probabilities([image], fit)[0]
+        best = np.argsort(-probabilities, kind="stable")[:top_k]
+        return [(self.class_names[i], float(probabilities[i])) for i in best]
+
+    def probabilities(self, images: Images, fit: str = "crop") -> np.ndarray:
+        """float32 (N, classes), calibrated with the artifact's temperature; rows sum to 1."""
+        return softmax(self.logits(images, fit) / self.config["temperature"])
+
+    def logits(self, images: Images, fit: str = "crop") -> np.ndarray:
+        """float32 (N, classes), uncalibrated. An image's logits do not depend on the others in the call."""
+        parts = [self._run(_to_array(images[i : i + BATCH], fit)) for i in range(0, len(images), BATCH)]
+        return np.concatenate(parts) if parts else np.empty((0, len(self.class_names)), np.float32)
+
+    def _run(self, images: np.ndarray) -> np.ndarray:
+        return self._session.run(["logits"], {"images": images})[0]
+
+    def _check_expected_logits(self) -> None:
+        """A wrong or damaged network is refused before it answers anybody."""
+        found = self._run(artifact.probe_image())[0]
+        difference = np.abs(found - np.asarray(self.config["expected_logits"], np.float32)).max()
+        if not difference <= artifact.LOGITS_TOLERANCE:  # also catches NaN
+            raise ArtifactError(
+                f"{self.folder / artifact.GRAPH} does not answer as config.json expects (logits differ by "
+                f"{difference:.3g}): it is another network or damaged; export the artifact again"
+            )
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """float32, over the last axis."""
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True), dtype=np.float64)
+    return (shifted / shifted.sum(axis=-1, keepdims=True)).astype(np.float32)
+
+
+def _session(path: Path) -> ort.InferenceSession:
+    """One thread: a second one gains little on a network this small and stalls when requests overlap."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors only
+    try:
+        session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions share no other base
+        raise ArtifactError(f"{path} cannot be loaded by ONNX Runtime ({type(error).__name__})") from None
+    names = [i.name for i in session.get_inputs()], [o.name for o in session.get_outputs()]
+    if names != (["images"], ["logits", "features"]):
+        raise ArtifactError(
+            f"{path} has inputs {names[0]} and outputs {names[1]}; it must have images, logits, features"
+        )
+    return session
+
+
+def _to_array(images: Images, fit: str) -> np.ndarray:
+    """float32 (N, 3, 32, 32) in [0, 1]. Raises ValueError for an array of another kind."""
+    if not isinstance(images, np.ndarray):
+        return np.stack([preprocess(image, fit) for image in images])
+    if images.dtype == np.uint8 and images.shape[1:] == (32, 32, 3):
+        return np.ascontiguousarray(images.transpose(0, 3, 1, 2)) / np.float32(255)
+    if images.dtype == np.float32 and images.shape[1:] == (3, 32, 32):
+        return images
+    raise ValueError(
+        f"images are {images.dtype} {images.shape}; give Pillow pictures, uint8 (N, 32, 32, 3) "
+        "or float32 (N, 3, 32, 32) in [0, 1]"
+    )

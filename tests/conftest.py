@@ -1,0 +1,79 @@
+"""A tiny made-up CIFAR-10 in the official format, and an artifact that the real trainer made of it."""
+
+import hashlib
+import os
+import pickle
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: two threads stall each other on a busy machine
+
+import numpy as np
+import pytest
+
+from model import cifar10
+
+TRAIN_PER_BATCH = 60
+TEST_IMAGES = 250
+
+
+def made_up_images(count: int, random: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
+    """Noise over a colour that belongs to the class: uint8 (count, 32, 32, 3), labels (count,), classes in turn."""
+    labels = np.arange(count) % 10
+    colours = np.random.RandomState(7).randint(40, 216, (10, 1, 1, 3))
+    return (colours[labels] + random.randint(-40, 40, (count, 32, 32, 3))).astype(np.uint8), labels
+
+
+def write_batch(path: Path, images: np.ndarray, labels: np.ndarray) -> None:
+    rows = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
+    path.write_bytes(pickle.dumps({"data": rows, "labels": labels.tolist()}, protocol=2))
+
+
+@pytest.fixture(scope="session")
+def made_up_cifar(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder whose files have the official names and format but not the official md5."""
+    folder = tmp_path_factory.mktemp("data")
+    batches = folder / cifar10.FOLDER
+    batches.mkdir()
+    random = np.random.RandomState(0)
+    for name in cifar10.TRAIN_BATCHES:
+        write_batch(batches / name, *made_up_images(TRAIN_PER_BATCH, random))
+    write_batch(batches / "test_batch", *made_up_images(TEST_IMAGES, random))
+    (batches / "batches.meta").write_bytes(pickle.dumps({"label_names": list(cifar10.CLASS_NAMES)}))
+    return folder
+
+
+def md5_of(data_dir: Path) -> dict[str, str]:
+    return {name: hashlib.md5((data_dir / cifar10.FOLDER / name).read_bytes()).hexdigest() for name in cifar10.MD5}
+
+
+@pytest.fixture
+def tiny_cifar(made_up_cifar: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The made-up data folder, taken for the official one during the test: 300 training and 250 test images."""
+    monkeypatch.setattr(cifar10, "MD5", md5_of(made_up_cifar))
+    return made_up_cifar
+
+
+TINY_FLAGS = ["--depth", "8", "--max-epochs", "2", "--batch-size", "30", "--device", "cpu", "--precision", "32-true"]
+
+
+@pytest.fixture(scope="session")
+def tiny_run(made_up_cifar: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of one whole `python -m trainer` on the made-up data (270 train, 30 val, 250 test images)."""
+    from typer.testing import CliRunner
+
+    from trainer.__main__ import app
+
+    run_dir = tmp_path_factory.mktemp("run") / "tiny"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cifar10, "MD5", md5_of(made_up_cifar))
+        flags = [*TINY_FLAGS, "--data-dir", str(made_up_cifar), "--output-dir", str(run_dir)]
+        result = CliRunner().invoke(app, flags, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    (run_dir / "stdout.txt").write_text(result.output)
+    return run_dir
+
+
+@pytest.fixture(scope="session")
+def tiny_artifact(tiny_run: Path) -> Path:
+    """The artifact folder of `tiny_run`, with samples/."""
+    return tiny_run / "artifact"

@@ -1,0 +1,57 @@
+"""Imports point one way. Checked in fresh interpreters, because any test may have imported anything before."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def imported_by(statement: str) -> set[str]:
+    """Top-level names in sys.modules after `statement`, in a new interpreter."""
+    code = f"{statement}\nimport sys\nprint(*{{name.split('.')[0] for name in sys.modules}})"
+    answer = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, timeout=120)
+    assert answer.returncode == 0, answer.stderr
+    return set(answer.stdout.split())
+
+
+def test_using_the_model_needs_neither_torch_nor_gradio_nor_lightning():
+    assert not imported_by("import model") & {"torch", "torchvision", "gradio", "lightning", "trainer", "ui"}
+
+
+def test_only_model_resnet_brings_torch():
+    assert "torch" in imported_by("import model.resnet")
+    assert not imported_by("import model.artifact, model.cifar10, model.classifier, model.preprocess") & {"torch"}
+
+
+def test_the_app_needs_neither_torch_nor_lightning_nor_matplotlib():
+    found = imported_by("import app, ui.page")
+    assert not found & {"torch", "torchvision", "lightning", "pytorch_lightning", "trainer", "matplotlib"}
+
+
+def test_the_trainer_never_imports_gradio():
+    names = sorted(path.stem for path in (PROJECT / "trainer").glob("*.py") if path.stem != "__init__")
+    found = imported_by("import " + ", ".join(f"trainer.{name}" for name in names))
+    assert "lightning" in found and not found & {"gradio", "ui", "app"}
+
+
+def test_help_and_flag_errors_come_without_torch():
+    assert not imported_by("import trainer.__main__") & {"torch", "lightning", "gradio"}
+
+
+ALLOWED = {"model": set(), "trainer": {"model"}, "ui": {"model"}, "app.py": {"model", "ui"}}
+
+
+@pytest.mark.parametrize("part", ALLOWED)
+def test_no_import_statement_points_the_other_way(part):
+    ours = {"model", "trainer", "ui", "app", "tests", "benchmarks"}
+    own = part.removesuffix(".py")
+    for path in [PROJECT / part] if part.endswith(".py") else (PROJECT / part).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            used = {name.split(".")[0] for name in names} & ours
+            assert used <= ALLOWED[part] | {own}, f"{path.relative_to(PROJECT)} imports {used}"

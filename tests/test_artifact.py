@@ -1,0 +1,115 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from model import artifact
+from model.artifact import ArtifactError
+
+
+@pytest.fixture
+def copy(tiny_artifact, tmp_path):
+    return shutil.copytree(tiny_artifact, tmp_path / "artifact")
+
+
+def edit(path, **changes):
+    value = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({k: v for k, v in value.items() if v is not ...}))
+
+
+def test_an_exported_folder_reads_back(tiny_artifact):
+    found = artifact.read(tiny_artifact)
+    assert found.config["depth"] == 8 and found.config["class_names"][3] == "cat"
+    assert found.metrics["test"]["n"] == 250
+
+
+def test_the_probe_picture_is_computed_and_never_changes():
+    image = artifact.probe_image()
+    assert image.shape == (1, 3, 32, 32) and image.dtype == np.float32
+    assert image[0, 0, 0, 1] == np.float32(7 / 255) and image[0, 0, 1, 0] == np.float32((32 * 7 + 13) % 256 / 255)
+    assert image.min() >= 0 and image.max() <= 1 and len(np.unique(image)) > 200
+
+
+@pytest.mark.parametrize("name", (artifact.CONFIG, *artifact.SEALED))
+def test_a_folder_with_a_missing_file_is_refused_by_name(copy, name):
+    (copy / name).unlink()
+    with pytest.raises(ArtifactError, match=f"lacks {name}"):
+        artifact.read(copy)
+
+
+@pytest.mark.parametrize("name", artifact.SEALED)
+def test_an_altered_file_is_refused_by_name(copy, name):
+    path = copy / name
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(ArtifactError, match=f"{name} is damaged or altered"):
+        artifact.read(copy)
+
+
+@pytest.mark.parametrize("name", [artifact.CARD, artifact.FIGURES, artifact.SAMPLES, artifact.TENSORBOARD])
+def test_card_figures_samples_and_events_may_be_absent(copy, name):
+    path = copy / name
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    artifact.read(copy)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"format_version": 2}, "has format_version '2' where 1 is allowed"),
+        ({"depth": 33}, "has depth '33' where 6n"),
+        ({"depth": 10**9}, "has depth"),
+        ({"depth": True}, "has depth"),
+        ({"stem_kernel": 5}, "has stem_kernel"),
+        ({"shortcut": "C"}, "has shortcut"),
+        ({"class_names": ["a"] * 10}, "has a class name twice"),
+        ({"class_names": ["a", "b"]}, "has 2 class_names for num_classes 10"),
+        ({"class_names": "airplane"}, "has class_names"),
+        ({"class_names": list("abcdefghi") + ["j\n"]}, "has class_names"),
+        ({"class_names": list("abcdefghi") + ["j" * 65]}, "has class_names"),
+        ({"temperature": 0}, "has temperature"),
+        ({"temperature": "1"}, "has temperature"),
+        ({"expected_logits": [0.0]}, "has 1 expected_logits for num_classes 10"),
+        ({"sha256": {}}, "has sha256"),
+        ({"sha256": ...}, "lacks sha256"),
+        ({"image_size": 64}, "has image_size"),
+    ],
+)
+def test_a_config_out_of_range_is_refused_with_the_field(copy, changes, words):
+    edit(copy / artifact.CONFIG, **changes)
+    with pytest.raises(ArtifactError, match=words):
+        artifact.read(copy)
+
+
+def test_json_with_nan_or_rubbish_is_refused(copy):
+    (copy / artifact.CONFIG).write_text('{"temperature": NaN}')
+    with pytest.raises(ArtifactError, match="not valid JSON"):
+        artifact.read(copy)
+    (copy / artifact.CONFIG).write_bytes(b"\xff\xfe")
+    with pytest.raises(ArtifactError, match="not valid JSON"):
+        artifact.read(copy)
+    (copy / artifact.CONFIG).write_text("[1]")
+    with pytest.raises(ArtifactError, match="is not a JSON object"):
+        artifact.read(copy)
+
+
+def test_metrics_whose_counts_contradict_each_other_are_refused(tiny_artifact):
+    metrics = artifact.read(tiny_artifact).metrics
+
+    def problem(**changes):
+        with pytest.raises(ArtifactError) as caught:
+            artifact.check_metrics(metrics | {"test": metrics["test"] | changes}, 10, tiny_artifact / artifact.METRICS)
+        return str(caught.value)
+
+    assert "does not add up" in problem(n=251)
+    assert "does not add up" in problem(correct=metrics["test"]["correct"] + 1)
+    assert "is not correct / n" in problem(accuracy=0.999)
+    assert "is not 10 by 10" in problem(confusion_matrix=[[1]])
+    assert "test.loss" in problem(loss=None)
+
+
+def test_a_path_that_is_no_folder_is_refused(tmp_path):
+    with pytest.raises(ArtifactError, match="nowhere is not a folder"):
+        artifact.read(tmp_path / "nowhere")

@@ -1,0 +1,190 @@
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from PIL import Image
+
+from model import Classifier, artifact, cifar10
+from model.resnet import ResNet
+from trainer import callbacks, export
+from trainer.data import load_training_data
+from trainer.run import RunError
+
+
+def files(folder: Path) -> set[str]:
+    return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+
+
+def test_the_exported_folder_holds_exactly_these_files(tiny_artifact):
+    found = files(tiny_artifact)
+    events = {name for name in found if name.startswith("tensorboard/events.out.tfevents.")}
+    assert events
+    assert found - events == {
+        "model.safetensors",
+        "model.onnx",
+        "config.json",
+        "metrics.json",
+        "history.csv",
+        "predictions.csv",
+        "README.md",
+        "figures/curves.png",
+        "figures/confusion_matrix.png",
+        "figures/reliability.png",
+        "figures/per_class.png",
+        "samples/samples.json",
+        "samples/test.png",
+        "samples/mistakes.png",
+    }
+
+
+def test_nothing_is_left_beside_the_artifact(tiny_run):
+    assert {p.name for p in tiny_run.iterdir()} == {
+        "artifact",
+        "checkpoints",
+        "history.csv",
+        "run.json",
+        "stdout.txt",
+        "tensorboard",
+    }
+
+
+def test_the_weights_are_those_of_the_best_checkpoint(tiny_run, tiny_artifact):
+    checkpoint = torch.load(tiny_run / "checkpoints" / callbacks.BEST, weights_only=True)["state_dict"]
+    for name, tensor in ResNet.from_pretrained(tiny_artifact).state_dict().items():
+        assert torch.equal(tensor, checkpoint[f"network.{name}"]), name
+
+
+def test_every_test_image_is_scored_and_the_metrics_are_the_classifiers(tiny_artifact, tiny_cifar):
+    classifier = Classifier.load(tiny_artifact)
+    images, labels = cifar10.read_test(tiny_cifar)
+    predicted = classifier.probabilities(images).argmax(1)
+    test = classifier.metrics["test"]
+    assert test["n"] == len(labels) == 250
+    assert test["correct"] == int((predicted == labels).sum())
+    data = load_training_data(tiny_cifar)
+    val = data.split.val
+    predicted = classifier.probabilities(data.images[val]).argmax(1)
+    assert classifier.metrics["val"]["n"] == 30
+    assert classifier.metrics["val"]["correct"] == int((predicted == data.labels[val]).sum())
+
+
+def test_the_temperature_is_fitted_on_val_alone(tiny_artifact, tiny_cifar):
+    from trainer.evaluate import fit_temperature
+
+    classifier = Classifier.load(tiny_artifact)
+    data = load_training_data(tiny_cifar)
+    logits = classifier.logits(data.images[data.split.val])
+    expected = fit_temperature(logits, data.labels[data.split.val])
+    assert classifier.config["temperature"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_predictions_csv_has_one_row_per_test_image_with_calibrated_numbers(tiny_artifact, tiny_cifar):
+    classifier = Classifier.load(tiny_artifact)
+    images, labels = cifar10.read_test(tiny_cifar)
+    probabilities = classifier.probabilities(images)
+    with (tiny_artifact / artifact.PREDICTIONS).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["index"]) for row in rows] == list(range(250))
+    assert [int(row["label"]) for row in rows] == labels.tolist()
+    assert [int(row["predicted"]) for row in rows] == probabilities.argmax(1).tolist()
+    np.testing.assert_allclose([float(row["confidence"]) for row in rows], probabilities.max(1), atol=1e-5)
+    true = probabilities[np.arange(250), labels]
+    np.testing.assert_allclose([float(row["true_probability"]) for row in rows], true, atol=1e-5)
+
+
+def test_sample_sheets_hold_the_test_images_that_samples_json_names(tiny_artifact, tiny_cifar):
+    images, labels = cifar10.read_test(tiny_cifar)
+    listing = json.loads((tiny_artifact / "samples" / "samples.json").read_text())
+    classifier = Classifier.load(tiny_artifact)
+    for name in ("test", "mistakes"):
+        sheet = np.asarray(Image.open(tiny_artifact / "samples" / listing[name]["sheet"]))
+        for i, entry in enumerate(listing[name]["images"]):
+            y, x = i // listing["columns"] * 32, i % listing["columns"] * 32
+            assert np.array_equal(sheet[y : y + 32, x : x + 32], images[entry["index"]])
+            assert entry["label"] == labels[entry["index"]]
+    chosen = [entry["label"] for entry in listing["test"]["images"]]
+    assert chosen == sorted(chosen) and np.bincount(chosen).tolist() == [20] * 10
+    confidence = classifier.probabilities(images).max(1)
+    mistakes = [entry["index"] for entry in listing["mistakes"]["images"]]
+    assert len(mistakes) == min(40, 250 - classifier.metrics["test"]["correct"])
+    assert (np.diff(confidence[mistakes]) <= 1e-6).all()
+
+
+def test_metrics_say_how_the_run_was_done(tiny_run, tiny_artifact):
+    metrics = json.loads((tiny_artifact / artifact.METRICS).read_text())
+    run = json.loads((tiny_run / "run.json").read_text())
+    training = metrics["training"]
+    assert training["hyperparameters"] == run["hyperparameters"] and training["recipe"] == "default"
+    assert training["epochs"] == 2 and training["best_epoch"] in (1, 2)
+    assert training["split"] == run["split"] | {"test": 250}
+    network = ResNet.from_pretrained(tiny_artifact)
+    assert training["parameters"] == sum(p.numel() for p in network.parameters())
+    assert network.mean.flatten().tolist() == pytest.approx(training["mean"])
+    assert network.std.flatten().tolist() == pytest.approx(training["std"])
+
+
+def test_the_graph_is_self_contained_and_holds_no_path_of_the_exporting_machine(tiny_artifact):
+    raw = (tiny_artifact / artifact.GRAPH).read_bytes()
+    assert str(Path(__file__).resolve().parent.parent).encode() not in raw and b"site-packages" not in raw
+    model = onnx.load_from_string(raw)
+    assert all(t.data_location == onnx.TensorProto.DEFAULT for t in model.graph.initializer)
+    assert {o.domain for o in model.opset_import} <= {"", "ai.onnx"}
+    batch = model.graph.input[0].type.tensor_type.shape.dim[0]
+    assert batch.dim_param and not batch.dim_value
+
+
+def test_exporting_again_replaces_the_artifact_as_a_whole(tiny_run, tiny_cifar, tmp_path):
+    run_dir = shutil.copytree(tiny_run, tmp_path / "run")
+    (run_dir / "artifact" / "stale.txt").write_text("from an older export")
+    metrics = (run_dir / "artifact" / artifact.METRICS).read_bytes()
+    folder = export.export(run_dir, tiny_cifar)
+    assert folder == run_dir / "artifact" and not (folder / "stale.txt").exists()
+    assert (folder / artifact.METRICS).read_bytes() == metrics
+    assert not (run_dir / "artifact.new").exists() and not (run_dir / "artifact.old").exists()
+
+
+def test_evaluating_on_val_leaves_the_test_set_alone(tiny_run, tiny_artifact, tiny_cifar, monkeypatch):
+    def forbidden(*args):
+        raise AssertionError("the test set was read")
+
+    monkeypatch.setattr(cifar10, "read_test", forbidden)
+    before = files(tiny_run)
+    found = export.evaluate_on_val(tiny_run, tiny_cifar)
+    assert found == {"val": Classifier.load(tiny_artifact).metrics["val"]}
+    assert files(tiny_run) == before
+
+
+def test_training_never_reads_the_test_set(tiny_cifar, tmp_path, monkeypatch):
+    from trainer.config import TrainConfig
+    from trainer.fit import fit
+
+    monkeypatch.setattr(cifar10, "read_test", lambda *args: pytest.fail("the test set was read"))
+    config = TrainConfig(depth=8, max_epochs=1, batch_size=30, device="cpu", precision="32-true")
+    fit(config, tiny_cifar, tmp_path / "run", resume=False, progress_bar=False)
+
+
+def test_a_network_that_differs_from_its_graph_is_not_exported(tiny_artifact):
+    network = ResNet.from_pretrained(tiny_artifact)
+    with torch.no_grad():
+        network.fc.bias += 1e-3
+    images = np.zeros((2, 32, 32, 3), np.uint8)
+    with pytest.raises(artifact.ArtifactError, match="differ by"):
+        export.check_parity(network, Classifier.load(tiny_artifact), images)
+
+
+def test_a_run_without_a_checkpoint_or_on_other_data_is_refused(tiny_run, tiny_cifar, tmp_path):
+    run_dir = shutil.copytree(tiny_run, tmp_path / "run")
+    run = json.loads((run_dir / "run.json").read_text())
+    run["split"]["sha256"] = "0" * 64
+    (run_dir / "run.json").write_text(json.dumps(run))
+    with pytest.raises(RunError, match="trained on other data"):
+        export.export(run_dir, tiny_cifar)
+    shutil.copy(tiny_run / "run.json", run_dir)
+    (run_dir / "checkpoints" / callbacks.BEST).unlink()
+    with pytest.raises(RunError, match="best.ckpt is missing"):
+        export.export(run_dir, tiny_cifar)

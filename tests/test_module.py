@@ -1,0 +1,84 @@
+import math
+
+import pytest
+import torch
+from torch.optim.lr_scheduler import CosineAnnealingLR
+
+from model.resnet import ResNet
+from trainer.config import TrainConfig
+from trainer.module import TrainingModule, cosine_with_warmup
+
+
+def test_the_schedule_rises_linearly_to_the_peak_then_falls_to_zero():
+    factors = [cosine_with_warmup(step, 100, 0.1) for step in range(101)]
+    assert factors[:10] == pytest.approx([0.1 * k for k in range(1, 11)])
+    assert factors[10] == 1 and max(factors) == 1
+    assert factors[100] == pytest.approx(0)
+    assert all(a > b for a, b in zip(factors[10:], factors[11:], strict=False))
+
+
+def test_after_the_warm_up_the_schedule_is_torchs_cosine_annealing():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    oracle = CosineAnnealingLR(optimizer, T_max=80)
+    for step in range(20, 100):
+        assert cosine_with_warmup(step, 100, 0.2) == pytest.approx(oracle.get_last_lr()[0], abs=1e-9)
+        optimizer.step()
+        oracle.step()
+
+
+def test_without_a_warm_up_the_first_step_has_the_peak():
+    assert cosine_with_warmup(0, 10, 0.0) == 1
+
+
+def module(**settings) -> TrainingModule:
+    torch.manual_seed(0)
+    config = TrainConfig(depth=8, max_epochs=1, **settings)
+    return TrainingModule(ResNet(depth=8), config, steps_per_epoch=10)
+
+
+def batch(count=20):
+    generator = torch.Generator().manual_seed(1)
+    return torch.rand(count, 3, 32, 32, generator=generator), torch.arange(count) % 10
+
+
+def test_the_optimizer_takes_every_hyperparameter_from_the_config():
+    found = module(learning_rate=0.3, momentum=0.8, nesterov=True, weight_decay=1e-3, warmup_fraction=0.0)
+    optimizer = found.configure_optimizers()["optimizer"]
+    group = optimizer.param_groups[0]
+    assert isinstance(optimizer, torch.optim.SGD) and len(optimizer.param_groups) == 1
+    assert (group["lr"], group["momentum"], group["nesterov"], group["weight_decay"]) == (0.3, 0.8, True, 1e-3)
+    assert len(group["params"]) == len(list(found.network.parameters()))
+
+
+def test_the_plateau_schedule_takes_factor_and_patience_from_the_config():
+    found = module(schedule="plateau", plateau_factor=0.5, plateau_patience=1)
+    optimizer = found.configure_optimizers()
+    for loss in (1.0, 1.0, 1.0):
+        found.plateau.step(loss)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1)  # 0.2, halved after more than one idle epoch
+
+
+def test_the_loss_is_cross_entropy_of_raw_logits_and_the_sums_count_every_image():
+    found = module().eval()
+    images, labels = batch()
+    loss = found.training_step((images, labels), 0)
+    logits = found.network(images)
+    expected = -torch.log_softmax(logits, 1)[torch.arange(20), labels].mean()
+    torch.testing.assert_close(loss, expected)
+    correct = (logits.argmax(1) == labels).sum()
+    torch.testing.assert_close(
+        found.train_sums, torch.stack([expected * 20, correct.float(), torch.tensor(20.0)]).detach()
+    )
+
+
+def test_one_batch_can_be_overfitted():
+    found = module(learning_rate=0.05, warmup_fraction=0.0)
+    optimizer = found.configure_optimizers()["optimizer"]
+    data = batch()
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = found.training_step(data, 0)
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.05 < math.log(10)
+    assert (found.network(data[0]).argmax(1) == data[1]).all()

@@ -1,0 +1,93 @@
+import json
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from model import artifact
+from trainer import report
+
+
+@pytest.fixture(scope="module")
+def found(tiny_artifact):
+    return artifact.read(tiny_artifact)
+
+
+def front_matter(folder):
+    return yaml.safe_load((folder / artifact.CARD).read_text().split("---\n")[1])
+
+
+def test_the_panel_shows_every_image_and_marks_right_and_wrong():
+    images = np.full((3, 32, 32, 3), (10, 200, 30), np.uint8)
+    panel = report.prediction_panel(images, [0, 1, 2], [0, 1, 0], ("cat", "dog", "frog"), columns=2, enlarge=2)
+    assert panel.dtype == np.uint8 and panel.shape == (2 * 98, 2 * 76, 3)
+    assert (panel == (10, 200, 30)).all(2).sum() == 3 * 64 * 64
+    reddish = (panel[..., 0] > 180) & (panel[..., 1] < 90) & (panel[..., 2] < 90)
+    assert reddish[98:].any() and not reddish[:98].any()  # only the third is wrong
+
+
+def test_a_sheet_places_tiles_row_by_row():
+    images = np.arange(23, dtype=np.uint8).reshape(-1, 1, 1, 1).repeat(4, 1).repeat(4, 2).repeat(3, 3)
+    sheet = np.asarray(report.sheet(images))
+    assert sheet.shape == (8, 20 * 4, 3)
+    assert sheet[0, 5 * 4, 0] == 5 and sheet[4, 2 * 4, 0] == 22 and sheet[4, 3 * 4, 0] == 0
+
+
+def test_figures_are_drawn_from_the_metrics(found, tiny_run):
+    from trainer.export import read_history
+
+    history = read_history(tiny_run)
+    figures = report.draw_figures(found.metrics, history, found.config["class_names"])
+    accuracy = figures["curves"].axes[0]
+    assert accuracy.lines[1].get_ydata().tolist() == [row["val_accuracy"] for row in history]
+    cells = [int(text.get_text()) for text in figures["confusion_matrix"].axes[0].texts]
+    assert np.reshape(cells, (10, 10)).tolist() == found.metrics["test"]["confusion_matrix"]
+    bars = [bar.get_width() for bar in figures["per_class"].axes[0].patches]
+    assert bars == pytest.approx(found.metrics["test"]["per_class_accuracy"])
+
+
+def test_figures_on_disk_are_readable_pictures(tiny_artifact):
+    for name in ("curves", "confusion_matrix", "reliability", "per_class"):
+        with Image.open(tiny_artifact / artifact.FIGURES / f"{name}.png") as picture:
+            assert picture.format == "PNG" and picture.width > 400
+
+
+def test_the_card_has_val_and_test_results_that_the_hub_reads(found, tiny_artifact):
+    card = front_matter(tiny_artifact)
+    assert card["library_name"] and card["license"] and card["datasets"] == ["cifar10"]
+    assert card["pipeline_tag"] == "image-classification"
+    (entry,) = card["model-index"]
+    results = {result["metrics"][0]["name"]: result["metrics"][0]["value"] for result in entry["results"]}
+    assert results == {
+        f"{split} accuracy": pytest.approx(found.metrics[split]["accuracy"], abs=5e-5) for split in ("val", "test")
+    }
+
+
+def test_the_card_states_numbers_selection_and_every_setting(found, tiny_artifact):
+    text = (tiny_artifact / artifact.CARD).read_text()
+    training = found.metrics["training"]
+    assert f"| test | 250 | {found.metrics['test']['accuracy']:.2%} |" in text
+    assert f"{training['parameters']:,} parameters" in text
+    assert f"epoch {training['best_epoch']}, the one with the highest accuracy on 30 validation images" in text
+    for name, value in training["hyperparameters"].items():
+        assert f"| `{name}` | {value} |" in text
+    assert "More Information Needed" not in text
+
+
+def test_test_metrics_are_logged_to_tensorboard_at_the_best_epoch(found, tiny_run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tiny_run / "tensorboard"))
+    events.Reload()
+    (accuracy,) = events.Scalars("test/accuracy")
+    assert accuracy.value == pytest.approx(found.metrics["test"]["accuracy"])
+    assert accuracy.step == found.metrics["training"]["best_epoch"]
+
+
+def test_json_files_are_strict(tiny_artifact):
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    for path in (tiny_artifact / artifact.METRICS, tiny_artifact / artifact.CONFIG):
+        json.loads(path.read_text(), parse_constant=refuse)

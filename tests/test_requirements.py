@@ -1,0 +1,67 @@
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parent.parent
+PACKAGE_OF_MODULE = {"PIL": "pillow", "yaml": "pyyaml"}
+# Names that come with a listed package, which imports them itself and re-exports or requires them.
+COMES_WITH = {"fastapi": "gradio", "starlette": "gradio", "pyyaml": "huggingface_hub"}
+
+
+def requirements(name: str) -> dict[str, str]:
+    """Package -> version bounds."""
+    lines = [line for line in (PROJECT / name).read_text().splitlines() if line and not line.startswith("#")]
+    found = dict(re.fullmatch(r"([\w-]+)(.*)", line).groups() for line in lines)
+    assert len(found) == len(lines)
+    return found
+
+
+def imported(*folders: str) -> set[str]:
+    """Third-party packages that our own code imports, anywhere in a file."""
+    ours = {"model", "trainer", "ui", "app", "tests"}
+    names = set()
+    for folder in folders:
+        path = PROJECT / folder
+        for file in [path] if path.is_file() else path.rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text())):
+                if isinstance(node, ast.Import):
+                    names |= {alias.name.split(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                    names.add(node.module.split(".")[0])
+    third_party = names - set(sys.stdlib_module_names) - ours
+    packages = {PACKAGE_OF_MODULE.get(name, name) for name in third_party}
+    return {COMES_WITH.get(package, package) for package in packages}
+
+
+def test_the_apps_requirements_are_a_subset_of_the_complete_list_line_by_line():
+    complete = requirements("requirements.txt")
+    for package, bounds in requirements("requirements-app.txt").items():
+        assert complete[package] == bounds
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-app.txt", "requirements-dev.txt"])
+def test_every_requirement_is_bounded_to_a_major_version(name):
+    for package, bounds in requirements(name).items():
+        assert re.fullmatch(r">=\d+(\.\d+)*,<\d+", bounds), package
+
+
+def test_what_the_app_imports_is_in_its_requirements():
+    files = ("app.py", "ui", "model/__init__.py", "model/artifact.py", "model/cifar10.py")
+    needed = imported(*files, "model/classifier.py", "model/preprocess.py")
+    assert needed <= requirements("requirements-app.txt").keys()
+
+
+def test_what_model_and_trainer_import_is_in_the_complete_list():
+    assert imported("model", "trainer") <= requirements("requirements.txt").keys()
+
+
+def test_what_the_tests_import_is_listed():
+    listed = requirements("requirements.txt").keys() | requirements("requirements-dev.txt").keys()
+    assert imported("tests", "assets") <= listed
+
+
+def test_the_lean_list_brings_no_torch():
+    assert not {"torch", "torchvision", "lightning"} & requirements("requirements-app.txt").keys()

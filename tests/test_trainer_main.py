@@ -1,0 +1,133 @@
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from model import artifact
+from tests.conftest import TINY_FLAGS
+from trainer import __main__ as command
+from trainer.config import TrainConfig, flag
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def run(*flags, **environment):
+    """`python -m trainer` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "trainer", *map(str, flags)],
+        cwd=PROJECT,
+        env=os.environ | {"COLUMNS": "100", "TERMINAL_WIDTH": "100"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def main(monkeypatch, *flags):
+    """The same in this process, where the made-up data passes for the official one. Returns the exit code."""
+    monkeypatch.setattr(sys, "argv", ["trainer", *map(str, flags)])
+    with pytest.raises(SystemExit) as caught:
+        command.main()
+    return caught.value.code
+
+
+def test_help_names_every_setting_and_every_command():
+    answer = run("--help")
+    assert answer.returncode == 0
+    for f in fields(TrainConfig):
+        assert flag(f.name) in answer.stdout
+    for word in ("--data-dir", "--output-dir", "--resume", "--no-test", "export", "evaluate"):
+        assert word in answer.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--recipe", "fast"], "--recipe is 'fast'; it must be one of default, report"),
+        (["--learning-rat", "1"], "--learning-rate"),
+        (["--depth", "33"], "--depth is 33; it must be 6n+2"),
+        (["--depth", "deep"], "--depth"),
+        (["--max-epochs", "0"], "--max-epochs is 0; it must be 1 or more"),
+        (["--plateau-patience", "3"], "--plateau-patience has no effect with --schedule cosine"),
+        (["export", "no/such/run"], "no/such/run holds no run"),
+        (["evaluate", "no/such/artifact"], "no/such/artifact is not a folder"),
+    ],
+)
+def test_a_mistake_is_answered_with_one_sentence_and_exit_code_2(flags, words, tmp_path):
+    answer = run(*flags, CIFAR10_DIR=str(tmp_path))
+    assert answer.returncode == 2
+    assert words in answer.stderr and "Traceback" not in answer.stderr
+    assert sum(line.startswith("Error: ") for line in answer.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_dataset_file_stops_the_run_before_it_writes_anything(tiny_cifar, tmp_path, monkeypatch, capsys):
+    data = shutil.copytree(tiny_cifar, tmp_path / "data")
+    (data / "cifar-10-batches-py" / "data_batch_2").write_bytes(b"short")
+    code = main(monkeypatch, *TINY_FLAGS, "--data-dir", data, "--output-dir", tmp_path / "run")
+    error = capsys.readouterr().err
+    assert code == 2 and "data_batch_2 is damaged or altered" in error and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_whole_job_prints_a_line_per_epoch_the_summary_and_where_the_artifact_lies(tiny_run, tiny_artifact):
+    printed = (tiny_run / "stdout.txt").read_text()
+    metrics = artifact.read(tiny_artifact).metrics
+    lines = printed.splitlines()
+    assert lines[0].split() == "epoch lr train loss train acc val loss val acc images/s seconds".split()
+    assert [line.split()[0] for line in lines[1:3]] == ["1", "2"]
+    for split in ("val", "test"):
+        (row,) = [line for line in lines if line.startswith(split)]
+        assert f"{metrics[split]['n']:,}" in row and f"{metrics[split]['accuracy']:.2%}" in row
+    assert str(tiny_artifact) in lines[-1]
+
+
+def test_a_finished_run_resumed_exports_again_and_changes_no_number(
+    tiny_run, tiny_cifar, tmp_path, monkeypatch, capsys
+):
+    run_dir = shutil.copytree(tiny_run, tmp_path / "run")
+    before = (run_dir / "artifact" / artifact.METRICS).read_bytes()
+    monkeypatch.setattr(
+        sys, "argv", ["trainer", *TINY_FLAGS, "--data-dir", str(tiny_cifar), "--output-dir", str(run_dir), "--resume"]
+    )
+    with pytest.raises(SystemExit) as caught:
+        command.main()
+    assert caught.value.code in (0, None)
+    assert (run_dir / "artifact" / artifact.METRICS).read_bytes() == before
+
+
+def test_no_test_stops_after_val(tiny_cifar, tmp_path, monkeypatch, capsys):
+    code = main(
+        monkeypatch,
+        *TINY_FLAGS,
+        "--max-epochs",
+        1,
+        "--data-dir",
+        tiny_cifar,
+        "--output-dir",
+        tmp_path / "r",
+        "--no-test",
+    )
+    printed = capsys.readouterr().out
+    assert code in (0, None)
+    assert any(line.startswith("val") for line in printed.splitlines())
+    assert not any(line.startswith("test") for line in printed.splitlines())
+    assert not (tmp_path / "r" / "artifact").exists()
+
+
+def test_evaluate_confirms_true_claims_and_exits_1_on_false_ones(
+    tiny_artifact, tiny_cifar, tmp_path, monkeypatch, capsys
+):
+    assert main(monkeypatch, "evaluate", tiny_artifact, "--data-dir", tiny_cifar) in (0, None)
+    assert "counts are equal" in capsys.readouterr().out
+    folder = shutil.copytree(tiny_artifact, tmp_path / "artifact")
+    found = artifact.read(folder)
+    found.metrics["val"]["loss"] += 0.01
+    artifact.write_json(folder / artifact.METRICS, found.metrics)
+    artifact.seal(folder, found.config)
+    assert main(monkeypatch, "evaluate", folder, "--data-dir", tiny_cifar) == 1
+    assert "val: loss is" in capsys.readouterr().err

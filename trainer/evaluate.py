@@ -1,0 +1,159 @@
+"""Metrics of an exported network, computed through `Classifier`, the engine that serves.
+
+Everything here works on logits (N, classes) and labels (N,), with NumPy.
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model import Classifier, cifar10
+from model.classifier import softmax
+from trainer.data import load_training_data
+
+CALIBRATION_BINS = 15  # as in Guo et al. 2017, https://arxiv.org/abs/1706.04599
+TEMPERATURE_RANGE = (0.05, 20.0)
+TOLERANCE = 1e-4  # for losses and calibration errors; counts must be equal
+
+
+def evaluate(logits: np.ndarray, labels: np.ndarray, temperature: float) -> dict[str, Any]:
+    """One split's section of metrics.json (docs/architecture.md), as JSON values."""
+    n, num_classes = logits.shape
+    predicted = logits.argmax(1)
+    correct = int((predicted == labels).sum())
+    matrix = np.zeros((num_classes, num_classes), dtype=np.int64)
+    np.add.at(matrix, (labels, predicted), 1)
+    before, after = (calibration_bins(softmax(logits / t), labels) for t in (1.0, temperature))
+    return {
+        "n": n,
+        "correct": correct,
+        "accuracy": correct / n,
+        "accuracy_interval": list(wilson_interval(correct, n)),
+        "loss": cross_entropy(logits, labels),
+        "per_class_accuracy": [float(row[i] / max(1, row.sum())) for i, row in enumerate(matrix)],
+        "confusion_matrix": matrix.tolist(),
+        "calibration": {
+            "ece_before": expected_calibration_error(before),
+            "ece_after": expected_calibration_error(after),
+            "loss_after": cross_entropy(logits / temperature, labels),
+            "bins_before": before,
+            "bins_after": after,
+        },
+    }
+
+
+def wilson_interval(correct: int, n: int, z: float = 1.959963984540054) -> tuple[float, float]:
+    """The 95% score interval of a proportion (Wilson 1927): unlike p +- 1.96 se it never leaves [0, 1]."""
+    p = correct / n
+    centre = p + z * z / (2 * n)
+    margin = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    return max(0.0, (centre - margin) / scale), min(1.0, (centre + margin) / scale)
+
+
+def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Mean over the images, in nats."""
+    shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
+    return float((np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(labels)), labels]).mean())
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The T that minimises the cross-entropy of logits / T (Guo et al. 2017), within TEMPERATURE_RANGE.
+
+    The loss is convex in 1/T, so its slope there changes sign once: bisection.
+    """
+    logits = logits.astype(np.float64)
+    true = logits[np.arange(len(labels)), labels]
+
+    def slope(inverse: float) -> float:
+        weights = np.exp(inverse * (logits - logits.max(1, keepdims=True)))
+        expected = (weights * logits).sum(1) / weights.sum(1)
+        return float((expected - true).mean())
+
+    low, high = 1 / TEMPERATURE_RANGE[1], 1 / TEMPERATURE_RANGE[0]
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if slope(middle) > 0 else (middle, high)
+    return 2 / (low + high)
+
+
+def calibration_bins(probabilities: np.ndarray, labels: np.ndarray) -> list[dict[str, Any]]:
+    """Images grouped by confidence into equal bins (lower, upper]: n, mean confidence, accuracy (None where n is 0)."""
+    confidence = probabilities.max(1).astype(np.float64)
+    right = probabilities.argmax(1) == labels
+    which = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
+    bins = []
+    for i in range(CALIBRATION_BINS):
+        inside = which == i
+        n = int(inside.sum())
+        bins.append(
+            {
+                "lower": i / CALIBRATION_BINS,
+                "upper": (i + 1) / CALIBRATION_BINS,
+                "n": n,
+                "confidence": float(confidence[inside].mean()) if n else None,
+                "accuracy": float(right[inside].mean()) if n else None,
+            }
+        )
+    return bins
+
+
+def expected_calibration_error(bins: list[dict[str, Any]]) -> float:
+    """Mean gap between confidence and accuracy, weighted by the bins' counts."""
+    total = sum(b["n"] for b in bins)
+    return sum(b["n"] / total * abs(b["confidence"] - b["accuracy"]) for b in bins if b["n"])
+
+
+def recompute(folder: Path, data_dir: Path) -> list[str]:
+    """Evaluates the artifact on val and test anew. Returns the claims of its metrics.json that do not hold, in words.
+
+    Raises ArtifactError, DatasetError.
+    """
+    classifier = Classifier.load(folder)
+    data = load_training_data(data_dir)
+    differences = []
+    claimed_split = classifier.metrics["training"]["split"]
+    val = data.split.val
+    if len(val) != claimed_split["val"]:
+        differences.append(f"split: val has {len(val)} images here, {claimed_split['val']} in metrics.json")
+    for name, (images, labels) in {
+        "val": (data.images[val], data.labels[val]),
+        "test": cifar10.read_test(data_dir),
+    }.items():
+        found = evaluate(classifier.logits(images), labels, classifier.config["temperature"])
+        differences += compare(name, classifier.metrics[name], found)
+    return differences
+
+
+def compare(split: str, claimed: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    """Where `found` differs from `claimed`: counts must be equal, loss and calibration error within TOLERANCE."""
+    differences = [
+        f"{split}: {name} is {found[name]}, metrics.json says {claimed[name]}"
+        for name in ("n", "correct", "confusion_matrix")
+        if claimed[name] != found[name]
+    ]
+    numbers = [("loss", claimed["loss"], found["loss"])]
+    for name in ("ece_before", "ece_after"):
+        numbers.append((name, claimed["calibration"].get(name, math.inf), found["calibration"][name]))
+    return differences + [
+        f"{split}: {name} is {here:.6f}, metrics.json says {there:.6f}"
+        for name, there, here in numbers
+        if not abs(there - here) <= TOLERANCE
+    ]
+
+
+def summary_table(metrics: dict[str, Any]) -> str:
+    """metrics.json in a few lines for the terminal."""
+    lines = [f"{'':6}{'images':>8}{'accuracy':>10}{'95% interval':>19}{'loss':>9}{'ECE':>8}{'calibrated':>12}"]
+    for split in ("val", "test"):
+        if split in metrics:
+            s = metrics[split]
+            low, high = s["accuracy_interval"]
+            calibration = s["calibration"]
+            lines.append(
+                f"{split:6}{s['n']:>8,}{s['accuracy']:>10.2%}{f'{low:.2%} - {high:.2%}':>19}{s['loss']:>9.4f}"
+                f"{calibration['ece_before']:>8.4f}{calibration['ece_after']:>12.4f}"
+            )
+    return "\n".join(lines)

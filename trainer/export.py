@@ -1,0 +1,216 @@
+"""The best checkpoint of a run becomes an artifact folder: evaluated on val and, once, on test."""
+
+import csv
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from model import Classifier, artifact, cifar10
+from model.artifact import ArtifactError
+from model.classifier import softmax
+from model.resnet import ResNet
+from trainer import report
+from trainer.callbacks import BEST
+from trainer.config import TrainConfig
+from trainer.data import TrainingData, load_training_data
+from trainer.evaluate import evaluate, fit_temperature
+from trainer.run import RunError, check_same_split, read_run
+
+ONNX_TOLERANCE = 1e-4
+
+
+def export(run_dir: Path, data_dir: Path) -> Path:
+    """Writes RUN_DIR/artifact from checkpoints/best.ckpt and returns it.
+
+    The folder is built beside its place, read back as the app would, then swapped in: an older artifact stays whole
+    until then. Raises RunError, DatasetError, ArtifactError.
+    """
+    run = read_run(run_dir)
+    data = _data_of(run_dir, run, data_dir)
+    test_images, test_labels = cifar10.read_test(data_dir)
+    folder = run_dir / "artifact.new"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+
+    network, best_epoch = load_best(run_dir, data)
+    config = write_network(network, folder)
+    classifier = Classifier(folder, config, {}, f"folder:{folder}")
+    val_logits, val_labels = _val_logits(classifier, data)
+    config["temperature"] = fit_temperature(val_logits, val_labels)
+    test_logits = classifier.logits(test_images)
+
+    shutil.copy(run_dir / artifact.HISTORY, folder)
+    history = read_history(folder)
+    metrics = {
+        "format_version": artifact.FORMAT_VERSION,
+        "val": evaluate(val_logits, val_labels, config["temperature"]),
+        "test": evaluate(test_logits, test_labels, config["temperature"]),
+        "training": describe_training(run, history, best_epoch, network, len(test_labels)),
+    }
+    artifact.write_json(folder / artifact.METRICS, metrics)
+    test_probabilities = softmax(test_logits / config["temperature"])
+    write_predictions(test_probabilities, test_labels, folder / artifact.PREDICTIONS)
+    report.write_figures(metrics, history, config["class_names"], folder / artifact.FIGURES)
+    report.write_samples(test_images, test_labels, test_probabilities, folder / artifact.SAMPLES)
+    report.write_card(metrics, config, folder / artifact.CARD)
+    report.log_test_metrics(metrics, run_dir / artifact.TENSORBOARD)
+    shutil.copytree(
+        run_dir / artifact.TENSORBOARD, folder / artifact.TENSORBOARD, ignore=shutil.ignore_patterns("hparams.yaml")
+    )
+    artifact.seal(folder, config)
+    check_parity(network, Classifier.load(folder), test_images[:256])
+    return _swap_in(folder, run_dir / "artifact")
+
+
+def evaluate_on_val(run_dir: Path, data_dir: Path) -> dict[str, Any]:
+    """{"val": ...}, as in metrics.json, of the best checkpoint. Leaves the test set alone and writes nothing."""
+    data = _data_of(run_dir, read_run(run_dir), data_dir)
+    network, _ = load_best(run_dir, data)
+    with tempfile.TemporaryDirectory() as folder:
+        config = write_network(network, Path(folder))
+        logits, labels = _val_logits(Classifier(Path(folder), config, {}, f"folder:{folder}"), data)
+    return {"val": evaluate(logits, labels, fit_temperature(logits, labels))}
+
+
+def load_best(run_dir: Path, data: TrainingData) -> tuple[ResNet, int]:
+    """The network of checkpoints/best.ckpt on the CPU, in eval mode, and the epoch it comes from, counted from 1."""
+    path = run_dir / "checkpoints" / BEST
+    if not path.is_file():
+        raise RunError(f"{path} is missing: no epoch of this run was completed; train it with --resume")
+    config = TrainConfig.from_hyperparameters(read_run(run_dir)["hyperparameters"])
+    network = ResNet(config.depth, config.stem_kernel, config.shortcut, len(cifar10.CLASS_NAMES), data.mean, data.std)
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    prefix = "network."
+    weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
+    network.load_state_dict(weights, strict=True)
+    return network.eval(), checkpoint["epoch"] + 1
+
+
+class WithFeatures(nn.Module):
+    """What model.onnx computes: images (N, 3, 32, 32) -> logits (N, classes), features (N, 64, 8, 8)."""
+
+    def __init__(self, network: ResNet):
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.network.features(images)
+        return self.network.classify(features), features
+
+
+def write_network(network: ResNet, folder: Path) -> dict[str, Any]:
+    """Writes model.safetensors and model.onnx. Returns config.json's fields but for the digests; temperature is 1."""
+    weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    save_file(weights, folder / artifact.WEIGHTS, metadata={"format": "pt"})
+    (folder / artifact.WEIGHTS).chmod(0o644)  # safetensors writes 0600
+    write_onnx(network, folder / artifact.GRAPH)
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(artifact.probe_image()))[0]
+    return {
+        "depth": network.depth,
+        "stem_kernel": network.stem_kernel,
+        "shortcut": network.shortcut,
+        "num_classes": network.fc.out_features,
+        "class_names": list(cifar10.CLASS_NAMES),
+        "image_size": cifar10.IMAGE_SIZE,
+        "temperature": 1.0,
+        "expected_logits": expected.tolist(),
+    }
+
+
+def write_onnx(network: ResNet, path: Path) -> None:
+    """Dynamic batch; one file, weights inside; without the exporter's notes, which hold paths of this machine."""
+    program = torch.onnx.export(
+        WithFeatures(network).eval(),
+        (torch.from_numpy(artifact.probe_image()).repeat(2, 1, 1, 1),),  # a batch of 1 would be taken for a constant
+        input_names=["images"],
+        output_names=["logits", "features"],
+        dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+        dynamo=True,
+        verbose=False,
+    )
+    model = program.model_proto
+    for part in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
+def check_parity(network: ResNet, classifier: Classifier, images: np.ndarray) -> None:
+    """Raises ArtifactError unless torch and ONNX Runtime agree on uint8 images (N, 32, 32, 3) within 1e-4."""
+    with torch.inference_mode():
+        ours = network(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255).numpy()
+    difference = np.abs(ours - classifier.logits(images)).max()
+    if not difference <= ONNX_TOLERANCE:
+        raise ArtifactError(f"model.onnx and the PyTorch network differ by {difference:.3g} in a logit: not exported")
+
+
+def read_history(folder: Path) -> list[dict[str, float]]:
+    """The rows of history.csv, as numbers."""
+    with (folder / artifact.HISTORY).open(newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def describe_training(
+    run: dict[str, Any], history: list[dict[str, float]], best_epoch: int, network: ResNet, test_images: int
+) -> dict[str, Any]:
+    """metrics.json's `training` section, from what the run wrote."""
+    seconds = sum(row["seconds"] for row in history)
+    training_seconds = sum(run["split"]["train"] / row["images_per_second"] for row in history)
+    return {
+        "recipe": run["hyperparameters"]["recipe"],
+        "hyperparameters": run["hyperparameters"],
+        "seed": run["hyperparameters"]["seed"],
+        "epochs": len(history),
+        "best_epoch": best_epoch,
+        "selected_by": "highest val accuracy",
+        "wall_seconds": round(seconds, 1),
+        "images_per_second": round(len(history) * run["split"]["train"] / training_seconds, 1),
+        "device": run["device"],
+        "precision": run["precision"],
+        "versions": run["versions"],
+        "git_commit": run["git_commit"],
+        "started": run["started"],
+        "split": run["split"] | {"test": test_images},
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "mean": run["mean"],
+        "std": run["std"],
+    }
+
+
+def write_predictions(probabilities: np.ndarray, labels: np.ndarray, path: Path) -> None:
+    """predictions.csv: one row per image; label and predicted are positions in class_names."""
+    predicted, confidence = probabilities.argmax(1), probabilities.max(1)
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(("index", "label", "predicted", "confidence", "true_probability"))
+        for i, label in enumerate(labels):
+            rows.writerow((i, label, predicted[i], f"{confidence[i]:.6f}", f"{probabilities[i, label]:.6f}"))
+
+
+def _data_of(run_dir: Path, run: dict[str, Any], data_dir: Path) -> TrainingData:
+    data = load_training_data(data_dir, run["hyperparameters"]["train_images"])
+    check_same_split(run_dir, run, data.split.sha256())
+    return data
+
+
+def _val_logits(classifier: Classifier, data: TrainingData) -> tuple[np.ndarray, np.ndarray]:
+    return classifier.logits(data.images[data.split.val]), data.labels[data.split.val]
+
+
+def _swap_in(new: Path, place: Path) -> Path:
+    old = place.with_name(place.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if place.exists():
+        place.rename(old)
+    new.rename(place)
+    shutil.rmtree(old, ignore_errors=True)
+    return place
