@@ -101,6 +101,8 @@ def check_metrics(metrics: Any, num_classes: int, path: Path) -> None:
     for split in ("val", "test") if problem is None else ():
         section = metrics[split]
         problem = problem or _problem(section, SPLIT_FIELDS, f"{split}.") or _inconsistency(section, split, num_classes)
+    problem = problem or _problem(metrics["training"], TRAINING_FIELDS, "training.")
+    problem = problem or _problem(metrics["training"]["split"], dict.fromkeys(SPLIT_SIZES, COUNT), "training.split.")
     if problem is not None:
         raise ArtifactError(f"{path} {problem}; export the artifact again with `python -m trainer export`")
 
@@ -143,15 +145,24 @@ CONFIG_FIELDS = {
     "expected_logits": (lambda v: isinstance(v, list) and all(map(_number, v)), "a list of finite numbers"),
     "sha256": (lambda v: isinstance(v, dict) and all(isinstance(v.get(n), str) for n in SEALED), "a digest per file"),
 }
+COUNT = (_whole, "a whole number")
+TEXT = (lambda v: isinstance(v, str) and len(v) <= 200, "a short text")
+OBJECT = (lambda v: isinstance(v, dict), "an object")
 METRICS_FIELDS = {
     "format_version": (lambda v: v == FORMAT_VERSION, f"{FORMAT_VERSION}"),
-    "val": (lambda v: isinstance(v, dict), "an object"),
-    "test": (lambda v: isinstance(v, dict), "an object"),
-    "training": (lambda v: isinstance(v, dict), "an object"),
+    **dict.fromkeys(("val", "test", "training"), OBJECT),
+}
+SPLIT_SIZES = ("train", "val", "test", "seed")
+TRAINING_FIELDS = {
+    **dict.fromkeys(("recipe", "selected_by", "device", "started"), TEXT),
+    **dict.fromkeys(("seed", "epochs", "best_epoch", "parameters"), COUNT),
+    **dict.fromkeys(("wall_seconds", "images_per_second"), (lambda v: _number(v) and v >= 0, "a number")),
+    **dict.fromkeys(("hyperparameters", "versions", "split"), OBJECT),
+    "git_commit": (lambda v: v is None or TEXT[0](v), "a short text or null"),
 }
 SPLIT_FIELDS = {
     "n": (lambda v: _whole(v) and v > 0, "a positive whole number"),
-    "correct": (_whole, "a whole number"),
+    "correct": COUNT,
     "accuracy": (_fraction, "a fraction"),
     "accuracy_interval": (lambda v: isinstance(v, list) and len(v) == 2 and all(map(_fraction, v)), "two fractions"),
     "loss": (lambda v: _number(v) and v >= 0, "a number"),
@@ -160,7 +171,7 @@ SPLIT_FIELDS = {
         lambda v: isinstance(v, list) and all(isinstance(row, list) and all(map(_whole, row)) for row in v),
         "rows of counts",
     ),
-    "calibration": (lambda v: isinstance(v, dict), "an object"),
+    "calibration": OBJECT,
 }
 
 

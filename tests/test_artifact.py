@@ -110,6 +110,23 @@ def test_metrics_whose_counts_contradict_each_other_are_refused(tiny_artifact):
     assert "test.loss" in problem(loss=None)
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"split": {"train": 1, "val": 1, "test": 1}}, "lacks training.split.seed"),
+        ({"best_epoch": None}, "has training.best_epoch"),
+        ({"device": "x" * 201}, "has training.device"),
+        ({"git_commit": 7}, "has training.git_commit"),
+        ({"wall_seconds": "long"}, "has training.wall_seconds"),
+    ],
+)
+def test_what_the_page_says_of_the_training_must_be_there(tiny_artifact, changes, words):
+    metrics = artifact.read(tiny_artifact).metrics
+    metrics["training"] |= changes
+    with pytest.raises(ArtifactError, match=words):
+        artifact.check_metrics(metrics, 10, tiny_artifact / artifact.METRICS)
+
+
 def test_a_path_that_is_no_folder_is_refused(tmp_path):
     with pytest.raises(ArtifactError, match="nowhere is not a folder"):
         artifact.read(tmp_path / "nowhere")

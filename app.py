@@ -1,0 +1,71 @@
+"""Serve the page: `python app.py`, then open http://127.0.0.1:7860. Hugging Face Spaces runs this file too."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        self.exit(2, f"{self.prog}: {message} (see --help)\n")
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: give a number from 1 to 65535")
+    return int(text)
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = _Parser(prog="app.py", description="A page that classifies pictures with a network trained on CIFAR-10.")
+    parser.add_argument("--model", type=Path, metavar="FOLDER", help="an exported artifact (default: the bundled one)")
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        metavar="DIR",
+        help="holds cifar-10-batches-py, for test images if the model brings none (default: $CIFAR10_DIR, else data)",
+    )
+    parser.add_argument("--host", help="address to listen on (default: $GRADIO_SERVER_NAME, else 127.0.0.1)")
+    parser.add_argument(
+        "--port",
+        type=_port,
+        default=os.environ.get("GRADIO_SERVER_PORT"),  # gradio reads it too, but answers a bad one with a traceback
+        help="port to listen on (default: $GRADIO_SERVER_PORT, else the first free one from 7860)",
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse(argv)
+
+    # Imported here, not above: gradio takes seconds, which --help and a mistyped flag need not wait for.
+    from model import Classifier
+    from model.artifact import ArtifactError
+    from model.cifar10 import data_dir
+
+    try:
+        classifier = Classifier.load(args.model)
+    except ArtifactError as error:
+        return _fail(str(error))
+
+    from ui.page import build_page, launch
+
+    page = build_page(classifier, data_dir(args.data_dir))
+    try:
+        address = launch(page, args.host, args.port)
+    except OSError:
+        where = " and ".join(f"--{name} {value}" for name, value in (("host", args.host), ("port", args.port)) if value)
+        return _fail(f"cannot listen on {where or 'any port'}: give an address of this machine and a free port")
+    print(f"Serving the model ({classifier.source}) at {address}", flush=True)
+    page.block_thread()
+    return 0
+
+
+def _fail(message: str) -> int:
+    print(f"app.py: {message}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,39 @@
+"""Runs `python app.py` for a test, as a person would: a process of its own on a free port of 127.0.0.1."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 120
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def running_app(folder: Path, *flags: str) -> Iterator[str]:
+    """The address of an app with `flags`; its uploads and its output lie in `folder`."""
+    address = f"http://127.0.0.1:{(port := free_port())}"
+    log = folder / "app.log"
+    env = os.environ | {"GRADIO_TEMP_DIR": str(folder / "uploads")}
+    command = [sys.executable, str(ROOT / "app.py"), "--host", "127.0.0.1", "--port", str(port), *flags]
+    with log.open("w") as output:
+        process = subprocess.Popen(command, cwd=folder, env=env, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while address not in log.read_text():
+            assert process.poll() is None and time.monotonic() < deadline, f"the app did not start:\n{log.read_text()}"
+            time.sleep(0.2)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
