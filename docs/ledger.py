@@ -1,0 +1,84 @@
+"""Writes the tables of README.md and docs/results.md from the files that runs wrote: `python docs/ledger.py`.
+
+A run enters the ledger as docs/runs/NAME/ with its artifact's metrics.json and history.csv; the bundled model is read
+where it lies. Only the course report's and the paper's own numbers are typed here, because they come from print.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).resolve().parent
+PROJECT = DOCS.parent
+BUNDLED = PROJECT / "assets" / "resnet32-cifar10"
+BEGIN, END = "<!-- written by docs/ledger.py -->", "<!-- end -->"
+
+PRINTED = """\
+| course report (as stated there) | 87.16% | 86.77% | | 50 | | |
+| He et al. 2015, table 6 (as stated there) | | 92.49% | | 164 | | |
+"""
+
+
+def runs() -> dict[str, dict[str, Any]]:
+    """Name -> metrics.json, the bundled model first."""
+    folders = {"bundled model": BUNDLED} | {f.name: f for f in sorted((DOCS / "runs").glob("*")) if f.is_dir()}
+    return {name: json.loads((folder / "metrics.json").read_text()) for name, folder in folders.items()}
+
+
+def header(*names: str) -> str:
+    return f"| {' | '.join(names)} |\n{'|---' * len(names)}|\n"
+
+
+def results_table() -> str:
+    rows = "".join(row(name, metrics) for name, metrics in runs().items())
+    return header("run", "val", "test", "test, 95% interval", "epochs (best)", "minutes", "images/s") + rows + PRINTED
+
+
+def row(name: str, metrics: dict[str, Any]) -> str:
+    training, (low, high) = metrics["training"], metrics["test"]["accuracy_interval"]
+    epochs = f"{training['epochs']} ({training['best_epoch']})"
+    planned = training["hyperparameters"]["max_epochs"]
+    if planned != training["epochs"]:
+        epochs += f", stopped early of {planned}"
+    return (
+        f"| {name}: recipe `{training['recipe']}`, seed {training['seed']} | {metrics['val']['accuracy']:.2%} "
+        f"| {metrics['test']['accuracy']:.2%} | {low:.2%} to {high:.2%} | {epochs} "
+        f"| {training['wall_seconds'] / 60:.0f} | {training['images_per_second']:,.0f} |\n"
+    )
+
+
+def machines_table() -> str:
+    columns = header("run", "device", "precision", "PyTorch", "commit", "calibration error, before and after")
+    return columns + "".join(
+        f"| {name} | {training['device']} | {training['precision']} | {training['versions']['torch']} "
+        f"| {(training['git_commit'] or 'unknown')[:12]} "
+        f"| {calibration['ece_before']:.4f}, {calibration['ece_after']:.4f} |\n"
+        for name, training, calibration in (
+            (name, metrics["training"], metrics["test"]["calibration"]) for name, metrics in runs().items()
+        )
+    )
+
+
+def filled(text: str, *tables: str) -> str:
+    """`text` with what lies between its BEGIN and END marks replaced, in order."""
+    parts = text.split(BEGIN)
+    assert len(parts) == len(tables) + 1, f"{len(parts) - 1} places for {len(tables)} tables"
+    out = parts[0]
+    for part, table in zip(parts[1:], tables, strict=True):
+        out += f"{BEGIN}\n{table}{END}{part.split(END, 1)[1]}"
+    return out
+
+
+def pages() -> dict[Path, str]:
+    """Each page that holds tables, with the text it should have."""
+    readme, results = PROJECT / "README.md", DOCS / "results.md"
+    return {
+        readme: filled(readme.read_text(), results_table()),
+        results: filled(results.read_text(), results_table(), machines_table()),
+    }
+
+
+if __name__ == "__main__":
+    for path, text in pages().items():
+        path.write_text(text)
+        print(path.relative_to(PROJECT))
