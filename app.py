@@ -49,14 +49,18 @@ def main(argv: list[str] | None = None) -> int:
     except ArtifactError as error:
         return _fail(str(error))
 
-    from ui.page import build_page, launch
-
-    page = build_page(classifier, data_dir(args.data_dir))
     try:
+        from ui.page import build_page, launch  # gradio looks for its temporary folder at import
+
+        page = build_page(classifier, data_dir(args.data_dir))
         address = launch(page, args.host, args.port)
-    except OSError:
+    except OSError as error:
         where = " and ".join(f"--{name} {value}" for name, value in (("host", args.host), ("port", args.port)) if value)
-        return _fail(f"cannot listen on {where or 'any port'}: give an address of this machine and a free port")
+        reason = " ".join(str(error).split())
+        return _fail(
+            f"cannot serve on {where or 'any port'} ({reason}): it takes an address of this machine, a free port and a "
+            "temporary folder that can be written"
+        )
     print(f"Serving the model ({classifier.source}) at {address}", flush=True)
     page.block_thread()
     return 0

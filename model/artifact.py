@@ -4,9 +4,9 @@ Reading is strict: a folder that is not exactly what its config.json says is ref
 Needs numpy only.
 """
 
+import csv
 import hashlib
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,17 @@ CARD = "README.md"
 FIGURES = "figures"
 SAMPLES = "samples"
 TENSORBOARD = "tensorboard"
+
+HISTORY_COLUMNS = (
+    "epoch",
+    "learning_rate",
+    "train_loss",
+    "train_accuracy",
+    "val_loss",
+    "val_accuracy",
+    "seconds",
+    "images_per_second",
+)
 
 SEALED = (WEIGHTS, GRAPH, METRICS, HISTORY, PREDICTIONS)
 """Files whose sha256 stands in config.json: present and unaltered, or the folder is refused."""
@@ -72,7 +83,23 @@ def read(folder: str | Path) -> Artifact:
             raise ArtifactError(f"{folder / name} is damaged or altered (its sha256 differs from config.json's)")
     metrics = _read_json(folder / METRICS)
     check_metrics(metrics, config["num_classes"], folder / METRICS)
+    read_history(folder)
     return Artifact(folder, config, metrics)
+
+
+def read_history(folder: Path) -> list[dict[str, float]]:
+    """The rows of history.csv, one per epoch, as numbers. Raises ArtifactError."""
+    path = folder / HISTORY
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            table = csv.DictReader(file)
+            rows = [{name: float(cell) for name, cell in row.items()} for row in table]
+        intact = tuple(table.fieldnames or ()) == HISTORY_COLUMNS and all(_number(v) for r in rows for v in r.values())
+    except (ValueError, TypeError, csv.Error):
+        intact = False
+    if not intact or [row["epoch"] for row in rows] != list(range(1, len(rows) + 1)) or not rows:
+        raise ArtifactError(f"{path} is not one row of finite numbers per epoch, with the columns {HISTORY_COLUMNS}")
+    return rows
 
 
 def seal(folder: Path, config: dict[str, Any]) -> None:
@@ -117,8 +144,13 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def agrees(logits: np.ndarray, expected: np.ndarray) -> bool:
+    """Whether both have the same shape and differ by LOGITS_TOLERANCE at most; never where there is a NaN."""
+    return logits.shape == expected.shape and bool((np.abs(logits - expected) <= LOGITS_TOLERANCE).all())
+
+
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and -1e9 <= value <= 1e9  # not NaN either
 
 
 def _whole(value: Any) -> bool:
@@ -154,7 +186,7 @@ METRICS_FIELDS = {
 }
 SPLIT_SIZES = ("train", "val", "test", "seed")
 TRAINING_FIELDS = {
-    **dict.fromkeys(("recipe", "selected_by", "device", "started"), TEXT),
+    **dict.fromkeys(("recipe", "selected_by", "device", "precision", "started"), TEXT),
     **dict.fromkeys(("seed", "epochs", "best_epoch", "parameters"), COUNT),
     **dict.fromkeys(("wall_seconds", "images_per_second"), (lambda v: _number(v) and v >= 0, "a number")),
     **dict.fromkeys(("hyperparameters", "versions", "split"), OBJECT),

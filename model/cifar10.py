@@ -21,6 +21,8 @@ STD = (0.24703223, 0.24348513, 0.26158784)
 
 FOLDER = "cifar-10-batches-py"
 
+ARCHIVE = "cifar-10-python.tar.gz (https://www.cs.toronto.edu/~kriz/cifar.html)"
+
 MD5 = {
     "data_batch_1": "c99cafc152244af753f735de768cd75f",
     "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
@@ -50,6 +52,12 @@ def missing_files(folder: Path) -> list[str]:
     return [name for name in MD5 if not (folder / FOLDER / name).is_file()]
 
 
+def check_files(folder: Path) -> None:
+    """Raises DatasetError unless every official file is there and unaltered; unpickles none of them."""
+    for name in MD5:
+        _official_bytes(folder / FOLDER / name)
+
+
 def read_train(folder: str | Path) -> tuple[np.ndarray, np.ndarray]:
     """The official training set in file order: uint8 images (50000, 32, 32, 3), int64 labels (50000,).
 
@@ -70,21 +78,23 @@ def _read(folder: Path, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]
 
 
 def _read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    raw = _official_bytes(path)
+    batch = pickle.loads(raw, encoding="latin1")  # written by Python 2
+    images = batch["data"].reshape(-1, 3, IMAGE_SIZE, IMAGE_SIZE).transpose(0, 2, 3, 1)  # -> (N, 32, 32, 3)
+    return np.ascontiguousarray(images), np.asarray(batch["labels"], dtype=np.int64)
+
+
+def _official_bytes(path: Path) -> bytes:
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
-        raise DatasetError(
-            f"{path} is missing: put the official CIFAR-10 python batches into {path.parent}, "
-            f"or let `python -m trainer --data-dir {path.parent.parent}` download them"
-        ) from None
+        raise DatasetError(f"{path} is missing: unpack {ARCHIVE} into {path.parent.parent}") from None
     except OSError as error:
         raise DatasetError(f"{path} cannot be read ({error.strerror}): check its permissions") from None
     found = hashlib.md5(raw, usedforsecurity=False).hexdigest()
     if found != MD5[path.name]:
         raise DatasetError(
             f"{path} is damaged or altered: its md5 is {found}, the official file's is {MD5[path.name]}; "
-            "delete it and run `python -m trainer` again to download it afresh"
+            f"delete it and unpack {ARCHIVE} into {path.parent.parent} again"
         )
-    batch = pickle.loads(raw, encoding="latin1")  # written by Python 2
-    images = batch["data"].reshape(-1, 3, IMAGE_SIZE, IMAGE_SIZE).transpose(0, 2, 3, 1)  # -> (N, 32, 32, 3)
-    return np.ascontiguousarray(images), np.asarray(batch["labels"], dtype=np.int64)
+    return raw

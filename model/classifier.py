@@ -69,12 +69,18 @@ class Classifier:
 
     def _check_expected_logits(self) -> None:
         """A wrong or damaged network is refused before it answers anybody."""
-        found = self._run(artifact.probe_image())[0]
-        difference = np.abs(found - np.asarray(self.config["expected_logits"], np.float32)).max()
-        if not difference <= artifact.LOGITS_TOLERANCE:  # also catches NaN
+        expected = np.asarray([self.config["expected_logits"]], np.float32)
+        try:
+            found = self._run(artifact.probe_image())
+        except Exception as error:  # ONNX Runtime's exceptions share no other base
             raise ArtifactError(
-                f"{self.folder / artifact.GRAPH} does not answer as config.json expects (logits differ by "
-                f"{difference:.3g}): it is another network or damaged; export the artifact again"
+                f"{self.folder / artifact.GRAPH} does not take float32 (N, 3, 32, 32) ({type(error).__name__}); "
+                "export the artifact again"
+            ) from None
+        if not artifact.agrees(found, expected):
+            raise ArtifactError(
+                f"{self.folder / artifact.GRAPH} does not answer as config.json expects: it is another network or "
+                "damaged; export the artifact again"
             )
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -116,9 +117,10 @@ class ResNet(nn.Module):
     def from_pretrained(cls, folder: str | Path) -> "ResNet":
         """The network of an artifact folder, in eval mode.
 
-        Strict: a missing, unexpected or misshapen tensor raises ArtifactError, as does anything else that is wrong
-        with the folder.
+        Strict: a missing, unexpected or misshapen tensor raises ArtifactError, as do weights that do not give the
+        logits that config.json expects, and anything else that is wrong with the folder.
         """
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         from model import artifact
@@ -128,9 +130,16 @@ class ResNet(nn.Module):
         network = cls(**{name: config[name] for name in artifact.ARCHITECTURE})
         try:
             network.load_state_dict(load_file(folder / artifact.WEIGHTS), strict=True)
-        except RuntimeError as error:
+        except (RuntimeError, SafetensorError) as error:
             raise artifact.ArtifactError(f"{folder / artifact.WEIGHTS} does not fit config.json: {error}") from None
-        return network.eval()
+        network.eval()
+        with torch.inference_mode():
+            logits = network(torch.from_numpy(artifact.probe_image())).numpy()
+        if not artifact.agrees(logits, np.asarray([config["expected_logits"]], np.float32)):
+            raise artifact.ArtifactError(
+                f"{folder / artifact.WEIGHTS} does not answer as config.json expects: it is another network or damaged"
+            )
+        return network
 
 
 def check_architecture(depth: int, stem_kernel: int, shortcut: str) -> None:

@@ -1,6 +1,7 @@
 """app.py as its users meet it: the command line, and `/predict` over HTTP."""
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -136,16 +137,18 @@ def test_predict_is_the_only_public_call(client):
     assert list(client.view_api(return_format="dict", print_info=False)["named_endpoints"]) == ["/predict"]
 
 
-def test_the_bad_picture_named_by_another_site_is_not_fetched(served):
-    """The server that the request names must see no connection."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        listener.settimeout(0.5)
-        port = listener.getsockname()[1]
-        call(served, {"path": f"http://127.0.0.1:{port}/x.png", "meta": {"_type": "gradio.FileData"}})
-        with pytest.raises(TimeoutError):
-            listener.accept()
+def test_no_route_goes_round_the_queue(served):
+    for route in ("/gradio_api/run/predict", "/gradio_api/api/predict"):
+        assert httpx.post(served + route, json={"data": [None, 5, "crop"]}, timeout=60).status_code == 404
+
+
+def test_the_client_example_in_the_docs_runs(served, photo, tmp_path, monkeypatch, capsys):
+    page = (ROOT / "docs" / "deploy.md").read_text()
+    code = re.search(r"```python\n(.*?)```", page, re.DOTALL).group(1)
+    Image.open(photo).save(tmp_path / "picture.png")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code.replace("http://127.0.0.1:7860", served), "deploy.md", "exec"), {})
+    assert "'confidence'" in capsys.readouterr().out
 
 
 # The command line

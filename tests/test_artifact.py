@@ -71,6 +71,7 @@ def test_card_figures_samples_and_events_may_be_absent(copy, name):
         ({"class_names": list("abcdefghi") + ["j" * 65]}, "has class_names"),
         ({"temperature": 0}, "has temperature"),
         ({"temperature": "1"}, "has temperature"),
+        ({"temperature": 10**400}, "has temperature"),
         ({"expected_logits": [0.0]}, "has 1 expected_logits for num_classes 10"),
         ({"sha256": {}}, "has sha256"),
         ({"sha256": ...}, "lacks sha256"),
@@ -125,6 +126,32 @@ def test_what_the_page_says_of_the_training_must_be_there(tiny_artifact, changes
     metrics["training"] |= changes
     with pytest.raises(ArtifactError, match=words):
         artifact.check_metrics(metrics, 10, tiny_artifact / artifact.METRICS)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ",".join(artifact.HISTORY_COLUMNS) + "\n",
+        ",".join(artifact.HISTORY_COLUMNS[1:]) + "\n" + ",".join(["1"] * 7) + "\n",
+        ",".join(artifact.HISTORY_COLUMNS) + "\n" + ",".join(["1"] * 7) + "\n",
+        ",".join(artifact.HISTORY_COLUMNS) + "\n" + ",".join(["1"] * 9) + "\n",
+        ",".join(artifact.HISTORY_COLUMNS) + "\n" + ",".join(["2"] * 8) + "\n",
+        ",".join(artifact.HISTORY_COLUMNS) + "\n1,nan" + ",1" * 6 + "\n",
+        ",".join(artifact.HISTORY_COLUMNS) + "\n1,1e308" + ",1" * 6 + "\n",
+    ],
+)
+def test_a_history_that_is_not_one_row_of_numbers_per_epoch_is_refused(tmp_path, text):
+    (tmp_path / artifact.HISTORY).write_text(text)
+    with pytest.raises(ArtifactError, match="history.csv is not one row of finite numbers per epoch"):
+        artifact.read_history(tmp_path)
+
+
+def test_logits_agree_only_with_the_same_shape_and_without_nan():
+    assert artifact.agrees(np.ones((1, 3)), np.ones((1, 3)) + 5e-4)
+    assert not artifact.agrees(np.ones((1, 3)), np.ones((1, 3)) + 2e-3)
+    assert not artifact.agrees(np.ones((1, 1)), np.ones((1, 3)))
+    assert not artifact.agrees(np.full((1, 3), np.nan), np.ones((1, 3)))
 
 
 def test_a_path_that_is_no_folder_is_refused(tmp_path):

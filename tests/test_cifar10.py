@@ -51,8 +51,16 @@ def test_a_missing_file_is_named_with_what_to_do(tiny_cifar, tmp_path):
     shutil.copytree(tiny_cifar, tmp_path / "data")
     (tmp_path / "data" / cifar10.FOLDER / "test_batch").unlink()
     assert cifar10.missing_files(tmp_path / "data") == ["test_batch"]
-    with pytest.raises(cifar10.DatasetError, match="test_batch is missing: put the official CIFAR-10 python batches"):
+    with pytest.raises(cifar10.DatasetError, match="test_batch is missing: unpack cifar-10-python.tar.gz"):
         cifar10.read_test(tmp_path / "data")
+
+
+def test_checking_the_files_names_a_damaged_one_without_reading_the_others_content(tiny_cifar, tmp_path):
+    cifar10.check_files(tiny_cifar)
+    shutil.copytree(tiny_cifar, tmp_path / "data")
+    (tmp_path / "data" / cifar10.FOLDER / "batches.meta").write_bytes(b"")
+    with pytest.raises(cifar10.DatasetError, match="batches.meta is damaged"):
+        cifar10.check_files(tmp_path / "data")
 
 
 def test_the_data_folder_is_the_flag_then_the_environment_then_data(monkeypatch):

@@ -76,9 +76,7 @@ def test_without_a_network_the_download_error_says_where_to_put_the_files(tmp_pa
         raise OSError("no route to host")
 
     monkeypatch.setattr("torchvision.datasets.CIFAR10.__init__", refuse)
-    with pytest.raises(
-        cifar10.DatasetError, match="no route to host.*put the official python batches into .*--data-dir"
-    ):
+    with pytest.raises(cifar10.DatasetError, match="no route to host.*unpack cifar-10-python.tar.gz .*--data-dir"):
         data.load_training_data(tmp_path)
 
 
@@ -204,6 +202,16 @@ def test_a_restored_loader_goes_on_with_the_next_batch(images):
     restored.sampler.set_epoch(2)
     assert equal(list(restored), whole[4:])
     assert equal(epoch_of(restored, 3), epoch_of(train_loader(images), 3))
+
+
+def test_a_loader_that_was_used_up_starts_the_epoch_again(images):
+    loader = train_loader(images)
+    assert equal([(x.clone(), y) for x, y in loader], list(loader))
+
+
+def test_a_batch_larger_than_the_set_is_the_whole_set(images):
+    loader = train_loader(images, batch_size=100)
+    assert [len(labels) for _, labels in loader] == [64] and len(loader) == 1
 
 
 def test_evaluation_sees_every_image_once_in_order_and_unchanged(monkeypatch, images):

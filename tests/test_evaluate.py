@@ -93,3 +93,10 @@ def test_recompute_names_every_claim_that_does_not_hold(tiny_artifact, tiny_cifa
     differences = "\n".join(evaluation.recompute(folder, tiny_cifar))
     assert "test: correct is" in differences and "test: confusion_matrix is" in differences
     assert "test: loss is" in differences and "val:" not in differences
+
+
+def test_recompute_says_so_where_the_artifact_used_another_split(tiny_artifact, tiny_cifar, monkeypatch):
+    from trainer import data
+
+    monkeypatch.setattr(data, "SPLIT_SEED", 1)
+    assert any(line.startswith("split: ") for line in evaluation.recompute(tiny_artifact, tiny_cifar))

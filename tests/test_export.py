@@ -8,6 +8,7 @@ import onnx
 import pytest
 import torch
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from model import Classifier, artifact, cifar10
 from model.resnet import ResNet
@@ -115,13 +116,14 @@ def test_sample_sheets_hold_the_test_images_that_samples_json_names(tiny_artifac
     assert (np.diff(confidence[mistakes]) <= 1e-6).all()
 
 
-def test_metrics_say_how_the_run_was_done(tiny_run, tiny_artifact):
+def test_metrics_say_how_the_run_was_done(tiny_run, tiny_artifact, tiny_cifar):
     metrics = json.loads((tiny_artifact / artifact.METRICS).read_text())
     run = json.loads((tiny_run / "run.json").read_text())
     training = metrics["training"]
     assert training["hyperparameters"] == run["hyperparameters"] and training["recipe"] == "default"
     assert training["epochs"] == 2 and training["best_epoch"] in (1, 2)
-    assert training["split"] == run["split"] | {"test": 250}
+    val_sha256 = load_training_data(tiny_cifar).split.val_sha256()
+    assert training["split"] == run["split"] | {"test": 250, "val_sha256": val_sha256}
     network = ResNet.from_pretrained(tiny_artifact)
     assert training["parameters"] == sum(p.numel() for p in network.parameters())
     assert network.mean.flatten().tolist() == pytest.approx(training["mean"])
@@ -145,6 +147,9 @@ def test_exporting_again_replaces_the_artifact_as_a_whole(tiny_run, tiny_cifar, 
     folder = export.export(run_dir, tiny_cifar)
     assert folder == run_dir / "artifact" and not (folder / "stale.txt").exists()
     assert (folder / artifact.METRICS).read_bytes() == metrics
+    events = EventAccumulator(str(folder / artifact.TENSORBOARD))
+    events.Reload()
+    assert len(events.Scalars("test/accuracy")) == 1
     assert not (run_dir / "artifact.new").exists() and not (run_dir / "artifact.old").exists()
 
 
@@ -175,6 +180,17 @@ def test_a_network_that_differs_from_its_graph_is_not_exported(tiny_artifact):
     images = np.zeros((2, 32, 32, 3), np.uint8)
     with pytest.raises(artifact.ArtifactError, match="differ by"):
         export.check_parity(network, Classifier.load(tiny_artifact), images)
+
+
+def test_a_best_checkpoint_that_the_history_contradicts_is_not_exported(tiny_run, tiny_cifar, tmp_path):
+    run_dir = shutil.copytree(tiny_run, tmp_path / "run")
+    history = (run_dir / artifact.HISTORY).read_text().splitlines()
+    epochs = [row.split(",") for row in history[1:]]
+    worst = min(range(len(epochs)), key=lambda k: float(epochs[k][5]))
+    epochs[worst][5] = "0.999"
+    (run_dir / artifact.HISTORY).write_text("\n".join([history[0], *map(",".join, epochs)]) + "\n")
+    with pytest.raises(RunError, match="files of two runs are mixed"):
+        export.export(run_dir, tiny_cifar)
 
 
 def test_a_run_without_a_checkpoint_or_on_other_data_is_refused(tiny_run, tiny_cifar, tmp_path):

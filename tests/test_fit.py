@@ -1,12 +1,13 @@
 import json
+from importlib.metadata import version
 
 import pytest
 import torch
 
+from model.artifact import read_history
 from trainer import callbacks, fit
 from trainer.config import ConfigError, TrainConfig
 from trainer.data import load_training_data
-from trainer.export import read_history
 from trainer.run import RunError
 
 TINY = {"depth": 8, "max_epochs": 3, "batch_size": 30, "device": "cpu", "precision": "32-true"}
@@ -72,9 +73,34 @@ def test_an_interrupted_and_resumed_run_ends_like_an_uninterrupted_one(
         with pytest.raises(PowerCut):
             run(tiny_cifar, tmp_path / "cut", schedule=schedule, **EXTRA[schedule])
     assert len(history(tmp_path / "cut")) == epoch
-    run(tiny_cifar, tmp_path / "cut", resume=True, schedule=schedule, **EXTRA[schedule])
-    assert history(tmp_path / "cut") == history(finished[schedule])
-    assert equal(weights(tmp_path / "cut"), weights(finished[schedule]))
+    (tmp_path / "cut").rename(tmp_path / "moved")  # perhaps to another machine
+    run(tiny_cifar, tmp_path / "moved", resume=True, schedule=schedule, **EXTRA[schedule])
+    assert history(tmp_path / "moved") == history(finished[schedule])
+    assert equal(weights(tmp_path / "moved"), weights(finished[schedule]))
+    assert equal(weights(tmp_path / "moved", callbacks.BEST), weights(finished[schedule], callbacks.BEST))
+    assert len(json.loads((tmp_path / "moved" / "run.json").read_text())["resumed"]) == 1
+
+
+def test_a_run_that_died_in_its_first_epoch_starts_again(tiny_cifar, tmp_path, monkeypatch, finished):
+    with monkeypatch.context() as patch:
+        patch.setattr(fit.TrainingModule, "on_train_epoch_start", lambda self: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(tiny_cifar, tmp_path / "cut")
+    run(tiny_cifar, tmp_path / "cut", resume=True)
+    assert history(tmp_path / "cut") == history(finished["cosine"])
+
+
+def test_a_moved_run_still_knows_its_best_epoch(tmp_path):
+    before, _ = callbacks.checkpoints(tmp_path / "before")
+    best = str(tmp_path / "before" / "best.ckpt")
+    before.best_model_path, before.best_model_score = best, torch.tensor(0.92)
+    before.kth_best_model_path, before.kth_value = best, torch.tensor(0.92)
+    before.best_k_models = {best: torch.tensor(0.92)}
+    after, _ = callbacks.checkpoints(tmp_path / "after")
+    after.load_state_dict(before.state_dict())
+    assert after.best_model_path == str(tmp_path / "after" / "best.ckpt")
+    assert not after.check_monitor_top_k(None, torch.tensor(0.80))
+    assert after.check_monitor_top_k(None, torch.tensor(0.93))
 
 
 def test_the_plateau_schedule_watches_the_val_loss(finished):
@@ -103,16 +129,20 @@ def test_the_history_has_one_row_per_epoch_with_the_columns_of_the_artifact(fini
     assert [row["epoch"] for row in history(finished["cosine"])] == [1, 2, 3]
 
 
-def test_tensorboard_gets_losses_accuracies_learning_rate_and_a_panel_of_val_images(finished):
+@pytest.mark.parametrize("schedule", ["cosine", "plateau"])
+def test_tensorboard_gets_losses_accuracies_learning_rate_and_a_panel_of_val_images(finished, schedule):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(str(finished["cosine"] / "tensorboard"))
+    events = EventAccumulator(str(finished[schedule] / "tensorboard"))
     events.Reload()
     expected = {"train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr-SGD"}
     assert expected <= set(events.Tags()["scalars"])
     assert events.Tags()["images"] == ["val/predictions"]
     logged = [e.value for e in events.Scalars("val/accuracy")]
-    assert logged == pytest.approx([row["val_accuracy"] for row in history(finished["cosine"])])
+    assert logged == pytest.approx([row["val_accuracy"] for row in history(finished[schedule])])
+    steps = [e.step for e in events.Scalars("val/accuracy")]
+    assert steps == [9 * epoch - 1 for epoch in range(1, len(logged) + 1)]  # 270 images, 30 a step
+    assert [e.step for e in events.Images("val/predictions")] == steps
 
 
 def test_a_run_records_config_versions_commit_device_and_split(tiny_cifar, finished):
@@ -124,7 +154,7 @@ def test_a_run_records_config_versions_commit_device_and_split(tiny_cifar, finis
         "seed": 0,
         "sha256": load_training_data(tiny_cifar).split.sha256(),
     }
-    assert found["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert found["versions"]["torch"] == version("torch")
     assert found["device"].startswith("CPU: ") and found["precision"] == "32-true"
 
 

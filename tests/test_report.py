@@ -35,9 +35,7 @@ def test_a_sheet_places_tiles_row_by_row():
 
 
 def test_figures_are_drawn_from_the_metrics(found, tiny_run):
-    from trainer.export import read_history
-
-    history = read_history(tiny_run)
+    history = artifact.read_history(tiny_run)
     figures = report.draw_figures(found.metrics, history, found.config["class_names"])
     accuracy = figures["curves"].axes[0]
     assert accuracy.lines[1].get_ydata().tolist() == [row["val_accuracy"] for row in history]
@@ -75,14 +73,15 @@ def test_the_card_states_numbers_selection_and_every_setting(found, tiny_artifac
     assert "More Information Needed" not in text
 
 
-def test_test_metrics_are_logged_to_tensorboard_at_the_best_epoch(found, tiny_run):
+def test_test_metrics_are_logged_to_tensorboard_at_the_best_epoch(found, tiny_artifact):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(str(tiny_run / "tensorboard"))
+    events = EventAccumulator(str(tiny_artifact / "tensorboard"))
     events.Reload()
     (accuracy,) = events.Scalars("test/accuracy")
     assert accuracy.value == pytest.approx(found.metrics["test"]["accuracy"])
-    assert accuracy.step == found.metrics["training"]["best_epoch"]
+    best = found.metrics["training"]["best_epoch"]
+    assert accuracy.step == [e.step for e in events.Scalars("val/accuracy")][best - 1]
 
 
 def test_json_files_are_strict(tiny_artifact):

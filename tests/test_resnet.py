@@ -115,3 +115,21 @@ def test_from_pretrained_refuses_weights_that_do_not_fit_exactly(tiny_artifact, 
     artifact.seal(folder, config)  # digests that fit, so that only the tensors are wrong
     with pytest.raises(ArtifactError, match="does not fit config.json"):
         ResNet.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda path: path.write_bytes(b"garbage"), "does not fit config.json"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-100]), "does not fit config.json"),
+        (lambda path: save_file(load_file(path) | {"fc.bias": torch.full((10,), torch.nan)}, path), "does not answer"),
+        (lambda path: save_file(load_file(path) | {"fc.bias": torch.zeros(10)}, path), "does not answer"),
+    ],
+    ids=["garbage", "truncated", "NaN", "other weights"],
+)
+def test_from_pretrained_refuses_weights_that_are_damaged_or_others(tiny_artifact, tmp_path, spoil, words):
+    folder = shutil.copytree(tiny_artifact, tmp_path / "artifact")
+    spoil(folder / artifact.WEIGHTS)
+    artifact.seal(folder, json.loads((folder / artifact.CONFIG).read_text()))
+    with pytest.raises(ArtifactError, match=words):
+        ResNet.from_pretrained(folder)

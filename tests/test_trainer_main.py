@@ -65,12 +65,45 @@ def test_a_mistake_is_answered_with_one_sentence_and_exit_code_2(flags, words, t
     assert not list(tmp_path.iterdir())
 
 
-def test_a_damaged_dataset_file_stops_the_run_before_it_writes_anything(tiny_cifar, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ([], {}),
+        (["--no-nesterov", "--compile"], {"nesterov": False, "compile": True}),
+        (["--nesterov", "--no-compile"], {"nesterov": True, "compile": False}),
+        (["--stem-kernel", "1", "--shortcut", "B"], {"stem_kernel": 1, "shortcut": "B"}),
+        (["--crop-scale", "0.5", "1"], {"crop_scale": (0.5, 1.0)}),
+        (["--train-images", "500", "--learning-rate", "0.3"], {"train_images": 500, "learning_rate": 0.3}),
+        (["--momentum", "0", "--no-nesterov"], {"momentum": 0.0, "nesterov": False}),
+    ],
+)
+def test_flags_become_the_settings_they_name(monkeypatch, flags, expected):
+    given = {}
+
+    def stop(recipe, overrides):
+        given.update(overrides)
+        raise command.ConfigError("far enough")
+
+    monkeypatch.setattr(command, "configure", stop)
+    assert main(monkeypatch, *flags) == 2
+    assert given == expected
+
+
+@pytest.mark.parametrize("flags", [["--data-dir", "x"], ["--max-epochs", "3"], ["--resume"]])
+def test_flags_before_a_command_are_refused_rather_than_dropped(monkeypatch, capsys, flags):
+    assert main(monkeypatch, *flags, "evaluate", "artifact") == 2
+    assert f"{flags[0]} before evaluate has no effect" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["data_batch_2", "test_batch"])
+def test_a_damaged_dataset_file_stops_the_run_before_it_writes_anything(
+    tiny_cifar, tmp_path, monkeypatch, capsys, name
+):
     data = shutil.copytree(tiny_cifar, tmp_path / "data")
-    (data / "cifar-10-batches-py" / "data_batch_2").write_bytes(b"short")
+    (data / "cifar-10-batches-py" / name).write_bytes(b"short")
     code = main(monkeypatch, *TINY_FLAGS, "--data-dir", data, "--output-dir", tmp_path / "run")
     error = capsys.readouterr().err
-    assert code == 2 and "data_batch_2 is damaged or altered" in error and error.count("\n") == 1
+    assert code == 2 and f"{name} is damaged or altered" in error and error.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
 

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from model import Classifier
+from model.artifact import HISTORY_COLUMNS
 from ui import accuracy
 
 NAMES = ["cat", "dog"]
@@ -37,6 +38,7 @@ METRICS = {
         "wall_seconds": 4700.0,
         "images_per_second": 1250.4,
         "device": "CPU: some",
+        "precision": "32-true",
         "versions": {"torch": "2.11.0"},
         "git_commit": None,
         "started": "2026-01-01T00:00:00+00:00",
@@ -87,15 +89,6 @@ def test_a_cell_is_shaded_by_the_square_root_of_its_share_of_the_row():
     assert shades == pytest.approx([0, 0, 0.5, math.sqrt(0.75)], abs=1e-3)
 
 
-def test_history_is_read_as_numbers_and_what_is_none_becomes_a_gap(tmp_path):
-    file = tmp_path / "history.csv"
-    file.write_text("epoch,train_loss,val_accuracy\n1,2.5,0.25\n2,,oops\n3,nan\n")
-    first, second, third = accuracy.read_history(file)
-    assert first == {"epoch": 1.0, "train_loss": 2.5, "val_accuracy": 0.25}
-    assert second["epoch"] == 2.0 and math.isnan(second["train_loss"]) and math.isnan(second["val_accuracy"])
-    assert third["epoch"] == 3.0 and math.isnan(third["val_accuracy"])
-
-
 def test_the_run_and_every_hyperparameter_are_listed():
     lists = accuracy.training_lists(METRICS["training"])
     facts = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", lists))
@@ -123,11 +116,11 @@ def test_no_string_of_the_artifact_brings_markup_into_the_page():
     evil = "<img src=x onerror=alert(1)>\"'"
     metrics = copy.deepcopy(METRICS)
     training = metrics["training"]
-    for key in ("recipe", "device", "selected_by", "git_commit", "started"):
+    for key in ("recipe", "device", "precision", "selected_by", "git_commit", "started"):
         training[key] = evil
     training["hyperparameters"] = {evil: [evil], "a": evil}
     training["versions"] = {evil: evil}
-    page = accuracy.report(metrics, [evil, "dog"], [{"epoch": 1.0, "train_loss": 1.0, "val_loss": 1.0}])
+    page = accuracy.report(metrics, [evil, "dog"], [dict.fromkeys(HISTORY_COLUMNS, 1.0)])
     assert "<img" not in page
     assert "\"'" not in page
     assert "&lt;img" in page
@@ -135,7 +128,7 @@ def test_no_string_of_the_artifact_brings_markup_into_the_page():
 
 def test_the_tab_shows_the_numbers_of_a_real_artifact(tiny_artifact):
     classifier = Classifier.load(tiny_artifact)
-    history = accuracy.read_history(tiny_artifact / "history.csv")
+    history = accuracy.read_history(tiny_artifact)
     page = accuracy.report(classifier.metrics, classifier.class_names, history)
     test = classifier.metrics["test"]
     assert len(history) == classifier.metrics["training"]["epochs"] == 2

@@ -36,7 +36,7 @@ def test_without_test_images_the_tab_says_what_to_do(tiny_artifact, tmp_path):
     (tmp_path / "history.csv").write_bytes((tiny_artifact / "history.csv").read_bytes())
     parts = build_page(classifier, tmp_path / "data").get_config_file()["components"]
     texts = [part["props"].get("value") or "" for part in parts if part["type"] == "html"]
-    assert any("No test images to show" in text and "python -m trainer" in text for text in texts)
+    assert any("No test images to show" in text and "cifar-10-python.tar.gz" in text for text in texts)
     assert not any(part["props"].get("elem_id") == "test-images" for part in parts)
 
 
@@ -67,3 +67,10 @@ def test_no_font_or_style_comes_from_another_host():
 
 def test_gradio_was_told_not_to_call_home_before_it_was_imported():
     assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
+
+
+def test_gradios_analytics_are_off_and_its_table_of_calls_is_not_rebuilt_on_every_call():
+    import os
+
+    assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
+    assert os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] == "100000"

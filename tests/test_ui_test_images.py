@@ -45,7 +45,7 @@ def test_with_neither_samples_nor_data_it_says_where_it_looked_and_what_to_do(tm
         find_test_images(classifier_at(tmp_path), tmp_path / "data")
     message = str(caught.value)
     assert str(tmp_path / "data") in message and "data_batch_1" in message
-    assert "python -m trainer" in message and "--data-dir" in message
+    assert "cifar-10-python.tar.gz" in message and "--data-dir" in message
 
 
 def test_a_cifar_folder_does_not_serve_a_model_of_other_classes(tiny_cifar, tmp_path):

@@ -33,10 +33,8 @@ def settings_as_flags(function: Any) -> Any:
             continue
         defaults = {name: getattr(recipe, f.name) for name, recipe in RECIPES.items() if recipe.applies(f.name)}
         shown = ", ".join(f"{name} {_words(value)}" for name, value in defaults.items() if value is not None)
-        option = typer.Option(
-            *([flag(f.name), "--no-" + f.name.replace("_", "-")] if f.type is bool else []),
-            help=f.metadata["help"] + (f"  [{shown}]" if shown else ""),
-        )
+        names = [f"{flag(f.name)}/{flag('no_' + f.name)}"] if f.type is bool else []
+        option = typer.Option(*names, help=f.metadata["help"] + (f"  [{shown}]" if shown else ""))
         optional = f.type | None
         parameters.append(
             inspect.Parameter(
@@ -73,7 +71,7 @@ def train(
     Without flags: the default recipe, on the best device there is, into runs/default-seed0/artifact.
     """
     if context.invoked_subcommand is not None:
-        return
+        return refuse_flags_before_command(context)
     config = configure(recipe, {name: value for name, value in overrides.items() if value is not None})
     data_dir = cifar10.data_dir(data_dir)
     run_dir = output_dir or Path("runs") / f"{recipe}-seed{config.seed}"
@@ -86,6 +84,14 @@ def train(
         print(summary_table(evaluate_on_val(run_dir, data_dir)))
     else:
         export_and_print(run_dir, data_dir)
+
+
+def refuse_flags_before_command(context: typer.Context) -> None:
+    """`python -m trainer --data-dir D evaluate A` would drop the flag without a word."""
+    given = [name for name in context.params if context.get_parameter_source(name).name == "COMMANDLINE"]
+    if given:
+        command = context.invoked_subcommand
+        raise ConfigError(f"{flag(given[0])} before {command} has no effect: put what belongs to {command} after it")
 
 
 @app.command()

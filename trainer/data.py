@@ -31,11 +31,19 @@ class Split:
     val: np.ndarray
 
     def sha256(self) -> str:
-        """Of both index lists, as little-endian int64: two runs with the same digest saw the same split."""
-        digest = hashlib.sha256()
-        for indices in (self.train, self.val):
-            digest.update(np.asarray(len(indices), "<i8").tobytes() + indices.astype("<i8").tobytes())
-        return digest.hexdigest()
+        """Of both index lists: two runs with the same digest saw the same split."""
+        return _sha256(self.train, self.val)
+
+    def val_sha256(self) -> str:
+        """Of the val indices alone: the same for a run on a part of the training images."""
+        return _sha256(self.val)
+
+
+def _sha256(*lists: np.ndarray) -> str:
+    digest = hashlib.sha256()
+    for indices in lists:
+        digest.update(np.asarray(len(indices), "<i8").tobytes() + indices.astype("<i8").tobytes())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -51,8 +59,12 @@ class TrainingData:
 
 
 def load_training_data(data_dir: Path, train_images: int | None = None) -> TrainingData:
-    """Reads the official training set, downloading it first where files are missing. Raises DatasetError."""
+    """Reads the official training set, downloading it first where files are missing. Raises DatasetError.
+
+    The test file's md5 is checked too, so that a damaged one is not found out only when the training is done.
+    """
     download_if_missing(data_dir)
+    cifar10.check_files(data_dir)
     images, labels = cifar10.read_train(data_dir)
     split = split_train_val(labels)
     if train_images is not None:
@@ -73,8 +85,8 @@ def download_if_missing(data_dir: Path) -> None:
         CIFAR10(str(data_dir), download=True)
     except (OSError, RuntimeError) as error:  # URLError and HTTPError are OSErrors
         raise cifar10.DatasetError(
-            f"CIFAR-10 could not be downloaded into {data_dir} ({error}); put the official python batches into "
-            f"{data_dir / cifar10.FOLDER}, or name a folder that holds them with --data-dir"
+            f"CIFAR-10 could not be downloaded ({error}): unpack {cifar10.ARCHIVE} into {data_dir}, "
+            "or name a folder that holds cifar-10-batches-py/ with --data-dir"
         ) from None
 
 
@@ -224,10 +236,15 @@ def augmentation(config: TrainConfig, images: Tensor) -> PadCrop | ResizedCrop:
     return ResizedCrop(images, config.crop_scale, config.crop_ratio)
 
 
+def steps_per_epoch(images: int, batch_size: int) -> int:
+    """The last, short batch is dropped, unless it is the only one."""
+    return max(1, images // batch_size)
+
+
 class TrainLoader:
     """Shuffled, augmented batches of a uint8 tensor: float32 (B, 3, 32, 32) in [0, 1], int64 (B,).
 
-    Order and augmentation depend on (seed, epoch) alone. The last, short batch is dropped. Lightning calls
+    Order and augmentation depend on (seed, epoch) alone. Lightning calls
     `sampler.set_epoch` before an epoch and keeps `state_dict` in its checkpoints, so a resumed run goes on with the
     very batch that comes next; PyTorch's own shuffling loader would not.
     """
@@ -235,7 +252,8 @@ class TrainLoader:
     def __init__(self, augment: PadCrop | ResizedCrop, labels: Tensor, batch_size: int, seed: int):
         self.augment = augment
         self.labels = labels
-        self.batch_size = min(batch_size, len(labels))
+        self.batch_size = batch_size
+        self.steps = steps_per_epoch(len(labels), batch_size)
         self.seed = seed
         self.epoch = 0
         self.position = 0  # batches of this epoch that were handed out
@@ -252,7 +270,7 @@ class TrainLoader:
         self.epoch, self.position = state["epoch"], state["position"]
 
     def __len__(self) -> int:
-        return len(self.labels) // self.batch_size
+        return self.steps
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         device = self.labels.device
@@ -265,6 +283,7 @@ class TrainLoader:
             rows = order[batch]
             self.position = step + 1
             yield self.augment.apply(rows, draws[batch]), self.labels[rows]
+        self.position = 0
 
 
 class EvalLoader:

@@ -3,6 +3,7 @@
 import csv
 import shutil
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -39,31 +40,31 @@ def export(run_dir: Path, data_dir: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
 
-    network, best_epoch = load_best(run_dir, data)
+    history = artifact.read_history(run_dir)
+    network, best_epoch, best_step = load_best(run_dir, data)
+    check_best(history, best_epoch, run_dir)
     config = write_network(network, folder)
     classifier = Classifier(folder, config, {}, f"folder:{folder}")
     val_logits, val_labels = _val_logits(classifier, data)
     config["temperature"] = fit_temperature(val_logits, val_labels)
     test_logits = classifier.logits(test_images)
 
-    shutil.copy(run_dir / artifact.HISTORY, folder)
-    history = read_history(folder)
     metrics = {
         "format_version": artifact.FORMAT_VERSION,
         "val": evaluate(val_logits, val_labels, config["temperature"]),
         "test": evaluate(test_logits, test_labels, config["temperature"]),
-        "training": describe_training(run, history, best_epoch, network, len(test_labels)),
+        "training": describe_training(run, history, best_epoch, network, data, len(test_labels)),
     }
+    shutil.copy(run_dir / artifact.HISTORY, folder)
     artifact.write_json(folder / artifact.METRICS, metrics)
     test_probabilities = softmax(test_logits / config["temperature"])
     write_predictions(test_probabilities, test_labels, folder / artifact.PREDICTIONS)
     report.write_figures(metrics, history, config["class_names"], folder / artifact.FIGURES)
     report.write_samples(test_images, test_labels, test_probabilities, folder / artifact.SAMPLES)
     report.write_card(metrics, config, folder / artifact.CARD)
-    report.log_test_metrics(metrics, run_dir / artifact.TENSORBOARD)
-    shutil.copytree(
-        run_dir / artifact.TENSORBOARD, folder / artifact.TENSORBOARD, ignore=shutil.ignore_patterns("hparams.yaml")
-    )
+    events = folder / artifact.TENSORBOARD
+    shutil.copytree(run_dir / artifact.TENSORBOARD, events, ignore=shutil.ignore_patterns("hparams.yaml"))
+    report.log_test_metrics(metrics["test"], best_step, events)
     artifact.seal(folder, config)
     check_parity(network, Classifier.load(folder), test_images[:256])
     return _swap_in(folder, run_dir / "artifact")
@@ -72,15 +73,15 @@ def export(run_dir: Path, data_dir: Path) -> Path:
 def evaluate_on_val(run_dir: Path, data_dir: Path) -> dict[str, Any]:
     """{"val": ...}, as in metrics.json, of the best checkpoint. Leaves the test set alone and writes nothing."""
     data = _data_of(run_dir, read_run(run_dir), data_dir)
-    network, _ = load_best(run_dir, data)
+    network, _, _ = load_best(run_dir, data)
     with tempfile.TemporaryDirectory() as folder:
         config = write_network(network, Path(folder))
         logits, labels = _val_logits(Classifier(Path(folder), config, {}, f"folder:{folder}"), data)
     return {"val": evaluate(logits, labels, fit_temperature(logits, labels))}
 
 
-def load_best(run_dir: Path, data: TrainingData) -> tuple[ResNet, int]:
-    """The network of checkpoints/best.ckpt on the CPU, in eval mode, and the epoch it comes from, counted from 1."""
+def load_best(run_dir: Path, data: TrainingData) -> tuple[ResNet, int, int]:
+    """The network of checkpoints/best.ckpt on the CPU, in eval mode; its epoch, from 1; its last step, from 0."""
     path = run_dir / "checkpoints" / BEST
     if not path.is_file():
         raise RunError(f"{path} is missing: no epoch of this run was completed; train it with --resume")
@@ -90,7 +91,17 @@ def load_best(run_dir: Path, data: TrainingData) -> tuple[ResNet, int]:
     prefix = "network."
     weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
     network.load_state_dict(weights, strict=True)
-    return network.eval(), checkpoint["epoch"] + 1
+    return network.eval(), checkpoint["epoch"] + 1, checkpoint["global_step"] - 1
+
+
+def check_best(history: list[dict[str, float]], best_epoch: int, run_dir: Path) -> None:
+    """Raises RunError unless best.ckpt is of the first epoch with the highest val accuracy."""
+    best = max(history, key=lambda row: row["val_accuracy"])
+    if best["epoch"] != best_epoch:
+        raise RunError(
+            f"{run_dir / 'checkpoints' / BEST} is of epoch {best_epoch}, but history.csv has its highest val accuracy "
+            f"in epoch {best['epoch']:.0f}: files of two runs are mixed"
+        )
 
 
 class WithFeatures(nn.Module):
@@ -153,14 +164,13 @@ def check_parity(network: ResNet, classifier: Classifier, images: np.ndarray) ->
         raise ArtifactError(f"model.onnx and the PyTorch network differ by {difference:.3g} in a logit: not exported")
 
 
-def read_history(folder: Path) -> list[dict[str, float]]:
-    """The rows of history.csv, as numbers."""
-    with (folder / artifact.HISTORY).open(newline="") as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-
-
 def describe_training(
-    run: dict[str, Any], history: list[dict[str, float]], best_epoch: int, network: ResNet, test_images: int
+    run: dict[str, Any],
+    history: list[dict[str, float]],
+    best_epoch: int,
+    network: ResNet,
+    data: TrainingData,
+    test_images: int,
 ) -> dict[str, Any]:
     """metrics.json's `training` section, from what the run wrote."""
     seconds = sum(row["seconds"] for row in history)
@@ -176,10 +186,11 @@ def describe_training(
         "images_per_second": round(len(history) * run["split"]["train"] / training_seconds, 1),
         "device": run["device"],
         "precision": run["precision"],
-        "versions": run["versions"],
+        "versions": run["versions"] | {"onnxruntime": version("onnxruntime")},
         "git_commit": run["git_commit"],
         "started": run["started"],
-        "split": run["split"] | {"test": test_images},
+        "resumed": run.get("resumed", []),
+        "split": run["split"] | {"test": test_images, "val_sha256": data.split.val_sha256()},
         "parameters": sum(p.numel() for p in network.parameters()),
         "mean": run["mean"],
         "std": run["std"],

@@ -24,9 +24,9 @@ from model import cifar10
 from model.resnet import ResNet
 from trainer.callbacks import LAST, AtomicCheckpointIO, callbacks
 from trainer.config import ConfigError, TrainConfig
-from trainer.data import SPLIT_SEED, CIFAR10DataModule, TrainingData, load_training_data
+from trainer.data import SPLIT_SEED, CIFAR10DataModule, TrainingData, load_training_data, steps_per_epoch
 from trainer.module import TrainingModule
-from trainer.run import check_same_run, start_run
+from trainer.run import resume_run, start_run
 
 
 def fit(config: TrainConfig, data_dir: Path, run_dir: Path, resume: bool, progress_bar: bool = True) -> None:
@@ -38,18 +38,16 @@ def fit(config: TrainConfig, data_dir: Path, run_dir: Path, resume: bool, progre
     device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device)
     data = load_training_data(data_dir, config.train_images)
-    if resume:
-        check_same_run(run_dir, config, data.split.sha256())
-    else:
-        start_run(run_dir, describe_run(config, data, device, precision))
+    description = describe_run(config, data, device, precision)
+    start_or_resume = resume_run if resume else start_run
+    start_or_resume(run_dir, description)
     L.seed_everything(config.seed, verbose=False)
     network = ResNet(config.depth, config.stem_kernel, config.shortcut, len(cifar10.CLASS_NAMES), data.mean, data.std)
     network = network.to(memory_format=torch.channels_last)
     if config.compile:
         network.compile()
     loaders = CIFAR10DataModule(data, config)
-    steps = len(data.split.train) // min(config.batch_size, len(data.split.train))
-    module = TrainingModule(network, config, steps_per_epoch=steps)
+    module = TrainingModule(network, config, steps_per_epoch(len(data.split.train), config.batch_size))
     last = run_dir / "checkpoints" / LAST
     with warnings.catch_warnings():
         quieten_lightning()

@@ -39,18 +39,22 @@ class TrainingModule(L.LightningModule):
         self._plateau_state: dict[str, Any] | None = None
         # Sums over an epoch, kept on the device: loss, correct, images. `self.log` at every step would cost
         # as much as a GPU step.
-        self.register_buffer("train_sums", torch.zeros(3))
+        self.register_buffer("train_sums", torch.zeros(3), persistent=False)
         self.register_buffer("val_sums", torch.zeros(3), persistent=False)
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
-        return self._loss(batch, self.train_sums)
+        images, labels = batch
+        return self._loss(self.network(images).float(), labels, self.train_sums)
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
-        self._loss(batch, self.val_sums)
-
-    def _loss(self, batch: tuple[Tensor, Tensor], sums: Tensor) -> Tensor:
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
         images, labels = batch
         logits = self.network(images).float()
+        if batch_index == 0:
+            self.first_val_predictions = logits.argmax(1)  # for the image panel
+        self._loss(logits, labels, self.val_sums)
+
+    def _loss(self, logits: Tensor, labels: Tensor, sums: Tensor) -> Tensor:
+        """Mean cross-entropy of logits (N, classes); adds loss, correct answers and images to `sums`."""
         loss = F.cross_entropy(logits, labels)
         with torch.no_grad():
             correct = (logits.argmax(1) == labels).sum()
@@ -60,7 +64,6 @@ class TrainingModule(L.LightningModule):
     def on_train_start(self) -> None:
         if self._plateau_state is not None:
             self.plateau.load_state_dict(self._plateau_state)
-        self._epoch_started = time.perf_counter()
 
     def on_train_epoch_start(self) -> None:
         self.train_sums.zero_()

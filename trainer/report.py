@@ -149,11 +149,11 @@ def sheet(images: np.ndarray) -> Image.Image:
     return Image.fromarray(canvas.transpose(0, 2, 1, 3, 4).reshape(rows * size, SHEET_COLUMNS * size, 3))
 
 
-def log_test_metrics(metrics: dict[str, Any], folder: Path) -> None:
-    """Test accuracy and loss into the run's TensorBoard folder, at the best epoch."""
+def log_test_metrics(test: dict[str, Any], step: int, folder: Path) -> None:
+    """Test accuracy and loss into a folder of event files, at the last step of the best epoch."""
     with SummaryWriter(folder) as writer:
         for name in ("accuracy", "loss"):
-            writer.add_scalar(f"test/{name}", metrics["test"][name], metrics["training"]["best_epoch"])
+            writer.add_scalar(f"test/{name}", test[name], step)
 
 
 def write_card(metrics: dict[str, Any], config: dict[str, Any], path: Path) -> None:

@@ -1,10 +1,11 @@
 """run.json: what a run folder says about its run, written before the first step."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
-from trainer.config import TrainConfig, flag
+from trainer.config import flag
 
 RUN = "run.json"
 
@@ -19,7 +20,16 @@ def start_run(run_dir: Path, description: dict[str, Any]) -> None:
         raise RunError(f"{run_dir} already holds a run: add --resume to continue it, or choose another --output-dir")
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        (run_dir / RUN).write_text(json.dumps(description, indent=2) + "\n")
+    except OSError as error:
+        raise RunError(f"{run_dir} cannot be written ({error.strerror}): choose another --output-dir") from None
+    _write(run_dir, description)
+
+
+def _write(run_dir: Path, description: dict[str, Any]) -> None:
+    try:
+        temporary = run_dir / f"{RUN}.tmp"
+        temporary.write_text(json.dumps(description, indent=2) + "\n")
+        os.replace(temporary, run_dir / RUN)
     except OSError as error:
         raise RunError(f"{run_dir} cannot be written ({error.strerror}): choose another --output-dir") from None
 
@@ -32,17 +42,20 @@ def read_run(run_dir: Path) -> dict[str, Any]:
         raise RunError(f"{run_dir} holds no run (no readable {RUN}): name the --output-dir of a training run") from None
 
 
-def check_same_run(run_dir: Path, config: TrainConfig, split_sha256: str) -> None:
-    """Raises RunError unless the run in `run_dir` has this config and this split."""
+def resume_run(run_dir: Path, description: dict[str, Any]) -> None:
+    """Checks that the run in `run_dir` has the settings and the split of `description`, and notes in run.json with
+    what and where it goes on. Raises RunError."""
     run = read_run(run_dir)
-    before, now = run["hyperparameters"], config.hyperparameters()
+    before, now = run["hyperparameters"], description["hyperparameters"]
     for name in sorted(before.keys() | now.keys()):
         if before.get(name) != now.get(name):
             raise RunError(
                 f"{run_dir} was started with {flag(name)} {before.get(name)}, not {now.get(name)}: "
                 "--resume continues a run as it was; give the same flags, or another --output-dir"
             )
-    check_same_split(run_dir, run, split_sha256)
+    check_same_split(run_dir, run, description["split"]["sha256"])
+    resumed = {name: description[name] for name in ("started", "device", "precision", "versions", "git_commit")}
+    _write(run_dir, run | {"resumed": [*run.get("resumed", []), resumed]})
 
 
 def check_same_split(run_dir: Path, run: dict[str, Any], split_sha256: str) -> None:

@@ -3,22 +3,21 @@
 Every string of the artifact is escaped: an artifact may come from anybody.
 """
 
-import csv
 import json
 import math
 from collections.abc import Iterable
 from html import escape
-from pathlib import Path
 
 import gradio as gr
 
 from model import Classifier
+from model.artifact import read_history
 from ui.curves import curve
 
 
 def build_tab(classifier: Classifier) -> None:
     """Puts the tab's content into the Blocks that is being built."""
-    history = read_history(classifier.folder / "history.csv")
+    history = read_history(classifier.folder)
     gr.HTML(report(classifier.metrics, classifier.class_names, history), apply_default_css=False)
 
 
@@ -118,24 +117,11 @@ def _cells(row: list[int], true: int, names: list[str]) -> Iterable[str]:
         yield f'<td{mark} style="--shade: {shade:.3f}" title="{told}">{count:,}</td>'
 
 
-def read_history(path: Path) -> list[dict[str, float]]:
-    """One dict per epoch; a cell that is no number becomes nan, and the curves leave a gap there."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return [{name: _number(cell) for name, cell in row.items() if name} for row in csv.DictReader(file)]
-
-
-def _number(cell: str | None) -> float:
-    try:
-        return float(cell or "nan")
-    except ValueError:
-        return math.nan
-
-
 def curves(history: list[dict[str, float]], best_epoch: int) -> str:
     """Accuracy and loss by epoch, training beside validation, the chosen epoch marked."""
 
     def column(name: str) -> list[float]:
-        return [row.get(name, math.nan) for row in history]
+        return [row[name] for row in history]
 
     epochs = column("epoch")
     legend = (
@@ -149,7 +135,8 @@ def curves(history: list[dict[str, float]], best_epoch: int) -> str:
     )
     note = (
         "<p>Training values are means over an epoch in which the weights still change and the pictures are augmented, "
-        "so they may lie below those of the validation images.</p>"
+        "so they may lie below those of the validation images. The summary is computed anew by the exported network, "
+        "in float32; a run in another precision may differ from it by a few images.</p>"
     )
     return f'{legend}<div class="charts">{charts}</div>{note}'
 
@@ -164,6 +151,7 @@ def training_lists(training: dict) -> str:
         "Time": duration(training["wall_seconds"]),
         "Speed": f"{training['images_per_second']:,.0f} images per second",
         "Device": training["device"],
+        "Precision": training["precision"],
         "Started": training["started"].replace("T", " ").replace("+00:00", " UTC"),
         "Commit": (training["git_commit"] or "not recorded")[:12],
         "Split": f"{training['split']['train']:,} / {training['split']['val']:,} / {training['split']['test']:,}"

@@ -27,7 +27,8 @@ def build_page(classifier: Classifier, data_dir: Path) -> gr.Blocks:
             with gr.Tab("Accuracy", id="accuracy"):
                 accuracy.build_tab(classifier)
     # A prediction takes milliseconds; decoding a large photo is what may overlap.
-    page.queue(max_size=64, default_concurrency_limit=4)
+    # api_open=False closes the routes that would go round the queue; /predict through it stays open.
+    page.queue(max_size=64, default_concurrency_limit=4, api_open=False)
     return page
 
 

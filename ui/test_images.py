@@ -12,7 +12,7 @@ from PIL import Image
 
 from model import Classifier
 from model.artifact import SAMPLES
-from model.cifar10 import CLASS_NAMES, IMAGE_SIZE, DatasetError, missing_files, read_test
+from model.cifar10 import ARCHIVE, CLASS_NAMES, IMAGE_SIZE, DatasetError, missing_files, read_test
 
 PER_CLASS = 20
 PER_CLASS_TOGETHER = 5
@@ -49,9 +49,9 @@ def find_test_images(classifier: Classifier, data_dir: Path) -> TestImages:
         raise DatasetError("This model comes without sample images, and its classes are not those of CIFAR-10.")
     if missing := missing_files(data_dir):
         raise DatasetError(
-            f"This model comes without sample images, and {data_dir} holds no complete CIFAR-10 ({missing[0]} is "
-            "missing). Run `python -m trainer`, which downloads the data set, or start the app with --data-dir "
-            "and the folder that holds cifar-10-batches-py."
+            f"This model comes without sample images, and {data_dir}/ holds no complete CIFAR-10 ({missing[0]} is "
+            f"missing). Download {ARCHIVE}, unpack it into {data_dir}/ and start the app again, or start it with "
+            "--data-dir and the folder that holds cifar-10-batches-py/."
         )
     images, labels = read_test(data_dir)
     draw = np.random.default_rng(SEED)
@@ -66,7 +66,8 @@ def read_samples(folder: Path, classes: int) -> TestImages:
         about = json.loads((folder / "samples.json").read_text(encoding="utf-8"))
         tile, columns, entries = about["tile"], about["columns"], about["test"]["images"]
         rows = -(-len(entries) // columns)
-        with Image.open(folder / about["test"]["sheet"], formats=["PNG"]) as sheet:
+        name = Path(about["test"]["sheet"]).name  # never a file of another folder
+        with Image.open(folder / name, formats=["PNG"]) as sheet:
             if tile != IMAGE_SIZE or sheet.size != (columns * tile, rows * tile):
                 raise ValueError(f"the sheet has {sheet.size} pixels")
             pixels = np.asarray(sheet.convert("RGB"))
@@ -75,7 +76,7 @@ def read_samples(folder: Path, classes: int) -> TestImages:
             raise ValueError(f"a label is not one of the {classes} classes")
         tiles = pixels.reshape(rows, tile, columns, tile, 3).swapaxes(1, 2)  # (rows, columns, 32, 32, 3)
         return TestImages(tiles.reshape(-1, tile, tile, 3)[: len(entries)], labels, [int(index) for index in indices])
-    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError, Image.DecompressionBombError) as error:
         raise DatasetError(
             f"The sample images of this model are damaged ({folder.name}/: {error}). Export the artifact again, or "
             "delete that folder: the app then takes the images from a CIFAR-10 folder."
