@@ -1,5 +1,6 @@
 import json
 from importlib.metadata import version
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -99,8 +100,9 @@ def test_a_moved_run_still_knows_its_best_epoch(tmp_path):
     after, _ = callbacks.checkpoints(tmp_path / "after")
     after.load_state_dict(before.state_dict())
     assert after.best_model_path == str(tmp_path / "after" / "best.ckpt")
-    assert not after.check_monitor_top_k(None, torch.tensor(0.80))
-    assert after.check_monitor_top_k(None, torch.tensor(0.93))
+    alone = SimpleNamespace(strategy=SimpleNamespace(reduce_boolean_decision=lambda decision: decision))
+    assert not after.check_monitor_top_k(alone, torch.tensor(0.80))
+    assert after.check_monitor_top_k(alone, torch.tensor(0.93))
 
 
 def test_the_plateau_schedule_watches_the_val_loss(finished):
