@@ -12,7 +12,7 @@ from model import Classifier
 from ui.page import build_page, launch
 
 HERE = Path(__file__).resolve().parent
-EXAMPLE = "cat"
+EXAMPLE = "horse"
 OUTPUT = HERE / "screenshot-predict.png"
 
 
