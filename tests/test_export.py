@@ -189,7 +189,7 @@ def test_a_best_checkpoint_that_the_history_contradicts_is_not_exported(tiny_run
     worst = min(range(len(epochs)), key=lambda k: float(epochs[k][5]))
     epochs[worst][5] = "0.999"
     (run_dir / artifact.HISTORY).write_text("\n".join([history[0], *map(",".join, epochs)]) + "\n")
-    with pytest.raises(RunError, match="files of two runs are mixed"):
+    with pytest.raises(RunError, match="has its highest val accuracy in epoch"):
         export.export(run_dir, tiny_cifar)
 
 

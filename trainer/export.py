@@ -100,7 +100,7 @@ def check_best(history: list[dict[str, float]], best_epoch: int, run_dir: Path) 
     if best["epoch"] != best_epoch:
         raise RunError(
             f"{run_dir / 'checkpoints' / BEST} is of epoch {best_epoch}, but history.csv has its highest val accuracy "
-            f"in epoch {best['epoch']:.0f}: files of two runs are mixed"
+            f"in epoch {best['epoch']:.0f}: if the run was interrupted, continue it with --resume"
         )
 
 

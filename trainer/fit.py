@@ -26,7 +26,7 @@ from trainer.callbacks import LAST, AtomicCheckpointIO, callbacks
 from trainer.config import ConfigError, TrainConfig
 from trainer.data import SPLIT_SEED, CIFAR10DataModule, TrainingData, load_training_data, steps_per_epoch
 from trainer.module import TrainingModule
-from trainer.run import resume_run, start_run
+from trainer.run import check_same_run, note_resumed, start_run
 
 
 def fit(config: TrainConfig, data_dir: Path, run_dir: Path, resume: bool, progress_bar: bool = True) -> None:
@@ -39,8 +39,14 @@ def fit(config: TrainConfig, data_dir: Path, run_dir: Path, resume: bool, progre
     precision = resolve_precision(config.precision, device)
     data = load_training_data(data_dir, config.train_images)
     description = describe_run(config, data, device, precision)
-    start_or_resume = resume_run if resume else start_run
-    start_or_resume(run_dir, description)
+    last = run_dir / "checkpoints" / LAST
+    if resume:
+        check_same_run(run_dir, description)
+        if epochs_done(last) >= config.max_epochs:
+            return
+        note_resumed(run_dir, description)
+    else:
+        start_run(run_dir, description)
     L.seed_everything(config.seed, verbose=False)
     network = ResNet(config.depth, config.stem_kernel, config.shortcut, len(cifar10.CLASS_NAMES), data.mean, data.std)
     network = network.to(memory_format=torch.channels_last)
@@ -48,7 +54,6 @@ def fit(config: TrainConfig, data_dir: Path, run_dir: Path, resume: bool, progre
         network.compile()
     loaders = CIFAR10DataModule(data, config)
     module = TrainingModule(network, config, steps_per_epoch(len(data.split.train), config.batch_size))
-    last = run_dir / "checkpoints" / LAST
     with warnings.catch_warnings():
         quieten_lightning()
         trainer = L.Trainer(
@@ -64,7 +69,12 @@ def fit(config: TrainConfig, data_dir: Path, run_dir: Path, resume: bool, progre
             enable_progress_bar=progress_bar,
             enable_model_summary=False,
         )
-        trainer.fit(module, datamodule=loaders, ckpt_path=last if resume and last.exists() else None)
+        trainer.fit(module, datamodule=loaders, ckpt_path=last if epochs_done(last) else None)
+
+
+def epochs_done(last: Path) -> int:
+    """What the checkpoint has behind it; 0 where there is none."""
+    return torch.load(last, map_location="cpu", weights_only=True)["epoch"] + 1 if last.exists() else 0
 
 
 def resolve_device(device: str) -> str:

@@ -42,9 +42,8 @@ def read_run(run_dir: Path) -> dict[str, Any]:
         raise RunError(f"{run_dir} holds no run (no readable {RUN}): name the --output-dir of a training run") from None
 
 
-def resume_run(run_dir: Path, description: dict[str, Any]) -> None:
-    """Checks that the run in `run_dir` has the settings and the split of `description`, and notes in run.json with
-    what and where it goes on. Raises RunError."""
+def check_same_run(run_dir: Path, description: dict[str, Any]) -> None:
+    """Raises RunError unless the run in `run_dir` has the settings and the split of `description`."""
     run = read_run(run_dir)
     before, now = run["hyperparameters"], description["hyperparameters"]
     for name in sorted(before.keys() | now.keys()):
@@ -54,6 +53,11 @@ def resume_run(run_dir: Path, description: dict[str, Any]) -> None:
                 "--resume continues a run as it was; give the same flags, or another --output-dir"
             )
     check_same_split(run_dir, run, description["split"]["sha256"])
+
+
+def note_resumed(run_dir: Path, description: dict[str, Any]) -> None:
+    """Adds to run.json with what and where the run goes on."""
+    run = read_run(run_dir)
     resumed = {name: description[name] for name in ("started", "device", "precision", "versions", "git_commit")}
     _write(run_dir, run | {"resumed": [*run.get("resumed", []), resumed]})
 
