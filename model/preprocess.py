@@ -263,10 +263,14 @@ def _pad_to_square(image: Image.Image) -> Image.Image:
 
 
 def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Bicubic: Pillow widens the kernel when it shrinks, so nothing aliases; sharper than bilinear, less ringing than
-    Lanczos, and smooth where a tiny picture is enlarged, which the box filter would leave in blocks.
-    reducing_gap=4 averages whole blocks of pixels first: six times faster on 1000x750, within 3 of 255 levels."""
-    return image.resize(size, Image.Resampling.BICUBIC, reducing_gap=4.0)
+    """Where both axes shrink to a quarter or less, box: each output pixel is the mean of what it covers, which keeps
+    more contrast than wider kernels (1,667 validation images, enlarged to 150 ... 333 pixels and shrunk again: 91.4 to
+    91.7% right, with Lanczos 91.2 to 91.5%, with bicubic 90.9 to 91.0%). Else bicubic: over so few pixels box aliases.
+    Pillow fits either kernel to the scale. reducing_gap=4 averages whole blocks of pixels first: six times faster on
+    1000x750, within 3 of 255 levels."""
+    shrinks = min(before / after for before, after in zip(image.size, size, strict=True))
+    kernel = Image.Resampling.BOX if shrinks >= 4 else Image.Resampling.BICUBIC
+    return image.resize(size, kernel, reducing_gap=4.0)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -161,6 +161,14 @@ def test_shrinking_a_smooth_picture_gives_the_mean_of_each_block(side):
     assert abs(np.asarray(to_square_rgb(Image.fromarray(pixels))) - means).max() <= 2
 
 
+@pytest.mark.parametrize("side", [128, 512])
+def test_a_picture_that_shrinks_to_a_quarter_or_less_keeps_the_exact_mean_of_each_block(side):
+    pixels = noise(side, side)
+    block = side // 32
+    means = pixels.reshape(32, block, 32, block, 3).mean((1, 3))
+    assert abs(np.asarray(to_square_rgb(Image.fromarray(pixels))) - means).max() <= 1.5
+
+
 def test_enlarging_is_smooth_and_keeps_the_corners_in_place():
     four = np.array([[[0, 0, 0], [200, 0, 0]], [[0, 200, 0], [0, 0, 200]]], np.uint8)
     result = np.asarray(to_square_rgb(Image.fromarray(four))).astype(int)
