@@ -95,7 +95,7 @@ def read_history(folder: Path) -> list[dict[str, float]]:
             table = csv.DictReader(file)
             rows = [{name: float(cell) for name, cell in row.items()} for row in table]
         intact = tuple(table.fieldnames or ()) == HISTORY_COLUMNS and all(_number(v) for r in rows for v in r.values())
-    except (ValueError, TypeError, csv.Error):
+    except (OSError, ValueError, TypeError, csv.Error):
         intact = False
     if not intact or [row["epoch"] for row in rows] != list(range(1, len(rows) + 1)) or not rows:
         raise ArtifactError(f"{path} is not one row of finite numbers per epoch, with the columns {HISTORY_COLUMNS}")

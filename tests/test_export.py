@@ -201,6 +201,11 @@ def test_a_run_without_a_checkpoint_or_on_other_data_is_refused(tiny_run, tiny_c
     with pytest.raises(RunError, match="trained on other data"):
         export.export(run_dir, tiny_cifar)
     shutil.copy(tiny_run / "run.json", run_dir)
+    shutil.rmtree(run_dir / "artifact")
+    (run_dir / artifact.HISTORY).unlink()
+    with pytest.raises(artifact.ArtifactError, match="history.csv is not one row"):
+        export.export(run_dir, tiny_cifar)
     (run_dir / "checkpoints" / callbacks.BEST).unlink()
     with pytest.raises(RunError, match="best.ckpt is missing"):
         export.export(run_dir, tiny_cifar)
+    assert not list(run_dir.glob("artifact*"))

@@ -1,6 +1,6 @@
 """Metrics of an exported network, computed through `Classifier`, the engine that serves.
 
-Everything here works on logits (N, classes) and labels (N,), with NumPy.
+All but `recompute` work on logits (N, classes) and labels (N,), with NumPy.
 """
 
 import math

@@ -22,6 +22,7 @@ from trainer.callbacks import BEST
 from trainer.config import TrainConfig
 from trainer.data import TrainingData, load_training_data
 from trainer.evaluate import evaluate, fit_temperature
+from trainer.module import build_network
 from trainer.run import RunError, check_same_split, read_run
 
 ONNX_TOLERANCE = 1e-4
@@ -35,18 +36,18 @@ def export(run_dir: Path, data_dir: Path) -> Path:
     """
     run = read_run(run_dir)
     data = _data_of(run_dir, run, data_dir)
-    test_images, test_labels = cifar10.read_test(data_dir)
+    network, best_epoch, best_step = load_best(run_dir, data)
+    history = artifact.read_history(run_dir)
+    check_best(history, best_epoch, run_dir)
     folder = run_dir / "artifact.new"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
 
-    history = artifact.read_history(run_dir)
-    network, best_epoch, best_step = load_best(run_dir, data)
-    check_best(history, best_epoch, run_dir)
     config = write_network(network, folder)
     classifier = Classifier(folder, config, {}, f"folder:{folder}")
     val_logits, val_labels = _val_logits(classifier, data)
     config["temperature"] = fit_temperature(val_logits, val_labels)
+    test_images, test_labels = cifar10.read_test(data_dir)  # not before everything is chosen
     test_logits = classifier.logits(test_images)
 
     metrics = {
@@ -86,7 +87,7 @@ def load_best(run_dir: Path, data: TrainingData) -> tuple[ResNet, int, int]:
     if not path.is_file():
         raise RunError(f"{path} is missing: no epoch of this run was completed; train it with --resume")
     config = TrainConfig.from_hyperparameters(read_run(run_dir)["hyperparameters"])
-    network = ResNet(config.depth, config.stem_kernel, config.shortcut, len(cifar10.CLASS_NAMES), data.mean, data.std)
+    network = build_network(config, data.mean, data.std)
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     prefix = "network."
     weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}

@@ -21,11 +21,10 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from model import cifar10
-from model.resnet import ResNet
 from trainer.callbacks import LAST, AtomicCheckpointIO, callbacks
 from trainer.config import ConfigError, TrainConfig
 from trainer.data import SPLIT_SEED, CIFAR10DataModule, TrainingData, load_training_data, steps_per_epoch
-from trainer.module import TrainingModule
+from trainer.module import TrainingModule, build_network
 from trainer.run import check_same_run, note_resumed, start_run
 
 
@@ -48,8 +47,7 @@ def fit(config: TrainConfig, data_dir: Path, run_dir: Path, resume: bool, progre
     else:
         start_run(run_dir, description)
     L.seed_everything(config.seed, verbose=False)
-    network = ResNet(config.depth, config.stem_kernel, config.shortcut, len(cifar10.CLASS_NAMES), data.mean, data.std)
-    network = network.to(memory_format=torch.channels_last)
+    network = build_network(config, data.mean, data.std).to(memory_format=torch.channels_last)
     if config.compile:
         network.compile()
     loaders = CIFAR10DataModule(data, config)
@@ -78,7 +76,7 @@ def epochs_done(last: Path) -> int:
 
 
 def resolve_device(device: str) -> str:
-    """ "cuda", "mps" or "cpu". Raises ConfigError if the one asked for is not there."""
+    """The `auto` rule of TrainConfig.device: one of cuda, mps, cpu. Raises ConfigError if it is not there."""
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
         return next(name for name, there in available.items() if there)

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
+from model.cifar10 import CLASS_NAMES
+from model.resnet import ResNet
 from trainer.config import TrainConfig
 
 
@@ -21,6 +23,11 @@ def cosine_with_warmup(step: int, total_steps: int, warmup_fraction: float) -> f
         return (step + 1) / warmup_steps
     progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
     return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def build_network(config: TrainConfig, mean: tuple[float, ...], std: tuple[float, ...]) -> ResNet:
+    """The config's network for the ten classes, with new weights from torch's global generator."""
+    return ResNet(config.depth, config.stem_kernel, config.shortcut, len(CLASS_NAMES), mean, std)
 
 
 class TrainingModule(L.LightningModule):

@@ -13,7 +13,6 @@ from torch.utils.tensorboard import SummaryWriter
 
 from model import artifact
 
-FIGURES = ("curves", "confusion_matrix", "reliability", "per_class")
 SAMPLES_PER_CLASS = 20
 SAMPLES_SEED = 0
 MISTAKES = 40
