@@ -128,6 +128,7 @@ def to_square_rgb(image: Image.Image, fit: str = "crop") -> Image.Image:
     Turned as its EXIF block asks, transparency laid over white, then `fit`: "crop" keeps the central square (half a
     pixel towards the top left where the sides differ by an odd number), "pad" keeps everything and fills up with white,
     the same white that shows through transparency, "stretch" squashes. A 32x32 RGB picture comes back bit for bit.
+    The result carries no metadata, so that preprocessing it once more changes nothing.
     Raises PictureError for a picture that cannot be converted, ValueError for an unknown `fit`, TypeError for anything
     but a Pillow picture.
     """
@@ -141,7 +142,9 @@ def to_square_rgb(image: Image.Image, fit: str = "crop") -> Image.Image:
         if fit == "crop":
             image = _central_square(image)  # before the conversion, so that what is thrown away costs nothing
         image = _to_rgb(image)
-        return _pad_to_square(image) if fit == "pad" else _resize(image, (IMAGE_SIZE, IMAGE_SIZE))
+        square = _pad_to_square(image) if fit == "pad" else _resize(image, (IMAGE_SIZE, IMAGE_SIZE))
+        square.info = {}  # Pillow hands the EXIF block on, and whoever preprocesses the square would turn it again
+        return square
     except PictureError:
         raise
     except MemoryError:

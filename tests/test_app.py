@@ -59,6 +59,18 @@ def test_predict_answers_what_the_classifier_answers_for_the_same_file(client, t
     assert np.array_equal(np.asarray(Image.open(seen).convert("RGB")), np.asarray(to_square_rgb(picture, fit)))
 
 
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_a_photo_that_its_exif_block_turns_gets_the_classifiers_answer(
+    client, tiny_artifact, photo, tmp_path, orientation
+):
+    exif = Image.Exif()
+    exif[274] = orientation
+    Image.open(photo).save(tmp_path / "turned.png", exif=exif.tobytes())
+    answer, _ = client.predict(handle_file(tmp_path / "turned.png"), top_k=10, api_name="/predict")
+    expected = Classifier.load(tiny_artifact).predict(open_picture(tmp_path / "turned.png"), top_k=10)
+    assert confidences(answer) == [(label, pytest.approx(p, abs=1e-6)) for label, p in expected]
+
+
 def test_top_k_is_5_and_fit_is_crop_where_the_caller_names_neither(client, photo):
     answer, _ = client.predict(handle_file(photo), api_name="/predict")
     cropped, _ = client.predict(handle_file(photo), top_k=5, fit="crop", api_name="/predict")

@@ -139,6 +139,19 @@ def test_stretch_squashes_the_whole_picture():
     assert (result[:, :6] == 0).all() and (result[:, 10:] == 200).all()
 
 
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_square_picture_is_turned_once_and_preprocessing_it_again_changes_nothing(orientation, fit):
+    exif = Image.Exif()
+    exif[274] = orientation
+    file = io.BytesIO()
+    Image.fromarray(noise(48, 64)).save(file, "PNG", exif=exif.tobytes())
+    picture = open_picture(file.getvalue())
+    square = to_square_rgb(picture, fit)
+    assert np.array_equal(preprocess(square, fit), preprocess(picture, fit))
+    assert picture.getexif()[274] == orientation  # the caller's picture keeps its own
+
+
 def test_the_default_is_crop():
     pixels = Image.fromarray(noise(64, 32))
     assert np.array_equal(preprocess(pixels), preprocess(pixels, "crop"))
