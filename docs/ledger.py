@@ -1,4 +1,4 @@
-"""Writes the tables of README.md and docs/results.md from the files that runs wrote: `python docs/ledger.py`.
+"""Writes the tables of README.md and of docs/ from the files that runs wrote: `python docs/ledger.py`.
 
 A run enters the ledger as docs/runs/NAME/ with its artifact's metrics.json and history.csv; the bundled model is read
 where it lies. Only the course report's and the paper's own numbers are typed here, because they come from print.
@@ -48,6 +48,15 @@ def row(name: str, metrics: dict[str, Any]) -> str:
     )
 
 
+def expectations_table() -> str:
+    columns = header("recipe", "machine", "epochs", "images/s", "minutes", "test accuracy")
+    return columns + "".join(
+        f"| `{training['recipe']}` | {training['device']} | {training['epochs']} "
+        f"| {training['images_per_second']:,.0f} | {training['wall_seconds'] / 60:.0f} | {accuracy:.2%} |\n"
+        for training, accuracy in ((m["training"], m["test"]["accuracy"]) for m in runs().values())
+    )
+
+
 def software_table() -> str:
     columns = header("run", "precision", "PyTorch", "commit", "calibration error, before and after")
     return columns + "".join(
@@ -72,10 +81,11 @@ def filled(text: str, *tables: str) -> str:
 
 def pages() -> dict[Path, str]:
     """Each page that holds tables, with the text it should have."""
-    readme, results = PROJECT / "README.md", DOCS / "results.md"
+    readme, results, training = PROJECT / "README.md", DOCS / "results.md", DOCS / "training.md"
     return {
         readme: filled(readme.read_text(), results_table()),
         results: filled(results.read_text(), results_table(), software_table()),
+        training: filled(training.read_text(), expectations_table()),
     }
 
 

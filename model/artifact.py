@@ -128,6 +128,7 @@ def check_metrics(metrics: Any, num_classes: int, path: Path) -> None:
     for split in ("val", "test") if problem is None else ():
         section = metrics[split]
         problem = problem or _problem(section, SPLIT_FIELDS, f"{split}.") or _inconsistency(section, split, num_classes)
+        problem = problem or _flip_problem(section, split)
     problem = problem or _problem(metrics["training"], TRAINING_FIELDS, "training.")
     problem = problem or _problem(metrics["training"]["split"], dict.fromkeys(SPLIT_SIZES, COUNT), "training.split.")
     if problem is not None:
@@ -192,12 +193,14 @@ TRAINING_FIELDS = {
     **dict.fromkeys(("hyperparameters", "versions", "split"), OBJECT),
     "git_commit": (lambda v: v is None or TEXT[0](v), "a short text or null"),
 }
-SPLIT_FIELDS = {
+SCORE_FIELDS = {
     "n": (lambda v: _whole(v) and v > 0, "a positive whole number"),
     "correct": COUNT,
     "accuracy": (_fraction, "a fraction"),
     "accuracy_interval": (lambda v: isinstance(v, list) and len(v) == 2 and all(map(_fraction, v)), "two fractions"),
     "loss": (lambda v: _number(v) and v >= 0, "a number"),
+}
+SPLIT_FIELDS = SCORE_FIELDS | {
     "per_class_accuracy": (lambda v: isinstance(v, list) and all(map(_fraction, v)), "a list of fractions"),
     "confusion_matrix": (
         lambda v: isinstance(v, list) and all(isinstance(row, list) and all(map(_whole, row)) for row in v),
@@ -227,8 +230,23 @@ def _inconsistency(section: dict[str, Any], split: str, num_classes: int) -> str
         return f"has a {split}.per_class_accuracy that is not one number per class"
     if sum(map(sum, matrix)) != section["n"] or sum(matrix[i][i] for i in range(num_classes)) != section["correct"]:
         return f"has a {split}.confusion_matrix that does not add up to its n and correct"
-    if abs(section["correct"] / section["n"] - section["accuracy"]) > 1e-9:
-        return f"has a {split}.accuracy that is not correct / n"
+    return _wrong_accuracy(section, split)
+
+
+def _flip_problem(section: dict[str, Any], split: str) -> str | None:
+    """What is wrong with `flip_tta`, which older artifacts lack."""
+    if "flip_tta" not in section:
+        return None
+    flip, where = section["flip_tta"], f"{split}.flip_tta"
+    problem = _problem(section, {"flip_tta": OBJECT}, f"{split}.") or _problem(flip, SCORE_FIELDS, f"{where}.")
+    if problem is None and flip["n"] != section["n"]:
+        problem = f"has a {where}.n that is not {split}.n"
+    return problem or _wrong_accuracy(flip, where)
+
+
+def _wrong_accuracy(score: dict[str, Any], where: str) -> str | None:
+    if abs(score["correct"] / score["n"] - score["accuracy"]) > 1e-9:
+        return f"has a {where}.accuracy that is not correct / n"
     return None
 
 

@@ -111,6 +111,26 @@ def test_metrics_whose_counts_contradict_each_other_are_refused(tiny_artifact):
     assert "test.loss" in problem(loss=None)
 
 
+def test_the_flipped_view_may_be_absent_but_must_be_sound(tiny_artifact):
+    metrics = artifact.read(tiny_artifact).metrics
+    path = tiny_artifact / artifact.METRICS
+    flip = metrics["val"]["flip_tta"]
+    without = {name: value for name, value in metrics["val"].items() if name != "flip_tta"}
+    artifact.check_metrics(metrics | {"val": without}, 10, path)
+
+    def problem(value):
+        with pytest.raises(ArtifactError) as caught:
+            artifact.check_metrics(metrics | {"val": without | {"flip_tta": value}}, 10, path)
+        return str(caught.value)
+
+    assert "has val.flip_tta 'None' where an object is allowed" in problem(None)
+    assert "lacks val.flip_tta.n" in problem({})
+    for name, value in {"n": 0, "correct": 1.5, "accuracy": 2, "accuracy_interval": [0.5], "loss": -1}.items():
+        assert f"has val.flip_tta.{name} " in problem(flip | {name: value})
+    assert "has a val.flip_tta.n that is not val.n" in problem(flip | {"n": 60, "accuracy": flip["correct"] / 60})
+    assert "has a val.flip_tta.accuracy that is not correct / n" in problem(flip | {"accuracy": flip["accuracy"] / 2})
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

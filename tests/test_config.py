@@ -17,6 +17,29 @@ def test_the_report_recipe_is_what_the_course_report_describes():
     assert (report.shortcut, report.plateau_factor, report.plateau_patience) == ("B", 0.1, 5)
 
 
+def test_the_paper_recipe_is_he_et_al_2015_section_4_2():
+    paper = RECIPES["paper"]
+    assert (paper.depth, paper.stem_kernel, paper.shortcut) == (32, 3, "A")
+    assert (paper.crop, paper.crop_padding, paper.batch_size) == ("pad", 4, 128)
+    assert (paper.learning_rate, paper.momentum, paper.nesterov, paper.weight_decay) == (0.1, 0.9, False, 1e-4)
+    assert (paper.schedule, paper.milestones, paper.milestone_factor) == ("steps", (32 / 64, 48 / 64), 0.1)
+    assert paper.total_steps(45_000 // 128) == 64_000
+
+
+def test_total_steps_are_those_of_the_epochs_unless_max_steps_is_less():
+    assert TrainConfig(max_epochs=3).total_steps(10) == 30
+    assert TrainConfig(max_epochs=3, max_steps=25).total_steps(10) == 25
+    assert TrainConfig(max_epochs=2, max_steps=25).total_steps(10) == 20
+
+
+def test_cuda_graphs_without_compile_are_refused():
+    with pytest.raises(
+        ConfigError, match="--cuda-graphs has no effect with --no-compile: leave it out or add --compile"
+    ):
+        configure("default", {"cuda_graphs": True})
+    assert configure("default", {"cuda_graphs": True, "compile": True}).cuda_graphs
+
+
 def test_a_recipes_name_is_its_key():
     assert all(config.recipe == name for name, config in RECIPES.items())
 
@@ -58,7 +81,13 @@ def test_a_setting_without_effect_is_refused_rather_than_ignored():
         ("learning_rate", 0.0),
         ("momentum", 1.0),
         ("weight_decay", -1e-4),
+        ("max_steps", 0),
         ("schedule", "step"),
+        ("milestones", (0.8, 0.5)),
+        ("milestones", (0.5, 1.1)),
+        ("milestone_factor", 1.0),
+        ("devices", 0),
+        ("num_nodes", 0),
         ("warmup_fraction", 1.0),
         ("plateau_factor", 1.0),
         ("plateau_patience", -1),

@@ -1,11 +1,13 @@
 import shutil
+from statistics import NormalDist
 
 import numpy as np
 import pytest
 import torch
 from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_confusion_matrix
 
-from model import artifact
+from model import Classifier, artifact, cifar10
+from model.resnet import ResNet
 from trainer import evaluate as evaluation
 from trainer.evaluate import evaluate, fit_temperature, wilson_interval
 
@@ -45,6 +47,30 @@ def test_calibration_error_agrees_with_torchmetrics(scored, temperature):
     assert sum(b["n"] for b in found["bins_after"]) == 2000 and len(found["bins_after"]) == 15
 
 
+def test_what_is_said_before_calibration_is_that_of_temperature_1(scored):
+    before, neutral = (evaluate(*scored, temperature)["calibration"] for temperature in (2.5, 1.0))
+    assert before["bins_before"] == neutral["bins_after"] != before["bins_after"]
+    assert before["ece_before"] == neutral["ece_after"] != before["ece_after"]
+
+
+def test_a_bin_holds_the_images_whose_confidence_lies_in_it(scored):
+    logits, labels = scored
+    confidence, predicted = torch.softmax(torch.from_numpy(logits).double() / 3, 1).max(1)
+    right = (predicted.numpy() == labels).astype(float)
+    for i, found in enumerate(evaluate(logits, labels, 3.0)["calibration"]["bins_after"]):
+        assert (found["lower"], found["upper"]) == pytest.approx((i / 15, (i + 1) / 15))
+        inside = [k for k, c in enumerate(confidence.tolist()) if i / 15 < c <= (i + 1) / 15]
+        assert found["n"] == len(inside)
+        if inside:
+            assert found["confidence"] == pytest.approx(confidence[inside].mean().item(), abs=1e-6)
+            assert found["accuracy"] == pytest.approx(right[inside].mean())
+
+
+def test_the_ends_of_a_bin_belong_to_the_lower_one():
+    bins = evaluation.calibration_bins(np.array([[0.4, 0.6], [1.0, 0.0], [0.5, 0.5]]), np.array([1, 0, 0]))
+    assert [i for i, b in enumerate(bins) if b["n"]] == [7, 8, 14]
+
+
 def test_empty_bins_have_no_confidence_and_no_accuracy():
     bins = evaluation.calibration_bins(np.array([[0.95, 0.05]], np.float32), np.array([0]))
     assert [b["n"] for b in bins] == [0] * 14 + [1]
@@ -61,6 +87,18 @@ def test_wilson_interval_matches_published_values(correct, n, low, high):
     assert wilson_interval(correct, n) == pytest.approx((low, high), abs=5e-5)
 
 
+@pytest.mark.parametrize(("correct", "n"), [(9_274, 10_000), (4_637, 5_000), (1, 250), (7, 9)])
+def test_wilson_interval_ends_where_the_score_test_rejects_at_5_percent(correct, n):
+    z = NormalDist().inv_cdf(0.975)
+    for p in wilson_interval(correct, n):
+        assert abs(correct / n - p) / (p * (1 - p) / n) ** 0.5 == pytest.approx(z, rel=1e-9)
+
+
+def test_wilson_interval_is_the_same_for_right_and_wrong_answers():
+    low, high = wilson_interval(20, 20)
+    assert (1 - high, 1 - low) == pytest.approx(wilson_interval(0, 20)) and high <= 1
+
+
 def test_the_temperature_minimises_the_loss(scored):
     logits, labels = scored
     best = fit_temperature(logits, labels)
@@ -74,25 +112,99 @@ def test_the_temperature_stays_in_its_range_where_every_answer_is_right():
     assert fit_temperature(logits, np.arange(10)) == pytest.approx(evaluation.TEMPERATURE_RANGE[0])
 
 
+def test_the_flipped_view_is_the_mean_of_the_logits_of_the_image_and_its_mirror_image(tiny_artifact, tiny_cifar):
+    images, labels = cifar10.read_test(tiny_cifar)
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
+    network = ResNet.from_pretrained(tiny_artifact)
+    with torch.inference_mode():
+        single = network(pixels)
+        both = (single + network(pixels.flip(dims=[3]))) / 2
+    assert (single - both).abs().max() > 1e-3  # the pictures are not symmetric
+    flipped, target = Classifier.load(tiny_artifact).metrics["test"]["flip_tta"], torch.from_numpy(labels).long()
+    assert flipped["n"] == 250 and flipped["correct"] == int((both.argmax(1) == target).sum())
+    assert flipped["accuracy"] == flipped["correct"] / 250
+    assert flipped["accuracy_interval"] == list(wilson_interval(flipped["correct"], 250))
+    assert flipped["loss"] == pytest.approx(torch.nn.functional.cross_entropy(both, target).item(), abs=1e-5)
+
+
+def rewritten(tiny_artifact, folder, change):
+    """A copy of the artifact with other claims, sealed as if they were true."""
+    shutil.copytree(tiny_artifact, folder)
+    found = artifact.read(folder)
+    change(found.metrics)
+    artifact.write_json(folder / artifact.METRICS, found.metrics)
+    artifact.seal(folder, found.config)
+    return folder
+
+
 def test_recompute_finds_the_artifacts_own_numbers(tiny_artifact, tiny_cifar):
     assert evaluation.recompute(tiny_artifact, tiny_cifar) == []
 
 
+def claims(differences):
+    """The names of the claims, without the numbers."""
+    return [line.partition(" is ")[0] for line in differences]
+
+
 def test_recompute_names_every_claim_that_does_not_hold(tiny_artifact, tiny_cifar, tmp_path):
-    folder = shutil.copytree(tiny_artifact, tmp_path / "artifact")
-    found = artifact.read(folder)
-    test = found.metrics["test"]
-    matrix = [list(row) for row in test["confusion_matrix"]]
-    right = next(i for i in range(10) if matrix[i][i])
-    matrix[right][right] -= 1
-    matrix[right][(right + 1) % 10] += 1
-    test |= {"correct": test["correct"] - 1, "accuracy": (test["correct"] - 1) / test["n"]}
-    test |= {"confusion_matrix": matrix, "loss": test["loss"] + 1e-3}
-    artifact.write_json(folder / artifact.METRICS, found.metrics)
-    artifact.seal(folder, found.config)
-    differences = "\n".join(evaluation.recompute(folder, tiny_cifar))
-    assert "test: correct is" in differences and "test: confusion_matrix is" in differences
-    assert "test: loss is" in differences and "val:" not in differences
+    def change(metrics):
+        test = metrics["test"]
+        matrix = test["confusion_matrix"]
+        right = next(i for i in range(10) if matrix[i][i])
+        matrix[right][right] -= 1
+        matrix[right][(right + 1) % 10] += 1
+        test |= {"correct": test["correct"] - 1, "accuracy": (test["correct"] - 1) / test["n"]}
+        test["loss"] += 1e-3
+
+    folder = rewritten(tiny_artifact, tmp_path / "artifact", change)
+    differences = evaluation.recompute(folder, tiny_cifar)
+    assert claims(differences) == ["test: correct", "test: confusion_matrix", "test: loss"]
+
+
+@pytest.mark.parametrize(
+    ("change", "claim"),
+    [
+        (lambda test: test["accuracy_interval"].__setitem__(0, 0.0), "test: accuracy_interval"),
+        (lambda test: test["per_class_accuracy"].__setitem__(9, 0.123), "test: per_class_accuracy"),
+        (lambda test: test["calibration"].update(ece_before=0.0), "test: ece_before"),
+        (lambda test: test["calibration"].update(ece_after=0.9), "test: ece_after"),
+        (lambda test: test["calibration"].pop("loss_after"), "test: loss_after"),
+        (lambda test: test["flip_tta"].update(loss=test["flip_tta"]["loss"] + 1e-3), "test flip_tta: loss"),
+        (lambda test: test["flip_tta"]["accuracy_interval"].__setitem__(1, 1.0), "test flip_tta: accuracy_interval"),
+        (lambda test: test["flip_tta"].update(correct=0, accuracy=0.0), "test flip_tta: correct"),
+    ],
+)
+def test_recompute_finds_a_single_false_claim(tiny_artifact, tiny_cifar, tmp_path, change, claim):
+    folder = rewritten(tiny_artifact, tmp_path / "artifact", lambda metrics: change(metrics["test"]))
+    assert claims(evaluation.recompute(folder, tiny_cifar)) == [claim]
+
+
+def test_mirror_images_are_not_looked_at_where_nothing_is_claimed_of_them(
+    tiny_artifact, tiny_cifar, tmp_path, monkeypatch
+):
+    def older(metrics):
+        del metrics["val"]["flip_tta"], metrics["test"]["flip_tta"]
+
+    seen = []
+    logits = Classifier.logits
+    monkeypatch.setattr(Classifier, "logits", lambda self, images: seen.append(len(images)) or logits(self, images))
+    folder = rewritten(tiny_artifact, tmp_path / "artifact", older)
+    assert evaluation.recompute(folder, tiny_cifar) == [] and seen == [30, 250]
+    assert evaluation.recompute(tiny_artifact, tiny_cifar) == [] and seen == [30, 250, 30, 30, 250, 250]
+    assert "flip" not in evaluation.summary_table(artifact.read(folder).metrics)
+
+
+def test_the_summary_has_a_row_of_its_own_for_the_flipped_view_of_each_split(tiny_artifact):
+    metrics = artifact.read(tiny_artifact).metrics
+    _, *rows = evaluation.summary_table(metrics).splitlines()
+    assert [row[:6].rstrip() for row in rows] == ["val", "+ flip", "test", "+ flip"]
+    val, test = metrics["val"], metrics["test"]
+    for row, section in zip(rows, (val, val["flip_tta"], test, test["flip_tta"]), strict=True):
+        low, high = section["accuracy_interval"]
+        said = row[6:].split()
+        assert said[:5] == [f"{section['n']}", f"{section['accuracy']:.2%}", f"{low:.2%}", "-", f"{high:.2%}"]
+        assert said[5] == f"{section['loss']:.4f}"
+        assert len(said) == (8 if "calibration" in section else 6)  # calibration is told of the single view alone
 
 
 def test_recompute_says_so_where_the_artifact_used_another_split(tiny_artifact, tiny_cifar, monkeypatch):

@@ -12,7 +12,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from model import Classifier, artifact, cifar10
 from model.resnet import ResNet
-from trainer import callbacks, export
+from trainer import checkpoints, export
+from trainer.config import TrainConfig
 from trainer.data import load_training_data
 from trainer.run import RunError
 
@@ -48,14 +49,16 @@ def test_nothing_is_left_beside_the_artifact(tiny_run):
         "artifact",
         "checkpoints",
         "history.csv",
+        "lock",
         "run.json",
         "stdout.txt",
         "tensorboard",
+        "train.log",
     }
 
 
 def test_the_weights_are_those_of_the_best_checkpoint(tiny_run, tiny_artifact):
-    checkpoint = torch.load(tiny_run / "checkpoints" / callbacks.BEST, weights_only=True)["state_dict"]
+    checkpoint = torch.load(tiny_run / "checkpoints" / checkpoints.BEST, weights_only=True)["state_dict"]
     for name, tensor in ResNet.from_pretrained(tiny_artifact).state_dict().items():
         assert torch.equal(tensor, checkpoint[f"network.{name}"]), name
 
@@ -82,6 +85,8 @@ def test_the_temperature_is_fitted_on_val_alone(tiny_artifact, tiny_cifar):
     logits = classifier.logits(data.images[data.split.val])
     expected = fit_temperature(logits, data.labels[data.split.val])
     assert classifier.config["temperature"] == pytest.approx(expected, abs=1e-6)
+    images, labels = cifar10.read_test(tiny_cifar)
+    assert fit_temperature(classifier.logits(images), labels) != pytest.approx(expected, rel=1e-3)
 
 
 def test_predictions_csv_has_one_row_per_test_image_with_calibrated_numbers(tiny_artifact, tiny_cifar):
@@ -122,12 +127,38 @@ def test_metrics_say_how_the_run_was_done(tiny_run, tiny_artifact, tiny_cifar):
     training = metrics["training"]
     assert training["hyperparameters"] == run["hyperparameters"] and training["recipe"] == "default"
     assert training["epochs"] == 2 and training["best_epoch"] in (1, 2)
+    assert training["peak_memory_bytes"] == run["peak_memory_bytes"]
     val_sha256 = load_training_data(tiny_cifar).split.val_sha256()
     assert training["split"] == run["split"] | {"test": 250, "val_sha256": val_sha256}
     network = ResNet.from_pretrained(tiny_artifact)
     assert training["parameters"] == sum(p.numel() for p in network.parameters())
     assert network.mean.flatten().tolist() == pytest.approx(training["mean"])
     assert network.std.flatten().tolist() == pytest.approx(training["std"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"batch_size": 128, "max_epochs": 3}, [351 * 128] * 3),
+        ({"batch_size": 128, "max_epochs": 3, "max_steps": 800}, [351 * 128, 351 * 128, 98 * 128]),
+        ({"batch_size": 128, "max_epochs": 3, "max_steps": 2 * 351}, [351 * 128] * 2),
+        ({"batch_size": 45_000, "max_epochs": 1}, [45_000]),
+        ({"batch_size": 50_000, "max_epochs": 2}, [45_000] * 2),
+    ],
+)
+def test_an_epoch_shows_the_images_of_its_whole_batches(settings, expected):
+    assert export.images_shown(TrainConfig(**settings), 45_000, len(expected)) == expected
+
+
+def test_images_per_second_weighs_a_short_last_epoch_by_its_images(tiny_run, tiny_artifact, tiny_cifar):
+    run = json.loads((tiny_run / "run.json").read_text())
+    run["hyperparameters"] |= {"batch_size": 40, "max_epochs": 2, "max_steps": 9}  # of 270 images: 6 steps, then 3
+    rows = [{"seconds": 5.0, "images_per_second": speed} for speed in (120.0, 30.0)]  # 2 s, then 4 s
+    network, data = ResNet.from_pretrained(tiny_artifact), load_training_data(tiny_cifar)
+    found = export.describe_training(run, rows, 1, network, data, 250)
+    assert found["images_per_second"] == 9 * 40 / 6
+    del run["peak_memory_bytes"]  # as in runs from before it was measured
+    assert "peak_memory_bytes" not in export.describe_training(run, rows, 1, network, data, 250)
 
 
 def test_the_graph_is_self_contained_and_holds_no_path_of_the_exporting_machine(tiny_artifact):
@@ -165,7 +196,6 @@ def test_evaluating_on_val_leaves_the_test_set_alone(tiny_run, tiny_artifact, ti
 
 
 def test_training_never_reads_the_test_set(tiny_cifar, tmp_path, monkeypatch):
-    from trainer.config import TrainConfig
     from trainer.fit import fit
 
     monkeypatch.setattr(cifar10, "read_test", lambda *args: pytest.fail("the test set was read"))
@@ -189,7 +219,7 @@ def test_a_best_checkpoint_that_the_history_contradicts_is_not_exported(tiny_run
     worst = min(range(len(epochs)), key=lambda k: float(epochs[k][5]))
     epochs[worst][5] = "0.999"
     (run_dir / artifact.HISTORY).write_text("\n".join([history[0], *map(",".join, epochs)]) + "\n")
-    with pytest.raises(RunError, match="has its highest val accuracy in epoch"):
+    with pytest.raises(RunError, match="has its highest val accuracy, 99.90%, in epoch"):
         export.export(run_dir, tiny_cifar)
 
 
@@ -205,7 +235,40 @@ def test_a_run_without_a_checkpoint_or_on_other_data_is_refused(tiny_run, tiny_c
     (run_dir / artifact.HISTORY).unlink()
     with pytest.raises(artifact.ArtifactError, match="history.csv is not one row"):
         export.export(run_dir, tiny_cifar)
-    (run_dir / "checkpoints" / callbacks.BEST).unlink()
+    shutil.rmtree(run_dir / "checkpoints")
     with pytest.raises(RunError, match="best.ckpt is missing"):
         export.export(run_dir, tiny_cifar)
     assert not list(run_dir.glob("artifact*"))
+
+
+@pytest.fixture
+def two_bests(tiny_run, tmp_path):
+    """A run whose best epoch is its second, so that best.ckpt has an earlier one beside it."""
+    run_dir = shutil.copytree(tiny_run, tmp_path / "two")
+    folder = run_dir / "checkpoints"
+    best = checkpoints.read_checkpoint(folder / "best.ckpt")
+    other = best | {"epoch": best["epoch"] + 1, "history": [*best["history"], {"val_accuracy": 0.0}]}
+    return run_dir, best, other
+
+
+@pytest.mark.parametrize("damage", [False, True])
+def test_the_checkpoint_before_is_taken_where_best_is_of_a_lost_epoch_or_damaged(two_bests, damage):
+    run_dir, best, other = two_bests
+    folder = run_dir / "checkpoints"
+    (folder / "best.previous.ckpt").unlink(missing_ok=True)
+    (folder / "best.ckpt").rename(folder / "best.previous.ckpt")
+    torch.save(other, folder / "best.ckpt")
+    if damage:
+        (folder / "best.ckpt").write_bytes(b"PK")
+    found = export.best_checkpoint(run_dir)
+    assert found["epoch"] == best["epoch"]
+    assert all(torch.equal(found["state_dict"][name], tensor) for name, tensor in best["state_dict"].items())
+
+
+def test_without_a_fitting_checkpoint_each_is_named_with_what_is_wrong(two_bests):
+    run_dir, _, other = two_bests
+    folder = run_dir / "checkpoints"
+    torch.save(other, folder / "best.ckpt")
+    (folder / "best.previous.ckpt").write_bytes(b"PK")
+    with pytest.raises(RunError, match=r"best.ckpt is of epoch \d.*best.previous.ckpt is damaged"):
+        export.best_checkpoint(run_dir)

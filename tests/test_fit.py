@@ -1,16 +1,18 @@
 import json
+import os
+import signal
 from importlib.metadata import version
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from model.artifact import read_history
-from trainer import callbacks, fit
+from trainer import callbacks, checkpoints, fit
 from trainer.config import ConfigError, TrainConfig
 from trainer.data import load_training_data
-from trainer.module import TrainingModule
+from trainer.module import TrainingModule, cosine_with_warmup
 from trainer.run import RunError
+from trainer.stops import Interrupted, TrainingError
 
 TINY = {"depth": 8, "max_epochs": 3, "batch_size": 30, "device": "cpu", "precision": "32-true"}
 TIMING = {"seconds", "images_per_second"}
@@ -25,7 +27,7 @@ def history(run_dir):
     return [{k: v for k, v in row.items() if k not in TIMING} for row in read_history(run_dir)]
 
 
-def weights(run_dir, name=callbacks.LAST):
+def weights(run_dir, name=checkpoints.LAST):
     return torch.load(run_dir / "checkpoints" / name, weights_only=True)["state_dict"]
 
 
@@ -97,7 +99,7 @@ def test_an_interrupted_and_resumed_run_ends_like_an_uninterrupted_one(
     run(tiny_cifar, tmp_path / "moved", resume=True, **settings)
     assert history(tmp_path / "moved") == history(finished[schedule])
     assert equal(weights(tmp_path / "moved"), weights(finished[schedule]))
-    assert equal(weights(tmp_path / "moved", callbacks.BEST), weights(finished[schedule], callbacks.BEST))
+    assert equal(weights(tmp_path / "moved", checkpoints.BEST), weights(finished[schedule], checkpoints.BEST))
     assert len(json.loads((tmp_path / "moved" / "run.json").read_text())["resumed"]) == 1
 
 
@@ -110,20 +112,6 @@ def test_a_run_that_died_in_its_first_epoch_starts_again(tiny_cifar, tmp_path, m
     assert history(tmp_path / "cut") == history(finished["cosine"])
 
 
-def test_a_moved_run_still_knows_its_best_epoch(tmp_path):
-    before, _ = callbacks.checkpoints(tmp_path / "before")
-    best = str(tmp_path / "before" / "best.ckpt")
-    before.best_model_path, before.best_model_score = best, torch.tensor(0.92)
-    before.kth_best_model_path, before.kth_value = best, torch.tensor(0.92)
-    before.best_k_models = {best: torch.tensor(0.92)}
-    after, _ = callbacks.checkpoints(tmp_path / "after")
-    after.load_state_dict(before.state_dict())
-    assert after.best_model_path == str(tmp_path / "after" / "best.ckpt")
-    alone = SimpleNamespace(strategy=SimpleNamespace(reduce_boolean_decision=lambda decision: decision))
-    assert not after.check_monitor_top_k(alone, torch.tensor(0.80))
-    assert after.check_monitor_top_k(alone, torch.tensor(0.93))
-
-
 def test_the_plateau_schedule_lowers_the_rate_after_an_epoch_without_a_lower_val_loss(finished):
     rows = history(finished["plateau"])
     assert [row["val_loss"] for row in rows] == pytest.approx(VAL_LOSSES)
@@ -134,7 +122,7 @@ def test_the_best_checkpoint_is_the_first_epoch_with_the_highest_val_accuracy(fi
     for run_dir in finished.values():
         rows = history(run_dir)
         best = max(rows, key=lambda row: row["val_accuracy"])
-        checkpoint = torch.load(run_dir / "checkpoints" / callbacks.BEST, weights_only=True)
+        checkpoint = torch.load(run_dir / "checkpoints" / checkpoints.BEST, weights_only=True)
         assert checkpoint["epoch"] + 1 == best["epoch"]
 
 
@@ -227,3 +215,214 @@ def test_the_automatic_precision_is_bf16_only_where_it_is_fast(monkeypatch, devi
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx}, raising=False)
     assert fit.resolve_precision("auto", device) == expected
     assert fit.resolve_precision("32-true", device) == "32-true"
+
+
+# What can go wrong
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut_short(tiny_cifar, run_dir, monkeypatch, epoch, error=KeyError):
+    """A run that ends with `error` when `epoch` (from 0) begins."""
+
+    def cut(self, trainer, module):
+        if trainer.current_epoch == epoch:
+            raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.PredictionPanel, "on_train_epoch_start", cut, raising=False)
+        with pytest.raises(error):
+            run(tiny_cifar, run_dir)
+
+
+def test_a_damaged_last_checkpoint_is_named_and_the_one_before_is_used(
+    tiny_cifar, tmp_path, monkeypatch, finished, capsys
+):
+    cut_short(tiny_cifar, tmp_path, monkeypatch, epoch=2)
+    flip_a_bit(tmp_path / "checkpoints" / "last.ckpt")
+    capsys.readouterr()
+    run(tiny_cifar, tmp_path, resume=True)
+    told = capsys.readouterr().out.splitlines()[0]
+    assert "last.ckpt is damaged (" in told and told.endswith("going on from last.previous.ckpt, step 9")
+    assert told in (tmp_path / "train.log").read_text()
+    assert history(tmp_path) == history(finished["cosine"])
+    assert equal(weights(tmp_path), weights(finished["cosine"]))
+    assert equal(weights(tmp_path, checkpoints.BEST), weights(finished["cosine"], checkpoints.BEST))
+
+
+def test_with_no_whole_checkpoint_left_both_are_named_and_nothing_is_changed(tiny_cifar, tmp_path, monkeypatch):
+    cut_short(tiny_cifar, tmp_path, monkeypatch, epoch=2)
+    for name in ("last.ckpt", "last.previous.ckpt"):
+        flip_a_bit(tmp_path / "checkpoints" / name)
+    before = (tmp_path / "run.json").read_bytes()
+    with pytest.raises(RunError, match="last.ckpt is damaged.*last.previous.ckpt is damaged"):
+        run(tiny_cifar, tmp_path, resume=True)
+    assert (tmp_path / "run.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_stops_at_once_and_keeps_the_last_good_checkpoint(
+    tiny_cifar, tmp_path, monkeypatch, value
+):
+    steps = []
+    original = TrainingModule.training_step
+
+    def poisoned(self, batch, batch_index):
+        steps.append(batch_index)
+        loss = original(self, batch, batch_index)
+        if len(steps) == 13:
+            loss = loss * value
+            self.step_losses[batch_index] = loss.detach()
+        return loss
+
+    monkeypatch.setattr(TrainingModule, "training_step", poisoned)
+    with pytest.raises(TrainingError) as caught:
+        run(tiny_cifar, tmp_path, warmup_fraction=0.0, schedule="cosine")
+    rate = 0.2 * cosine_with_warmup(12, 27, 0.0)
+    expected = f"the training loss became {value} at step 13 (epoch 2) with learning rate {rate:.3g}"
+    assert expected in str(caught.value) and "--learning-rate" in str(caught.value)
+    assert expected in (tmp_path / "train.log").read_text()
+    assert len(steps) == 13
+    kept = checkpoints.read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")
+    assert kept["global_step"] == 9
+    assert all(t.isfinite().all() for t in kept["state_dict"].values())
+
+
+def test_weights_that_break_in_the_last_step_of_an_epoch_are_not_saved(tiny_cifar, tmp_path, monkeypatch):
+    def break_weights(self):
+        if self.current_epoch == 1:
+            self.network.fc.weight.data.fill_(float("nan"))
+
+    monkeypatch.setattr(TrainingModule, "on_validation_start", break_weights)
+    with pytest.raises(TrainingError, match=r"the validation loss became nan at step 18 \(epoch 2\)"):
+        run(tiny_cifar, tmp_path)
+    assert checkpoints.read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 9
+
+
+def test_a_learning_rate_that_diverges_is_answered_with_the_flag(tiny_cifar, tmp_path):
+    with pytest.raises(TrainingError, match="--learning-rate"):
+        run(tiny_cifar, tmp_path, learning_rate=1e30)
+
+
+@pytest.mark.parametrize("name", ["last.tmp", "best.tmp"])
+def test_a_disk_that_fills_up_stops_the_run_and_it_can_go_on(tiny_cifar, tmp_path, monkeypatch, finished, name):
+    def fill(self, trainer, module):
+        if trainer.current_epoch == 1:
+            (tmp_path / "checkpoints" / name).symlink_to("/dev/full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.PredictionPanel, "on_train_epoch_start", fill, raising=False)
+        patch.setattr(checkpoints.MovableCheckpoint, "check_monitor_top_k", lambda *_: True)  # save "best" every time
+        with pytest.raises(TrainingError, match="could not be saved .No space left on device.*--resume"):
+            run(tiny_cifar, tmp_path)
+    assert checkpoints.read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 9
+    run(tiny_cifar, tmp_path, resume=True)
+    assert history(tmp_path) == history(finished["cosine"])
+    assert equal(weights(tmp_path), weights(finished["cosine"]))
+
+
+def test_a_history_that_cannot_be_written_stops_the_run_with_a_sentence(tiny_cifar, tmp_path, monkeypatch):
+    def fill(self, trainer, module):
+        (tmp_path / "history.tmp").symlink_to("/dev/full")
+
+    monkeypatch.setattr(callbacks.PredictionPanel, "on_train_epoch_start", fill, raising=False)
+    with pytest.raises(TrainingError, match="a file of the run could not be written .*No space left on device"):
+        run(tiny_cifar, tmp_path)
+
+
+def test_too_little_device_memory_names_the_flag_to_lower(tiny_cifar, tmp_path, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
+
+    monkeypatch.setattr(TrainingModule, "training_step", full)
+    with pytest.raises(TrainingError, match=r"--batch-size 30: give a lower one \(CUDA out of memory.*GiB.\)"):
+        run(tiny_cifar, tmp_path)
+
+
+def test_more_devices_than_there_are_is_refused(tiny_cifar, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ConfigError, match="--devices is 2, but this machine has 1"):
+        run(tiny_cifar, tmp_path / "run", device="cuda", devices=2)
+    assert not (tmp_path / "run").exists()
+
+
+def test_too_few_images_for_a_batch_of_several_devices_is_refused(tiny_cifar, tmp_path):
+    with pytest.raises(ConfigError, match="--batch-size is 300, but there are only 270"):
+        run(tiny_cifar, tmp_path / "run", devices=2, batch_size=300)
+
+
+# Lengths and records
+
+
+def test_a_run_with_max_steps_ends_in_mid_epoch_with_a_row_for_what_was_trained(tiny_cifar, tmp_path):
+    run(tiny_cifar, tmp_path, max_steps=13, schedule="steps")
+    rows = history(tmp_path)
+    assert [row["epoch"] for row in rows] == [1, 2]
+    assert [row["learning_rate"] for row in rows] == pytest.approx([0.02, 0.002])  # milestones at steps 6 and 9
+    assert checkpoints.read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 13
+    before = (tmp_path / "checkpoints" / "last.ckpt").read_bytes()
+    run(tiny_cifar, tmp_path, resume=True, max_steps=13, schedule="steps")  # nothing is left to do
+    assert (tmp_path / "checkpoints" / "last.ckpt").read_bytes() == before
+
+
+def test_deterministic_reaches_pytorch_and_gives_the_same_weights_on_the_cpu(tiny_cifar, tmp_path, finished):
+    try:
+        run(tiny_cifar, tmp_path, deterministic=True)
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert equal(weights(tmp_path), weights(finished["cosine"]))
+
+
+def test_the_run_folder_keeps_the_printed_table_and_the_peak_of_memory(tiny_cifar, tmp_path, capsys):
+    run(tiny_cifar, tmp_path, max_epochs=1)
+    printed = capsys.readouterr().out.splitlines()
+    logged = (tmp_path / "train.log").read_text().splitlines()
+    assert [line.split(" ", 2)[2] for line in logged] == printed and len(printed) == 2
+    peak = json.loads((tmp_path / "run.json").read_text())["peak_memory_bytes"]
+    assert 50e6 < peak["host"] < 10e9 and peak["device"] is None
+
+
+def test_a_run_of_an_older_version_without_the_newer_settings_is_resumed(tiny_cifar, tmp_path, monkeypatch):
+    cut_short(tiny_cifar, tmp_path, monkeypatch, epoch=1)
+    description = json.loads((tmp_path / "run.json").read_text())
+    for name in ("devices", "num_nodes", "max_steps", "deterministic"):
+        del description["hyperparameters"][name]
+    (tmp_path / "run.json").write_text(json.dumps(description))
+    run(tiny_cifar, tmp_path, resume=True)
+    assert len(history(tmp_path)) == 3
+
+
+def test_the_clock_of_an_interrupted_epoch_goes_on_and_that_of_the_next_begins_anew(tiny_cifar, tmp_path, monkeypatch):
+    original = TrainingModule.training_step
+
+    def interrupt(self, batch, batch_index):
+        if self.global_step == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, batch, batch_index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingModule, "training_step", interrupt)
+        with pytest.raises(Interrupted):
+            run(tiny_cifar, tmp_path)
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    checkpoint = checkpoints.read_checkpoint(last)
+    assert 0 < checkpoint["epoch_so_far"]["seconds"] < 60
+    checkpoint["epoch_so_far"]["seconds"] = 1000.0
+    torch.save(checkpoint, last)
+    run(tiny_cifar, tmp_path, resume=True)
+    rows = read_history(tmp_path)
+    assert rows[0]["seconds"] > 1000 and rows[0]["images_per_second"] < 0.27
+    assert all(row["seconds"] < 100 and row["images_per_second"] > 2.7 for row in rows[1:])
+
+
+def test_a_second_signal_does_not_wait_for_the_step(tmp_path):
+    stop = callbacks.StopOnSignal(tmp_path / "last.ckpt")
+    stop._note(signal.SIGINT, None)
+    with pytest.raises(Interrupted):
+        stop._note(signal.SIGINT, None)

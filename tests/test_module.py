@@ -2,11 +2,12 @@ import math
 
 import pytest
 import torch
-from torch.optim.lr_scheduler import CosineAnnealingLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR
 
 from model.resnet import ResNet
-from trainer.config import TrainConfig
-from trainer.module import TrainingModule, cosine_with_warmup
+from trainer.config import TrainConfig, configure
+from trainer.data import steps_per_epoch
+from trainer.module import TrainingModule, cosine_with_warmup, steps_factor
 
 
 def test_the_schedule_rises_linearly_to_the_peak_then_falls_to_zero():
@@ -28,6 +29,24 @@ def test_after_the_warm_up_the_schedule_is_torchs_cosine_annealing():
 
 def test_without_a_warm_up_the_first_step_has_the_peak():
     assert cosine_with_warmup(0, 10, 0.0) == 1
+
+
+@pytest.mark.parametrize(("max_epochs", "total"), [(183, 64_000), (10, 3510)])
+def test_the_paper_recipe_takes_64000_steps_with_a_tenth_of_the_rate_at_a_half_and_three_quarters(max_epochs, total):
+    config = configure("paper", {"max_epochs": max_epochs})
+    found = TrainingModule(ResNet(depth=8), config, steps_per_epoch(45_000, config.batch_size))
+    assert found.total_steps == total
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=config.learning_rate)
+    milestones = [32_000, 48_000] if total == 64_000 else [1755, 2632]
+    oracle = MultiStepLR(optimizer, milestones, gamma=0.1)
+    for step in range(total):
+        assert config.learning_rate * found.learning_rate_factor(step) == pytest.approx(oracle.get_last_lr()[0])
+        optimizer.step()
+        oracle.step()
+
+
+def test_two_milestones_at_the_same_place_count_twice():
+    assert [steps_factor(step, 10, (0.5, 0.5), 0.1) for step in (4, 5)] == pytest.approx([1, 0.01])
 
 
 def module(**settings) -> TrainingModule:

@@ -1,4 +1,5 @@
 import json
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -73,6 +74,20 @@ def test_the_card_states_numbers_selection_and_every_setting(found, tiny_artifac
     assert "More Information Needed" not in text
 
 
+def test_the_card_tells_the_flipped_view_apart_where_it_is_known(found):
+    text = report.card_text(found.metrics, found.config)
+    (line,) = [line for line in text.splitlines() if "mirror image" in line]
+    for split in ("val", "test"):
+        flip = found.metrics[split]["flip_tta"]
+        low, high = flip["accuracy_interval"]
+        assert f"{split} {flip['accuracy']:.2%} ({low:.2%} to {high:.2%}), loss {flip['loss']:.4f}" in line
+    older = found.metrics | {
+        split: {name: value for name, value in found.metrics[split].items() if name != "flip_tta"}
+        for split in ("val", "test")
+    }
+    assert report.card_text(older, found.config) == text.replace(f"{line}\n\n", "")
+
+
 def test_test_metrics_are_logged_to_tensorboard_at_the_best_epoch(found, tiny_artifact):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -82,6 +97,20 @@ def test_test_metrics_are_logged_to_tensorboard_at_the_best_epoch(found, tiny_ar
     assert accuracy.value == pytest.approx(found.metrics["test"]["accuracy"])
     best = found.metrics["training"]["best_epoch"]
     assert accuracy.step == [e.step for e in events.Scalars("val/accuracy")][best - 1]
+
+
+def test_the_figures_are_in_tensorboard_as_on_disk_at_the_step_of_the_test_metrics(tiny_artifact):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tiny_artifact / "tensorboard"))
+    events.Reload()
+    (accuracy,) = events.Scalars("test/accuracy")
+    for name in ("curves", "confusion_matrix", "reliability", "per_class"):
+        (image,) = events.Images(f"figures/{name}")
+        assert image.step == accuracy.step
+        with Image.open(BytesIO(image.encoded_image_string)) as shown:
+            with Image.open(tiny_artifact / artifact.FIGURES / f"{name}.png") as saved:
+                assert np.array_equal(np.asarray(shown), np.asarray(saved))
 
 
 def test_json_files_are_strict(tiny_artifact):

@@ -1,7 +1,9 @@
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import fields
 from pathlib import Path
 
@@ -30,8 +32,13 @@ def run(*flags, **environment):
 def main(monkeypatch, *flags):
     """The same in this process, where the made-up data passes for the official one. Returns the exit code."""
     monkeypatch.setattr(sys, "argv", ["trainer", *map(str, flags)])
-    with pytest.raises(SystemExit) as caught:
-        command.main()
+    handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with pytest.raises(SystemExit) as caught:
+            command.main()
+    finally:
+        for signum, handler in handlers.items():
+            signal.signal(signum, handler)
     return caught.value.code
 
 
@@ -124,12 +131,8 @@ def test_a_finished_run_resumed_exports_again_and_changes_no_number(
 ):
     run_dir = shutil.copytree(tiny_run, tmp_path / "run")
     before = (run_dir / "artifact" / artifact.METRICS).read_bytes()
-    monkeypatch.setattr(
-        sys, "argv", ["trainer", *TINY_FLAGS, "--data-dir", str(tiny_cifar), "--output-dir", str(run_dir), "--resume"]
-    )
-    with pytest.raises(SystemExit) as caught:
-        command.main()
-    assert caught.value.code in (0, None)
+    code = main(monkeypatch, *TINY_FLAGS, "--data-dir", tiny_cifar, "--output-dir", run_dir, "--resume")
+    assert code in (0, None)
     assert (run_dir / "artifact" / artifact.METRICS).read_bytes() == before
 
 
@@ -156,7 +159,7 @@ def test_evaluate_confirms_true_claims_and_exits_1_on_false_ones(
     tiny_artifact, tiny_cifar, tmp_path, monkeypatch, capsys
 ):
     assert main(monkeypatch, "evaluate", tiny_artifact, "--data-dir", tiny_cifar) in (0, None)
-    assert "counts are equal" in capsys.readouterr().out
+    assert "all counts are equal" in capsys.readouterr().out
     folder = shutil.copytree(tiny_artifact, tmp_path / "artifact")
     found = artifact.read(folder)
     found.metrics["val"]["loss"] += 0.01
@@ -164,3 +167,27 @@ def test_evaluate_confirms_true_claims_and_exits_1_on_false_ones(
     artifact.seal(folder, found.config)
     assert main(monkeypatch, "evaluate", folder, "--data-dir", tiny_cifar) == 1
     assert "val: loss is" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_outside_training_ends_with_its_exit_code_too(monkeypatch, capsys, signum, code):
+    def wait():
+        os.kill(os.getpid(), signum)
+        time.sleep(5)
+
+    monkeypatch.setattr(command, "app", wait)
+    assert main(monkeypatch) == code
+    assert "--resume" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(command.TrainingError("the loss became nan"), 1), (command.RunError("it is in use"), 2)],
+)
+def test_what_stops_a_run_has_exit_code_1_and_what_never_began_2(monkeypatch, capsys, error, code):
+    def fail():
+        raise error
+
+    monkeypatch.setattr(command, "app", fail)
+    assert main(monkeypatch) == code
+    assert capsys.readouterr().err == f"Error: {error}\n"

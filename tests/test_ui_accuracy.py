@@ -62,6 +62,17 @@ def test_the_summary_gives_accuracy_interval_and_number_of_both_splits():
     ]
 
 
+def test_the_flipped_view_is_told_apart_from_the_table_where_it_is_known():
+    flipped = {"n": 1100, "correct": 1001, "accuracy": 0.91, "accuracy_interval": [0.8916, 0.9255], "loss": 0.2}
+    test = METRICS["test"] | {"flip_tta": flipped}
+    told = accuracy.flip_sentence(METRICS | {"test": test})
+    assert "Mean of the image and its mirror image: test 91.00% (89.16% to 92.55%). All other" in told
+    both = accuracy.flip_sentence({"test": test, "val": METRICS["val"] | {"flip_tta": flipped | {"accuracy": 0.9}}})
+    assert "test 91.00% (89.16% to 92.55%), validation 90.00% (89.16% to 92.55%). All other" in both
+    assert accuracy.summary_table(METRICS | {"test": test}) == accuracy.summary_table(METRICS)
+    assert accuracy.flip_sentence(METRICS) == ""
+
+
 def test_the_way_of_choosing_is_told_with_the_numbers_of_the_run():
     told = accuracy.chosen_sentence(METRICS)
     assert "epoch 25 of 26, selected by highest val accuracy" in told
@@ -138,3 +149,4 @@ def test_the_tab_shows_the_numbers_of_a_real_artifact(tiny_artifact):
     ]
     assert shown == test["confusion_matrix"]
     assert page.count("<svg") == 2
+    assert accuracy.flip_sentence(classifier.metrics) in page and "mirror image" in page

@@ -4,6 +4,7 @@ PyTorch is imported only after the flags are parsed, so that `--help` and mistak
 """
 
 import inspect
+import os
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -13,8 +14,9 @@ import typer
 
 from model import artifact, cifar10
 from model.artifact import ArtifactError
-from trainer.config import RECIPES, ConfigError, TrainConfig, configure, flag
-from trainer.run import RunError, read_run
+from trainer.config import RECIPES, ConfigError, TrainConfig, configure, flag, torchrun_devices
+from trainer.run import RunError, at_work_in, read_run
+from trainer.stops import Interrupted, TrainingError, interrupt_on_signals
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -31,10 +33,8 @@ def settings_as_flags(function: Any) -> Any:
     for f in fields(TrainConfig):
         if f.name == "recipe":
             continue
-        defaults = {name: getattr(recipe, f.name) for name, recipe in RECIPES.items() if recipe.applies(f.name)}
-        shown = ", ".join(f"{name} {_words(value)}" for name, value in defaults.items() if value is not None)
         names = [f"{flag(f.name)}/{flag('no_' + f.name)}"] if f.type is bool else []
-        option = typer.Option(*names, help=f.metadata["help"] + (f"  [{shown}]" if shown else ""))
+        option = typer.Option(*names, help=f.metadata["help"] + _defaults(f.name))
         optional = f.type | None
         parameters.append(
             inspect.Parameter(
@@ -46,7 +46,18 @@ def settings_as_flags(function: Any) -> Any:
     return function
 
 
+def _defaults(name: str) -> str:
+    """The setting's value in each recipe where it has a meaning, or once where all agree."""
+    values = {recipe: getattr(config, name) for recipe, config in RECIPES.items() if config.applies(name)}
+    words = {recipe: _words(value) for recipe, value in values.items() if value is not None}
+    if len(words) == len(RECIPES) and len(set(words.values())) == 1:
+        return f"  [{words['default']}]"
+    return "  [" + ", ".join(f"{recipe} {value}" for recipe, value in words.items()) + "]" if words else ""
+
+
 def _words(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
@@ -72,14 +83,16 @@ def train(
     """
     if context.invoked_subcommand is not None:
         return refuse_flags_before_command(context)
-    config = configure(recipe, {name: value for name, value in overrides.items() if value is not None})
+    given = {name: value for name, value in overrides.items() if value is not None}
+    config = configure(recipe, given | torchrun_devices(os.environ, given))
     data_dir = cifar10.data_dir(data_dir)
     run_dir = output_dir or Path("runs") / f"{recipe}-seed{config.seed}"
     from trainer.evaluate import summary_table
     from trainer.export import evaluate_on_val
     from trainer.fit import fit
 
-    fit(config, data_dir, run_dir, resume, progress_bar=sys.stdout.isatty())
+    if not fit(config, data_dir, run_dir, resume, progress_bar=sys.stdout.isatty()):
+        return  # one of several processes, not the first
     if no_test:
         print(summary_table(evaluate_on_val(run_dir, data_dir)))
     else:
@@ -98,7 +111,7 @@ def refuse_flags_before_command(context: typer.Context) -> None:
 def export(
     run_dir: Annotated[Path, typer.Argument(help="The --output-dir of a training run.")], data_dir: DataDir = None
 ) -> None:
-    """Evaluate a run's best checkpoint on val and test and write RUN_DIR/artifact."""
+    """Write RUN_DIR/artifact from a run's best checkpoint, evaluated on val and test."""
     read_run(run_dir)  # a wrong folder is answered before PyTorch is imported
     export_and_print(run_dir, cifar10.data_dir(data_dir))
 
@@ -107,7 +120,11 @@ def export_and_print(run_dir: Path, data_dir: Path) -> None:
     from trainer.evaluate import summary_table
     from trainer.export import export
 
-    folder = export(run_dir, data_dir)
+    with at_work_in(run_dir):
+        try:
+            folder = export(run_dir, data_dir)
+        except OSError as error:
+            raise TrainingError(f"the artifact could not be written ({error}): try `export {run_dir}` again") from error
     print(summary_table(artifact.read(folder).metrics))
     print(f"The artifact lies in {folder}. See it: python app.py --model {folder}")
 
@@ -116,7 +133,7 @@ def export_and_print(run_dir: Path, data_dir: Path) -> None:
 def evaluate(
     folder: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="An artifact folder.")], data_dir: DataDir = None
 ) -> None:
-    """Recompute an artifact's val and test metrics; exit code 1 if its own claims differ."""
+    """Recompute an artifact's metrics; exit code 1 if its claims do not hold."""
     metrics = artifact.read(folder).metrics
     from trainer.evaluate import recompute, summary_table
 
@@ -125,15 +142,22 @@ def evaluate(
     if differences:
         print("\n".join(differences), file=sys.stderr)
         sys.exit(1)
-    print("Recomputed on val and test: counts are equal, loss and ECE within 1e-4.")
+    print("Recomputed on val and test: all counts are equal, losses, intervals and calibration errors within 1e-4.")
 
 
 def main() -> None:
+    interrupt_on_signals()
     try:
         app()
     except (ConfigError, RunError, ArtifactError, cifar10.DatasetError) as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(2)
+    except TrainingError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except Interrupted as interrupted:
+        print(f"Stopped: {interrupted}. The same command with --resume goes on from here.", file=sys.stderr)
+        sys.exit(interrupted.exit_code)
 
 
 if __name__ == "__main__":

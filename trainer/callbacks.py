@@ -1,21 +1,28 @@
-"""What happens around the training loop: the printed table, history.csv, the image panel, checkpoints."""
+"""What happens around the training loop: the printed table, history.csv, the bar, the image panel, early ends."""
 
 import csv
+import math
 import os
+import signal
+import time
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
-from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.callbacks import LearningRateMonitor, TQDMProgressBar
 
 from model import artifact
+from trainer.checkpoints import FOLDER, LAST, checkpoints
 from trainer.module import TrainingModule
 from trainer.report import prediction_panel
+from trainer.run import say
+from trainer.stops import SIGNALS, Interrupted, NonFiniteLoss
 
-BEST, LAST = "best.ckpt", "last.ckpt"
 PANEL_IMAGES = 40
+STEPS_BETWEEN_LOOKS = 50
+"""How often the host looks at what an accelerator computed: each look waits for it. On the CPU every step."""
 
 
 class History(L.Callback):
@@ -36,9 +43,12 @@ class History(L.Callback):
         self.path = path
 
     def on_train_start(self, trainer: L.Trainer, module: TrainingModule) -> None:
-        print(" ".join(f"{label:>{width}}" for _, label, width, _ in self.COLUMNS), flush=True)
+        if trainer.is_global_zero:
+            say(" ".join(f"{label:>{width}}" for _, label, width, _ in self.COLUMNS))
 
     def on_validation_end(self, trainer: L.Trainer, module: TrainingModule) -> None:
+        if not trainer.is_global_zero:
+            return
         temporary = self.path.with_suffix(".tmp")
         with temporary.open("w", newline="") as file:
             rows = csv.DictWriter(file, fieldnames=artifact.HISTORY_COLUMNS)
@@ -46,7 +56,7 @@ class History(L.Callback):
             rows.writerows(module.history)
         os.replace(temporary, self.path)
         row = module.history[-1]
-        print(" ".join(f"{row[name]:{width}{spec}}" for name, _, width, spec in self.COLUMNS), flush=True)
+        say(" ".join(f"{row[name]:{width}{spec}}" for name, _, width, spec in self.COLUMNS))
 
 
 class PredictionPanel(L.Callback):
@@ -56,6 +66,8 @@ class PredictionPanel(L.Callback):
         self.class_names = class_names
 
     def on_validation_end(self, trainer: L.Trainer, module: TrainingModule) -> None:
+        if not trainer.is_global_zero:
+            return
         images, labels = next(iter(trainer.val_dataloaders))
         pixels = (images[:PANEL_IMAGES] * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
         predicted = module.first_val_predictions[:PANEL_IMAGES].tolist()
@@ -63,47 +75,90 @@ class PredictionPanel(L.Callback):
         trainer.logger.experiment.add_image("val/predictions", panel, trainer.global_step - 1, dataformats="HWC")
 
 
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target, then renames: an interrupted save leaves the previous checkpoint whole."""
+class ProgressBar(TQDMProgressBar):
+    """Shows the epoch's mean loss and images/s so far, and the val accuracy of the epoch before."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        temporary = f"{path}.tmp"
-        super().save_checkpoint(checkpoint, temporary, storage_options)
-        os.replace(temporary, path)
+    def get_metrics(self, trainer: L.Trainer, module: TrainingModule) -> dict[str, str]:
+        loss, _, images = module.train_sums.tolist()  # of this process
+        shown = {}
+        if images:
+            seconds = time.perf_counter() - module.epoch_started
+            shown = {"loss": f"{loss / images:.3f}", "images/s": f"{images * trainer.world_size / seconds:,.0f}"}
+        if module.history:
+            shown["val acc"] = f"{module.history[-1]['val_accuracy']:.2%}"
+        return shown
 
 
-class MovableCheckpoint(ModelCheckpoint):
-    """Remembers the best epoch also where the run folder was moved before --resume.
+class StopOnNonFiniteLoss(L.Callback):
+    """Ends the run before a network that computes NaN is saved. Raises NonFiniteLoss in every process alike."""
 
-    Lightning forgets it then, and the next epoch, however bad, would become best.ckpt.
+    def __init__(self, look_every: int):
+        self.look_every = look_every  # steps
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: TrainingModule, outputs: Any, batch: Any, batch_index: int
+    ) -> None:
+        if (batch_index + 1) % self.look_every and not trainer.is_last_batch:
+            return
+        losses = module.step_losses[: batch_index + 1]
+        bad = (~losses.isfinite()).nonzero()
+        first = torch.tensor(float(bad[0]) if len(bad) else math.inf, device=module.device)
+        first = float(trainer.strategy.reduce(first, reduce_op="min"))
+        if first < math.inf:
+            index = int(first)
+            epoch = trainer.current_epoch
+            step = epoch * module.steps_per_epoch + index + 1
+            rate = module.learning_rates[index]
+            raise NonFiniteLoss("training", float(losses[index]), step, epoch + 1, rate)
+
+
+class StopOnSignal(L.Callback):
+    """SIGINT or SIGTERM: finishes the step at hand, writes last.ckpt, raises Interrupted in every process alike.
+
+    A second signal does not wait for that. In the last step of an epoch the epoch is closed first.
     """
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        def here(path: str) -> str:
-            return os.path.join(self.dirpath, os.path.basename(path)) if path else path
+    def __init__(self, last: Path):
+        self.last = last
+        self.received: int | None = None
 
-        paths = {name: here(state[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")}
-        scores = {here(path): score for path, score in state["best_k_models"].items()}
-        super().load_state_dict(state | paths | {"dirpath": self.dirpath, "best_k_models": scores})
+    def on_train_start(self, trainer: L.Trainer, module: TrainingModule) -> None:
+        for signum in SIGNALS:  # instead of Lightning's handlers, which would end with exit code 0 or 1
+            signal.signal(signum, self._note)
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        if self.received is not None:
+            raise Interrupted(signum)
+        self.received = signum
+
+    def on_train_epoch_start(self, trainer: L.Trainer, module: TrainingModule) -> None:
+        self._stop_if_agreed(trainer)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: TrainingModule, outputs: Any, batch: Any, batch_index: int
+    ) -> None:
+        if not trainer.is_last_batch and trainer.global_step < module.total_steps:
+            self._stop_if_agreed(trainer, save=True)
+
+    def on_train_end(self, trainer: L.Trainer, module: TrainingModule) -> None:
+        self._stop_if_agreed(trainer)
+
+    def _stop_if_agreed(self, trainer: L.Trainer, save: bool = False) -> None:
+        if trainer.strategy.reduce_boolean_decision(self.received is not None, all=False):
+            if save:
+                trainer.save_checkpoint(self.last)
+            raise Interrupted(self.received or signal.SIGTERM)
 
 
-def checkpoints(folder: Path) -> list[ModelCheckpoint]:
-    """Two, because one with `save_last=True` writes last.ckpt only when the best improves."""
-    best = MovableCheckpoint(
-        folder, filename=Path(BEST).stem, monitor="val/accuracy", mode="max", enable_version_counter=False
-    )
-    last = MovableCheckpoint(
-        folder, filename=Path(LAST).stem, save_on_train_epoch_end=True, enable_version_counter=False
-    )
-    return [best, last]
-
-
-def callbacks(run_dir: Path, class_names: tuple[str, ...], progress_bar: bool) -> list[L.Callback]:
-    bar = [TQDMProgressBar(leave=False)] if progress_bar else []
+def callbacks(run_dir: Path, class_names: tuple[str, ...], progress_bar: bool, device: str) -> list[L.Callback]:
+    look_every = 1 if device == "cpu" else STEPS_BETWEEN_LOOKS
+    bar = [ProgressBar(refresh_rate=look_every, leave=False)] if progress_bar else []
     return [
         *bar,
         History(run_dir / artifact.HISTORY),
         PredictionPanel(class_names),
         LearningRateMonitor(logging_interval="epoch"),
-        *checkpoints(run_dir / "checkpoints"),
+        StopOnNonFiniteLoss(look_every),
+        StopOnSignal(run_dir / FOLDER / LAST),
+        *checkpoints(run_dir / FOLDER),
     ]

@@ -3,6 +3,7 @@
 Imports neither torch nor Lightning, so that `python -m trainer --help` answers at once.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ class ConfigError(ValueError):
     """A setting that does not exist or contradicts another; the message names the flag."""
 
 
-def setting(help: str, default: Any, only_with: tuple[str, str] | None = None) -> Any:
+def setting(help: str, default: Any, only_with: tuple[str, str | bool] | None = None) -> Any:
     """A config field. `help` becomes the flag's help text.
 
     `only_with` = (field, value): the setting has a meaning only where that field has that value.
@@ -55,15 +56,20 @@ class TrainConfig:
         "Width over height of the crop: smallest, largest.", (0.9, 1.1), only_with=("crop", "resized")
     )
 
-    max_epochs: int = setting("Passes over the training images. The cosine schedule stretches to fit.", 50)
-    batch_size: int = setting("Images per step.", 128)
-    learning_rate: float = setting("Peak learning rate of SGD.", 0.2)
+    max_epochs: int = setting("Passes over the training images. Schedules stretch to fit.", 50)
+    max_steps: int | None = setting("Stop after so many steps where the epochs would give more.", None)
+    batch_size: int = setting(
+        "Images per step, of all devices together: each takes its equal part, so the learning rate stays as it is "
+        "whatever their number.",
+        128,
+    )
+    learning_rate: float = setting("Peak learning rate of SGD, for a step of the whole batch.", 0.2)
     momentum: float = setting("Momentum of SGD.", 0.9)
     nesterov: bool = setting("Nesterov momentum.", True)
     weight_decay: float = setting("L2 penalty on all parameters.", 5e-4)
-    schedule: Literal["cosine", "plateau"] = setting(
+    schedule: Literal["cosine", "plateau", "steps"] = setting(
         "Learning rate: 'cosine' warms up linearly, then falls to 0 along a cosine, step by step; "
-        "'plateau' multiplies it when the val loss stops falling.",
+        "'plateau' multiplies it when the val loss stops falling; 'steps' multiplies it at two milestones.",
         "cosine",
     )
     warmup_fraction: float = setting("Part of all steps spent warming up.", 0.1, only_with=("schedule", "cosine"))
@@ -72,13 +78,30 @@ class TrainConfig:
         "Epochs without a lower val loss that are let pass.", 5, only_with=("schedule", "plateau")
     )
 
+    milestones: tuple[float, float] = setting(
+        "Where, as parts of all steps, the learning rate is multiplied.", (0.5, 0.75), only_with=("schedule", "steps")
+    )
+    milestone_factor: float = setting("Multiplies the learning rate.", 0.1, only_with=("schedule", "steps"))
+
     seed: int = setting("Of weights, data order and augmentation. The train/val split never depends on it.", 0)
     train_images: int | None = setting("Train on a stratified part of the 45,000, for trials.", None)
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto takes CUDA, else MPS, else the CPU.", "auto")
+    devices: int = setting(
+        "GPUs (or CPU processes) per machine, each with its part of every batch (distributed data parallel). Batch "
+        "normalisation sees each device's part alone. torchrun's numbers are taken from it.",
+        1,
+    )
+    num_nodes: int = setting("Machines.", 1)
     precision: Literal["auto", "32-true", "bf16-mixed"] = setting(
         "auto: bf16-mixed on CUDA and on CPUs with AMX, else 32-true (other CPUs crawl in bf16).", "auto"
     )
     compile: bool = setting("torch.compile the network: faster steps after a minute of compiling.", False)
+    cuda_graphs: bool = setting(
+        "Replay the compiled network as CUDA graphs: pays where steps are short.", False, only_with=("compile", True)
+    )
+    deterministic: bool = setting(
+        "Only algorithms that give the same bits every time. Costs speed on CUDA; the CPU needs no such thing.", False
+    )
 
     def __post_init__(self):
         for name, ok, allowed in (
@@ -91,7 +114,16 @@ class TrainConfig:
             ),
             ("crop_ratio", _is_range(self.crop_ratio), "two positive numbers, smaller first"),
             ("max_epochs", self.max_epochs >= 1, "1 or more"),
-            ("batch_size", self.batch_size >= 2, "2 or more (batch normalisation needs two images)"),
+            ("max_steps", self.max_steps is None or self.max_steps >= 1, "1 or more"),
+            ("devices", self.devices >= 1, "1 or more"),
+            ("num_nodes", self.num_nodes >= 1, "1 or more"),
+            (
+                "batch_size",
+                self.batch_size >= 2 * self.world_size and self.batch_size % self.world_size == 0,
+                "2 or more (batch normalisation needs two images)"
+                if self.world_size == 1
+                else f"a multiple of the {self.world_size} devices, with 2 images or more for each",
+            ),
             ("learning_rate", self.learning_rate > 0, "a positive number"),
             ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),
             ("nesterov", self.momentum > 0 or not self.nesterov, "off where --momentum is 0"),
@@ -99,6 +131,12 @@ class TrainConfig:
             ("warmup_fraction", 0 <= self.warmup_fraction < 1, "in [0, 1)"),
             ("plateau_factor", 0 < self.plateau_factor < 1, "in (0, 1)"),
             ("plateau_patience", self.plateau_patience >= 0, "0 or more epochs"),
+            (
+                "milestones",
+                0 < self.milestones[0] <= self.milestones[1] <= 1,
+                "two parts in (0, 1], smaller first",
+            ),
+            ("milestone_factor", 0 < self.milestone_factor < 1, "in (0, 1)"),
             ("seed", 0 <= self.seed < 2**32, "from 0 to 4294967295"),
             ("train_images", self.train_images is None or self.train_images >= 2, "2 or more"),
         ):
@@ -110,6 +148,16 @@ class TrainConfig:
                     raise ConfigError(
                         f"{flag(f.name)} is {getattr(self, f.name)!r}; it must be one of {', '.join(map(str, choices))}"
                     )
+
+    @property
+    def world_size(self) -> int:
+        """Processes that train together, one per device."""
+        return max(1, self.devices) * max(1, self.num_nodes)
+
+    def total_steps(self, steps_per_epoch: int) -> int:
+        """Steps of the whole run; the last epoch is cut short where `max_steps` ends in it."""
+        steps = steps_per_epoch * self.max_epochs
+        return steps if self.max_steps is None else min(steps, self.max_steps)
 
     def applies(self, name: str) -> bool:
         """Whether the setting has a meaning in this config (see `setting`)."""
@@ -150,6 +198,21 @@ RECIPES = {
         weight_decay=1e-4,
         schedule="plateau",
     ),
+    # He et al. 2015, section 4.2: 64,000 steps, a tenth of the rate at 32,000 and at 48,000. 183 epochs of 351 steps
+    # are a little more; --max-epochs N with a smaller N moves both milestones in proportion.
+    "paper": TrainConfig(
+        recipe="paper",
+        max_epochs=183,
+        max_steps=64_000,
+        batch_size=128,
+        learning_rate=0.1,
+        momentum=0.9,
+        nesterov=False,
+        weight_decay=1e-4,
+        schedule="steps",
+        milestones=(0.5, 0.75),
+        milestone_factor=0.1,
+    ),
 }
 
 
@@ -162,7 +225,28 @@ def configure(recipe: str, overrides: dict[str, Any]) -> TrainConfig:
         if not config.applies(name):
             other, value = config.__dataclass_fields__[name].metadata["only_with"]
             raise ConfigError(
-                f"{flag(name)} has no effect with {flag(other)} {getattr(config, other)}: "
-                f"leave it out or add {flag(other)} {value}"
+                f"{flag(name)} has no effect with {_as_flag(other, getattr(config, other))}: "
+                f"leave it out or add {_as_flag(other, value)}"
             )
     return config
+
+
+def _as_flag(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return flag(name if value else f"no_{name}")
+    return f"{flag(name)} {value}"
+
+
+def torchrun_devices(environment: Mapping[str, str], given: dict[str, Any]) -> dict[str, int]:
+    """The settings `devices` and `num_nodes` of a process that torchrun started; none for any other.
+
+    Raises ConfigError where `given`, the settings from flags, say otherwise.
+    """
+    if "TORCHELASTIC_RUN_ID" not in environment:
+        return {}
+    devices = int(environment["LOCAL_WORLD_SIZE"])
+    launched = {"devices": devices, "num_nodes": int(environment["WORLD_SIZE"]) // devices}
+    for name, value in launched.items():
+        if given.get(name, value) != value:
+            raise ConfigError(f"{flag(name)} is {given[name]}, but torchrun started {value}: leave the flag out")
+    return launched

@@ -1,6 +1,6 @@
 """Metrics of an exported network, computed through `Classifier`, the engine that serves.
 
-All but `recompute` work on logits (N, classes) and labels (N,), with NumPy.
+All but `recompute` and `evaluate_flipped` work on logits (N, classes) and labels (N,), with NumPy.
 """
 
 import math
@@ -19,19 +19,11 @@ TOLERANCE = 1e-4  # for losses and calibration errors; counts must be equal
 
 
 def evaluate(logits: np.ndarray, labels: np.ndarray, temperature: float) -> dict[str, Any]:
-    """One split's section of metrics.json (docs/architecture.md), as JSON values."""
-    n, num_classes = logits.shape
-    predicted = logits.argmax(1)
-    correct = int((predicted == labels).sum())
-    matrix = np.zeros((num_classes, num_classes), dtype=np.int64)
-    np.add.at(matrix, (labels, predicted), 1)
+    """One split's section of metrics.json (docs/architecture.md) but for `flip_tta`, as JSON values."""
+    matrix = np.zeros((logits.shape[1], logits.shape[1]), dtype=np.int64)
+    np.add.at(matrix, (labels, logits.argmax(1)), 1)
     before, after = (calibration_bins(softmax(logits / t), labels) for t in (1.0, temperature))
-    return {
-        "n": n,
-        "correct": correct,
-        "accuracy": correct / n,
-        "accuracy_interval": list(wilson_interval(correct, n)),
-        "loss": cross_entropy(logits, labels),
+    return score(logits, labels) | {
         "per_class_accuracy": [float(row[i] / max(1, row.sum())) for i, row in enumerate(matrix)],
         "confusion_matrix": matrix.tolist(),
         "calibration": {
@@ -42,6 +34,30 @@ def evaluate(logits: np.ndarray, labels: np.ndarray, temperature: float) -> dict
             "bins_after": after,
         },
     }
+
+
+def score(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """What metrics.json says of one view of a split, `flip_tta` included."""
+    n, correct = len(labels), int((logits.argmax(1) == labels).sum())
+    return {
+        "n": n,
+        "correct": correct,
+        "accuracy": correct / n,
+        "accuracy_interval": list(wilson_interval(correct, n)),
+        "loss": cross_entropy(logits, labels),
+    }
+
+
+def evaluate_flipped(
+    classifier: Classifier, images: np.ndarray, labels: np.ndarray, logits: np.ndarray
+) -> dict[str, Any]:
+    """`flip_tta` of metrics.json: each answer is the mean of the logits of an image and of its mirror image.
+
+    uint8 images (N, 32, 32, 3) and the `logits` (N, classes) of their single view, which alone counts for selection,
+    calibration and serving.
+    """
+    mirrored = images[:, :, ::-1]  # left for right
+    return score((logits + classifier.logits(mirrored)) / 2, labels)
 
 
 def wilson_interval(correct: int, n: int, z: float = 1.959963984540054) -> tuple[float, float]:
@@ -121,38 +137,50 @@ def recompute(folder: Path, data_dir: Path) -> list[str]:
         "val": (data.images[val], data.labels[val]),
         "test": cifar10.read_test(data_dir),
     }.items():
-        found = evaluate(classifier.logits(images), labels, classifier.config["temperature"])
-        differences += compare(name, classifier.metrics[name], found)
+        claimed, logits = classifier.metrics[name], classifier.logits(images)
+        found = evaluate(logits, labels, classifier.config["temperature"])
+        if "flip_tta" in claimed:
+            found["flip_tta"] = evaluate_flipped(classifier, images, labels, logits)
+        differences += compare(name, claimed, found)
     return differences
 
 
 def compare(split: str, claimed: dict[str, Any], found: dict[str, Any]) -> list[str]:
-    """Where `found` differs from `claimed`: counts must be equal, loss and calibration error within TOLERANCE."""
-    differences = [
-        f"{split}: {name} is {found[name]}, metrics.json says {claimed[name]}"
-        for name in ("n", "correct", "confusion_matrix")
-        if claimed[name] != found[name]
-    ]
-    numbers = [("loss", claimed["loss"], found["loss"])]
-    for name in ("ece_before", "ece_after"):
-        numbers.append((name, claimed["calibration"].get(name, math.inf), found["calibration"][name]))
-    return differences + [
-        f"{split}: {name} is {here:.6f}, metrics.json says {there:.6f}"
-        for name, there, here in numbers
-        if not abs(there - here) <= TOLERANCE
-    ]
+    """Where `found` differs from `claimed`: counts must be equal, other numbers within TOLERANCE."""
+    scores = ("accuracy_interval", "loss")
+    differences = _differences(
+        split, claimed, found, ("n", "correct", "confusion_matrix"), (*scores, "per_class_accuracy")
+    )
+    errors = ("ece_before", "ece_after", "loss_after")
+    differences += _differences(split, claimed["calibration"], found["calibration"], (), errors)
+    if "flip_tta" in claimed:
+        flipped = f"{split} flip_tta", claimed["flip_tta"], found["flip_tta"]
+        differences += _differences(*flipped, ("n", "correct"), scores)
+    return differences
+
+
+def _differences(
+    where: str, claimed: dict[str, Any], found: dict[str, Any], counts: tuple[str, ...], numbers: tuple[str, ...]
+) -> list[str]:
+    """`numbers` may be lists of them. One that is not claimed at all differs."""
+    wrong = [name for name in counts if claimed[name] != found[name]]
+    wrong += [n for n in numbers if not np.allclose(claimed.get(n, math.nan), found[n], rtol=0, atol=TOLERANCE)]
+    return [f"{where}: {name} is {found[name]}, metrics.json says {claimed.get(name)}" for name in wrong]
 
 
 def summary_table(metrics: dict[str, Any]) -> str:
-    """metrics.json in a few lines for the terminal."""
+    """metrics.json in a few lines for the terminal; `+ flip`: mean of the image and its mirror image."""
     lines = [f"{'':6}{'images':>8}{'accuracy':>10}{'95% interval':>19}{'loss':>9}{'ECE':>8}{'calibrated':>12}"]
     for split in ("val", "test"):
         if split in metrics:
-            s = metrics[split]
-            low, high = s["accuracy_interval"]
-            calibration = s["calibration"]
-            lines.append(
-                f"{split:6}{s['n']:>8,}{s['accuracy']:>10.2%}{f'{low:.2%} - {high:.2%}':>19}{s['loss']:>9.4f}"
-                f"{calibration['ece_before']:>8.4f}{calibration['ece_after']:>12.4f}"
-            )
+            calibration = metrics[split]["calibration"]
+            errors = f"{calibration['ece_before']:>8.4f}{calibration['ece_after']:>12.4f}"
+            lines.append(_summary_row(split, metrics[split]) + errors)
+            if "flip_tta" in metrics[split]:
+                lines.append(_summary_row("+ flip", metrics[split]["flip_tta"]))
     return "\n".join(lines)
+
+
+def _summary_row(label: str, s: dict[str, Any]) -> str:
+    low, high = s["accuracy_interval"]
+    return f"{label:6}{s['n']:>8,}{s['accuracy']:>10.2%}{f'{low:.2%} - {high:.2%}':>19}{s['loss']:>9.4f}"

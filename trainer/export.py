@@ -18,12 +18,12 @@ from model.artifact import ArtifactError
 from model.classifier import softmax
 from model.resnet import ResNet
 from trainer import report
-from trainer.callbacks import BEST
+from trainer.checkpoints import BEST, FOLDER, DamagedCheckpoint, previous, read_checkpoint
 from trainer.config import TrainConfig
-from trainer.data import TrainingData, load_training_data
-from trainer.evaluate import evaluate, fit_temperature
+from trainer.data import TrainingData, load_training_data, steps_per_epoch
+from trainer.evaluate import evaluate, evaluate_flipped, fit_temperature
 from trainer.module import build_network
-from trainer.run import RunError, check_same_split, read_run
+from trainer.run import RunError, check_same_split, config_of, read_run
 
 ONNX_TOLERANCE = 1e-4
 
@@ -38,34 +38,37 @@ def export(run_dir: Path, data_dir: Path) -> Path:
     data = _data_of(run_dir, run, data_dir)
     network, best_epoch, best_step = load_best(run_dir, data)
     history = artifact.read_history(run_dir)
-    check_best(history, best_epoch, run_dir)
     folder = run_dir / "artifact.new"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
 
     config = write_network(network, folder)
     classifier = Classifier(folder, config, {}, f"folder:{folder}")
-    val_logits, val_labels = _val_logits(classifier, data)
+    val_images, val_labels = _val(data)
+    val_logits = classifier.logits(val_images)
     config["temperature"] = fit_temperature(val_logits, val_labels)
     test_images, test_labels = cifar10.read_test(data_dir)  # not before everything is chosen
     test_logits = classifier.logits(test_images)
 
     metrics = {
         "format_version": artifact.FORMAT_VERSION,
-        "val": evaluate(val_logits, val_labels, config["temperature"]),
-        "test": evaluate(test_logits, test_labels, config["temperature"]),
+        "val": evaluate(val_logits, val_labels, config["temperature"])
+        | {"flip_tta": evaluate_flipped(classifier, val_images, val_labels, val_logits)},
+        "test": evaluate(test_logits, test_labels, config["temperature"])
+        | {"flip_tta": evaluate_flipped(classifier, test_images, test_labels, test_logits)},
         "training": describe_training(run, history, best_epoch, network, data, len(test_labels)),
     }
     shutil.copy(run_dir / artifact.HISTORY, folder)
     artifact.write_json(folder / artifact.METRICS, metrics)
     test_probabilities = softmax(test_logits / config["temperature"])
     write_predictions(test_probabilities, test_labels, folder / artifact.PREDICTIONS)
-    report.write_figures(metrics, history, config["class_names"], folder / artifact.FIGURES)
+    figures = report.render_figures(metrics, history, config["class_names"])
+    report.write_figures(figures, folder / artifact.FIGURES)
     report.write_samples(test_images, test_labels, test_probabilities, folder / artifact.SAMPLES)
     report.write_card(metrics, config, folder / artifact.CARD)
     events = folder / artifact.TENSORBOARD
     shutil.copytree(run_dir / artifact.TENSORBOARD, events, ignore=shutil.ignore_patterns("hparams.yaml"))
-    report.log_test_metrics(metrics["test"], best_step, events)
+    report.log_results(metrics["test"], figures, best_step, events)
     artifact.seal(folder, config)
     check_parity(network, Classifier.load(folder), test_images[:256])
     return _swap_in(folder, run_dir / "artifact")
@@ -77,32 +80,46 @@ def evaluate_on_val(run_dir: Path, data_dir: Path) -> dict[str, Any]:
     network, _, _ = load_best(run_dir, data)
     with tempfile.TemporaryDirectory() as folder:
         config = write_network(network, Path(folder))
-        logits, labels = _val_logits(Classifier(Path(folder), config, {}, f"folder:{folder}"), data)
-    return {"val": evaluate(logits, labels, fit_temperature(logits, labels))}
+        classifier = Classifier(Path(folder), config, {}, f"folder:{folder}")
+        images, labels = _val(data)
+        logits = classifier.logits(images)
+        flipped = evaluate_flipped(classifier, images, labels, logits)
+    return {"val": evaluate(logits, labels, fit_temperature(logits, labels)) | {"flip_tta": flipped}}
 
 
 def load_best(run_dir: Path, data: TrainingData) -> tuple[ResNet, int, int]:
-    """The network of checkpoints/best.ckpt on the CPU, in eval mode; its epoch, from 1; its last step, from 0."""
-    path = run_dir / "checkpoints" / BEST
-    if not path.is_file():
-        raise RunError(f"{path} is missing: no epoch of this run was completed; train it with --resume")
-    config = TrainConfig.from_hyperparameters(read_run(run_dir)["hyperparameters"])
-    network = build_network(config, data.mean, data.std)
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    """The network of the epoch with the highest val accuracy on the CPU, in eval mode; that epoch, from 1; its last
+    step, from 0. Raises RunError."""
+    checkpoint = best_checkpoint(run_dir)
+    network = build_network(config_of(run_dir, read_run(run_dir)), data.mean, data.std)
     prefix = "network."
     weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
     network.load_state_dict(weights, strict=True)
     return network.eval(), checkpoint["epoch"] + 1, checkpoint["global_step"] - 1
 
 
-def check_best(history: list[dict[str, float]], best_epoch: int, run_dir: Path) -> None:
-    """Raises RunError unless best.ckpt is of the first epoch with the highest val accuracy."""
-    best = max(history, key=lambda row: row["val_accuracy"])
-    if best["epoch"] != best_epoch:
-        raise RunError(
-            f"{run_dir / 'checkpoints' / BEST} is of epoch {best_epoch}, but history.csv has its highest val accuracy "
-            f"in epoch {best['epoch']:.0f}: if the run was interrupted, continue it with --resume"
-        )
+def best_checkpoint(run_dir: Path) -> dict[str, Any]:
+    """best.ckpt or the one before it: the one that is whole and of the first epoch with history.csv's highest val
+    accuracy. They differ where a run was interrupted between two saves. Raises RunError if neither is."""
+    path = run_dir / FOLDER / BEST
+    if not path.is_file() and not previous(path).is_file():
+        raise RunError(f"{path} is missing: no epoch of this run was completed; train it with --resume")
+    best = max(artifact.read_history(run_dir), key=lambda row: row["val_accuracy"])
+    problems = []
+    for candidate in filter(Path.is_file, (path, previous(path))):
+        try:
+            checkpoint = read_checkpoint(candidate)
+        except DamagedCheckpoint as error:
+            problems.append(f"{candidate} is damaged ({error})")
+            continue
+        epoch, found = checkpoint["epoch"] + 1, checkpoint["history"][-1]
+        if (epoch, found["val_accuracy"]) == (best["epoch"], best["val_accuracy"]):
+            return checkpoint
+        problems.append(f"{candidate} is of epoch {epoch} with val accuracy {found['val_accuracy']:.2%}")
+    raise RunError(
+        f"{'; '.join(problems)}; but history.csv has its highest val accuracy, {best['val_accuracy']:.2%}, in epoch "
+        f"{best['epoch']:.0f}: if the run was interrupted, continue it with --resume, else train again"
+    )
 
 
 class WithFeatures(nn.Module):
@@ -174,8 +191,11 @@ def describe_training(
     test_images: int,
 ) -> dict[str, Any]:
     """metrics.json's `training` section, from what the run wrote."""
+    config = TrainConfig.from_hyperparameters(run["hyperparameters"])
+    shown = images_shown(config, run["split"]["train"], len(history))
     seconds = sum(row["seconds"] for row in history)
-    training_seconds = sum(run["split"]["train"] / row["images_per_second"] for row in history)
+    training_seconds = sum(n / row["images_per_second"] for n, row in zip(shown, history, strict=True))
+    peak = {"peak_memory_bytes": run["peak_memory_bytes"]} if "peak_memory_bytes" in run else {}  # older runs lack it
     return {
         "recipe": run["hyperparameters"]["recipe"],
         "hyperparameters": run["hyperparameters"],
@@ -184,7 +204,8 @@ def describe_training(
         "best_epoch": best_epoch,
         "selected_by": "highest val accuracy",
         "wall_seconds": round(seconds, 1),
-        "images_per_second": round(len(history) * run["split"]["train"] / training_seconds, 1),
+        "images_per_second": round(sum(shown) / training_seconds, 1),
+        **peak,
         "device": run["device"],
         "precision": run["precision"],
         "versions": run["versions"] | {"onnxruntime": version("onnxruntime")},
@@ -196,6 +217,13 @@ def describe_training(
         "mean": run["mean"],
         "std": run["std"],
     }
+
+
+def images_shown(config: TrainConfig, train_images: int, epochs: int) -> list[int]:
+    """How many images each epoch trained on: a last, short batch is dropped, `max_steps` may end the last epoch."""
+    steps = steps_per_epoch(train_images, config.batch_size)
+    total = config.total_steps(steps)
+    return [min(steps, total - epoch * steps) * min(config.batch_size, train_images) for epoch in range(epochs)]
 
 
 def write_predictions(probabilities: np.ndarray, labels: np.ndarray, path: Path) -> None:
@@ -214,8 +242,8 @@ def _data_of(run_dir: Path, run: dict[str, Any], data_dir: Path) -> TrainingData
     return data
 
 
-def _val_logits(classifier: Classifier, data: TrainingData) -> tuple[np.ndarray, np.ndarray]:
-    return classifier.logits(data.images[data.split.val]), data.labels[data.split.val]
+def _val(data: TrainingData) -> tuple[np.ndarray, np.ndarray]:
+    return data.images[data.split.val], data.labels[data.split.val]
 
 
 def _swap_in(new: Path, place: Path) -> Path:

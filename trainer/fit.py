@@ -1,8 +1,9 @@
 """A config becomes a run folder with a best checkpoint.
 
 RUN_DIR/run.json            the config, where and with what it runs, the split
+RUN_DIR/train.log           what was printed
 RUN_DIR/history.csv         one row per epoch
-RUN_DIR/checkpoints/        best.ckpt (highest val accuracy), last.ckpt (for --resume)
+RUN_DIR/checkpoints/        best.ckpt (highest val accuracy), last.ckpt (for --resume), and the one before each
 RUN_DIR/tensorboard/        event files
 """
 
@@ -10,7 +11,10 @@ import logging
 import os
 import platform
 import subprocess
+import sys
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -21,58 +25,190 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from model import cifar10
-from trainer.callbacks import LAST, AtomicCheckpointIO, callbacks
+from model.resnet import ResNet
+from trainer.callbacks import callbacks
+from trainer.checkpoints import FOLDER, LAST, AtomicCheckpointIO, DamagedCheckpoint, previous, read_checkpoint
 from trainer.config import ConfigError, TrainConfig
 from trainer.data import SPLIT_SEED, CIFAR10DataModule, TrainingData, load_training_data, steps_per_epoch
 from trainer.module import TrainingModule, build_network
-from trainer.run import check_same_run, note_resumed, start_run
+from trainer.run import (
+    RunError,
+    at_work_in,
+    check_same_run,
+    log,
+    logged_in,
+    note_peak_memory,
+    note_resumed,
+    say,
+    start_run,
+)
+from trainer.stops import Interrupted, NonFiniteLoss, TrainingError
 
 
-def fit(config: TrainConfig, data_dir: Path, run_dir: Path, resume: bool, progress_bar: bool = True) -> None:
-    """Trains until `config.max_epochs`, writing into `run_dir` (see the module's docstring).
+def fit(config: TrainConfig, data_dir: Path, run_dir: Path, resume: bool, progress_bar: bool = True) -> bool:
+    """Trains until the config's last step, writing into `run_dir` (see the module's docstring).
 
-    With `resume`, goes on from run_dir/checkpoints/last.ckpt, which must come from the same config. Raises
-    RunError, ConfigError, or DatasetError before it changes anything.
+    With `resume`, goes on from run_dir/checkpoints/last.ckpt, which must come from the same config. Of several
+    processes one alone writes: True in that one. Raises RunError, ConfigError, or DatasetError before it changes
+    anything; TrainingError or Interrupted when the run ends before its time.
     """
     device = resolve_device(config.device)
+    check_devices(config, device)
     precision = resolve_precision(config.precision, device)
     data = load_training_data(data_dir, config.train_images)
+    check_batch(config, len(data.split.train))
+    trainer = build_trainer(config, run_dir, device, precision, progress_bar)
+    if not trainer.is_global_zero:
+        follow(trainer, config, data, run_dir, resume)
+        return False
     description = describe_run(config, data, device, precision)
-    last = run_dir / "checkpoints" / LAST
     if resume:
         check_same_run(run_dir, description)
-        if epochs_done(last) >= config.max_epochs:
-            return
-        note_resumed(run_dir, description)
-    else:
-        start_run(run_dir, description)
+    with at_work_in(run_dir):
+        if not resume:
+            start_run(run_dir, description)
+        with logged_in(run_dir):
+            last = newest_checkpoint(run_dir, say) if resume else None
+            if last is not None and last.step >= total_steps(config, data):
+                return True
+            if resume:
+                note_resumed(run_dir, description)
+            train(trainer, config, data, last and last.path)
+            note_peak_memory(run_dir, *peak_memory(device))
+    return True
+
+
+def follow(trainer: L.Trainer, config: TrainConfig, data: TrainingData, run_dir: Path, resume: bool) -> None:
+    """The part of every process but the first: trains along and writes nothing."""
+    last = newest_checkpoint(run_dir) if resume else None
+    if last is not None and last.step >= total_steps(config, data):
+        return
+    try:
+        train(trainer, config, data, last and last.path)
+    except (Interrupted, NonFiniteLoss):
+        sys.exit(0)  # all processes end alike; the first one says why, and Lightning would kill it for a code but 0
+
+
+def train(trainer: L.Trainer, config: TrainConfig, data: TrainingData, checkpoint: Path | None) -> None:
+    """One Lightning fit. Raises TrainingError with a word on what to do, Interrupted."""
     L.seed_everything(config.seed, verbose=False)
-    network = build_network(config, data.mean, data.std).to(memory_format=torch.channels_last)
-    if config.compile:
-        network.compile()
-    loaders = CIFAR10DataModule(data, config)
+    network = laid_out(build_network(config, data.mean, data.std), config)
     module = TrainingModule(network, config, steps_per_epoch(len(data.split.train), config.batch_size))
+    try:
+        with warnings.catch_warnings():
+            quieten_lightning()
+            trainer.fit(module, datamodule=CIFAR10DataModule(data, config), ckpt_path=checkpoint)
+    except (TrainingError, Interrupted) as stop:
+        log.error(stop)
+        if isinstance(stop, NonFiniteLoss):
+            stop.args = (f"{stop}; {_kept(module)}. A lower --learning-rate helps most often",)
+        raise
+    except torch.OutOfMemoryError as error:
+        log.error(error)
+        raise TrainingError(
+            f"the device has too little memory for --batch-size {config.batch_size}: give a lower one "
+            f"({str(error).splitlines()[0]})"
+        ) from error
+    except OSError as error:
+        log.error(error)
+        raise TrainingError(f"a file of the run could not be written ({error}); {_kept(module)}") from error
+
+
+def laid_out(network: ResNet, config: TrainConfig) -> ResNet:
+    """The network, its memory laid out for fast convolutions and compiled where the config says so."""
+    network.to(memory_format=torch.channels_last)
+    if config.compile:
+        network.compile(mode="reduce-overhead" if config.cuda_graphs else "default")
+    return network
+
+
+def _kept(module: TrainingModule) -> str:
+    epochs = len(module.history)
+    return f"last.ckpt is of epoch {epochs} or the one before" if epochs else "no epoch was completed"
+
+
+def build_trainer(config: TrainConfig, run_dir: Path, device: str, precision: str, progress_bar: bool) -> L.Trainer:
     with warnings.catch_warnings():
         quieten_lightning()
-        trainer = L.Trainer(
+        return L.Trainer(
             accelerator=device,
-            devices=1,
+            devices=config.devices,
+            num_nodes=config.num_nodes,
+            strategy="ddp" if config.world_size > 1 else "auto",
             precision=precision,
             max_epochs=config.max_epochs,
             logger=TensorBoardLogger(run_dir, name="", version="tensorboard"),
-            callbacks=callbacks(run_dir, cifar10.CLASS_NAMES, progress_bar),
+            callbacks=callbacks(run_dir, cifar10.CLASS_NAMES, progress_bar, device),
             plugins=[AtomicCheckpointIO()],
             num_sanity_val_steps=0,
             log_every_n_steps=1,  # everything is logged once per epoch anyway
             enable_progress_bar=progress_bar,
             enable_model_summary=False,
+            use_distributed_sampler=False,  # our loaders know their part
+            deterministic=config.deterministic,
+            benchmark=device == "cuda" and not config.deterministic,  # every step has the same shapes
+            inference_mode=not config.cuda_graphs,
         )
-        trainer.fit(module, datamodule=loaders, ckpt_path=last if epochs_done(last) else None)
 
 
-def epochs_done(last: Path) -> int:
-    """What the checkpoint has behind it; 0 where there is none."""
-    return torch.load(last, map_location="cpu", weights_only=True)["epoch"] + 1 if last.exists() else 0
+@dataclass(frozen=True)
+class Checkpoint:
+    """A whole checkpoint file and how many steps it has behind it."""
+
+    path: Path
+    step: int
+
+
+def newest_checkpoint(run_dir: Path, tell: Callable[[str], None] = lambda line: None) -> Checkpoint | None:
+    """last.ckpt, or the one before where that is damaged, which is told. None before the first; RunError if no
+    checkpoint is whole."""
+    last = run_dir / FOLDER / LAST
+    damaged = []
+    for path in (last, previous(last)):
+        if path.exists():
+            try:
+                checkpoint = read_checkpoint(path)
+            except DamagedCheckpoint as error:
+                damaged.append(f"{path} is damaged ({error})")
+                continue
+            if damaged:
+                tell(f"{damaged[0]}: going on from {path.name}, step {checkpoint['global_step']:,}")
+            return Checkpoint(path, checkpoint["global_step"])
+    if damaged:
+        raise RunError(f"{'; '.join(damaged)}: start again with another --output-dir")
+    return None
+
+
+def total_steps(config: TrainConfig, data: TrainingData) -> int:
+    return config.total_steps(steps_per_epoch(len(data.split.train), config.batch_size))
+
+
+def check_devices(config: TrainConfig, device: str) -> None:
+    """Raises ConfigError where the machine has fewer devices than asked for."""
+    there = {"cuda": torch.cuda.device_count(), "mps": 1}.get(device, config.devices)
+    if config.devices > there:
+        raise ConfigError(f"--devices is {config.devices}, but this machine has {there} of kind {device}")
+
+
+def check_batch(config: TrainConfig, images: int) -> None:
+    """Raises ConfigError where several devices would have to share less than one batch."""
+    if config.world_size > 1 and images < config.batch_size:
+        raise ConfigError(
+            f"--batch-size is {config.batch_size}, but there are only {images} training images: with several devices "
+            "every batch must be full"
+        )
+
+
+def peak_memory(device: str) -> tuple[int | None, int | None]:
+    """Highest use so far in bytes: resident memory of this process, memory that PyTorch took on the GPU."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        host = None
+    else:
+        unit = 1 if sys.platform == "darwin" else 1024
+        host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return host, torch.cuda.max_memory_reserved() if device == "cuda" else None
 
 
 def resolve_device(device: str) -> str:
@@ -145,7 +281,8 @@ def git_commit() -> str | None:
 
 def quieten_lightning() -> None:
     """Hides its banners, and warnings about things that are meant to be so here."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",  # our loaders need none
         ".*LearningRateMonitor.*no learning rate schedulers.*",  # plateau: stepped by the module
@@ -153,5 +290,6 @@ def quieten_lightning() -> None:
         ".*lr_scheduler.step.*optimizer.step.*",
         ".*The dataloader.*might be a bottleneck.*",
         ".*isinstance.treespec, LeafSpec.*",
+        ".*recommended to use .self.log.*sync_dist=True.*",  # what is logged was summed over the processes before
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 from model.cifar10 import CLASS_NAMES
 from model.resnet import ResNet
 from trainer.config import TrainConfig
+from trainer.stops import NonFiniteLoss
 
 
 def cosine_with_warmup(step: int, total_steps: int, warmup_fraction: float) -> float:
@@ -23,6 +24,11 @@ def cosine_with_warmup(step: int, total_steps: int, warmup_fraction: float) -> f
         return (step + 1) / warmup_steps
     progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
     return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def steps_factor(step: int, total_steps: int, milestones: tuple[float, float], factor: float) -> float:
+    """Factor on the learning rate: 1, then `factor` times less from each milestone (a part of all steps) on."""
+    return factor ** sum(step >= int(total_steps * milestone) for milestone in milestones)
 
 
 def build_network(config: TrainConfig, mean: tuple[float, ...], std: tuple[float, ...]) -> ResNet:
@@ -35,23 +41,35 @@ class TrainingModule(L.LightningModule):
 
     network   images (N, 3, 32, 32) in [0, 1] -> logits (N, classes)
     steps_per_epoch   of the real loader. Lightning's own estimate drops a resumed loader's position.
+
+    What is measured stays on the device until the epoch is closed: `self.log` at every step, or a look at the loss,
+    would cost as much as a GPU step. Each process sums over its own images; the sums meet at the end of the epoch.
     """
 
     def __init__(self, network: nn.Module, config: TrainConfig, steps_per_epoch: int):
         super().__init__()
         self.network = network
         self.config = config
-        self.total_steps = steps_per_epoch * config.max_epochs
+        self.steps_per_epoch = steps_per_epoch
+        self.total_steps = config.total_steps(steps_per_epoch)
         self.history: list[dict[str, float]] = []
+        self.learning_rates: list[float] = []  # of this epoch's steps
+        # Not buffers: a distributed network would overwrite those with the first process's before every step.
+        self.step_losses = torch.zeros(steps_per_epoch)
+        self.train_sums = torch.zeros(3)  # loss, correct answers, images
+        self.val_sums = torch.zeros(3)
         self._plateau_state: dict[str, Any] | None = None
-        # Sums over an epoch, kept on the device: loss, correct, images. `self.log` at every step would cost
-        # as much as a GPU step.
-        self.register_buffer("train_sums", torch.zeros(3), persistent=False)
-        self.register_buffer("val_sums", torch.zeros(3), persistent=False)
+        self._epoch_so_far: dict[str, Any] | None = None
 
-    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+    def on_fit_start(self) -> None:
+        for name in ("step_losses", "train_sums", "val_sums"):
+            setattr(self, name, getattr(self, name).to(self.device))
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         images, labels = batch
-        return self._loss(self.network(images).float(), labels, self.train_sums)
+        loss = self._loss(self.network(images).float(), labels, self.train_sums)
+        self.step_losses[batch_index] = loss.detach()
+        return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
         images, labels = batch
@@ -69,40 +87,60 @@ class TrainingModule(L.LightningModule):
         return loss
 
     def on_train_start(self) -> None:
+        """Goes on where a checkpoint was written, which may be in the middle of an epoch."""
+        self._seconds_before = 0.0
+        self.epoch_started = time.perf_counter()
         if self._plateau_state is not None:
             self.plateau.load_state_dict(self._plateau_state)
+        if self._epoch_so_far is not None:
+            self.learning_rates = self._epoch_so_far["learning_rates"]
+            self._seconds_before = self._epoch_so_far["seconds"]
+            if self.global_rank == 0:  # they are the sums of all processes
+                self.train_sums.copy_(torch.tensor(self._epoch_so_far["train_sums"]))
 
     def on_train_epoch_start(self) -> None:
         self.train_sums.zero_()
-        self._epoch_started = time.perf_counter()
+        self.step_losses.zero_()
+        self.learning_rates = []
+        self._seconds_before = 0.0
+        self.epoch_started = time.perf_counter()
 
     def on_train_batch_start(self, batch: Any, batch_index: int) -> None:
-        self._learning_rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        self.learning_rates.append(self.trainer.optimizers[0].param_groups[0]["lr"])
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:
+        if self.global_step >= self.total_steps:
+            self.trainer.should_stop = True  # in mid-epoch: Lightning still validates, with `max_steps` it would not
 
     def on_validation_epoch_start(self) -> None:
         self.val_sums.zero_()
-        self._train_sums = self.train_sums.tolist()  # waits for the device, so the clock below is honest
-        self._train_ended = time.perf_counter()
+        self._train_sums = self._of_all_processes(self.train_sums)  # waits for the device: the clock below is honest
+        self._train_seconds = self._seconds_before + time.perf_counter() - self.epoch_started
 
     def on_validation_epoch_end(self) -> None:
         """Closes the epoch: Lightning validates when the last training batch is done."""
         train_loss, train_correct, train_images = self._train_sums
-        val_loss, val_correct, val_images = self.val_sums.tolist()
+        val_loss, val_correct, val_images = self._of_all_processes(self.val_sums)
         row = {
             "epoch": self.current_epoch + 1,
-            "learning_rate": self._learning_rate,  # of the last step
+            "learning_rate": self.learning_rates[-1],
             "train_loss": train_loss / train_images,
             "train_accuracy": train_correct / train_images,
             "val_loss": val_loss / val_images,
             "val_accuracy": val_correct / val_images,
-            "seconds": time.perf_counter() - self._epoch_started,
-            "images_per_second": train_images / (self._train_ended - self._epoch_started),
+            "seconds": self._seconds_before + time.perf_counter() - self.epoch_started,
+            "images_per_second": train_images / self._train_seconds,
         }
+        if not math.isfinite(row["val_loss"]):
+            raise NonFiniteLoss("validation", row["val_loss"], self.global_step, row["epoch"], row["learning_rate"])
         self.history.append(row)
         for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy"):
-            self.log(name.replace("_", "/"), row[name], prog_bar=name.startswith("val"))
+            self.log(name.replace("_", "/"), row[name])
         if self.config.schedule == "plateau":
             self.plateau.step(row["val_loss"])
+
+    def _of_all_processes(self, sums: Tensor) -> list[float]:
+        return self.trainer.strategy.reduce(sums.clone(), reduce_op="sum").tolist()
 
     def configure_optimizers(self) -> Any:
         config = self.config
@@ -112,19 +150,32 @@ class TrainingModule(L.LightningModule):
             momentum=config.momentum,
             nesterov=config.nesterov,
             weight_decay=config.weight_decay,
+            fused=self.device.type == "cuda" or None,  # one kernel for all parameters
         )
         if config.schedule == "plateau":
             # Not handed to Lightning, which loses one of its steps when a run is resumed.
             self.plateau = ReduceLROnPlateau(optimizer, factor=config.plateau_factor, patience=config.plateau_patience)
             return optimizer
-        schedule = LambdaLR(optimizer, lambda step: cosine_with_warmup(step, self.total_steps, config.warmup_fraction))
+        schedule = LambdaLR(optimizer, self.learning_rate_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def learning_rate_factor(self, step: int) -> float:
+        config = self.config
+        if config.schedule == "steps":
+            return steps_factor(step, self.total_steps, config.milestones, config.milestone_factor)
+        return cosine_with_warmup(step, self.total_steps, config.warmup_fraction)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["history"] = self.history
+        checkpoint["epoch_so_far"] = {
+            "train_sums": self._of_all_processes(self.train_sums),
+            "learning_rates": self.learning_rates,
+            "seconds": self._seconds_before + time.perf_counter() - self.epoch_started,
+        }
         if self.config.schedule == "plateau":
             checkpoint["plateau"] = self.plateau.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history = checkpoint["history"]
         self._plateau_state = checkpoint.get("plateau")
+        self._epoch_so_far = checkpoint.get("epoch_so_far")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from huggingface_hub import EvalResult, ModelCardData
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 from torch.utils.tensorboard import SummaryWriter
@@ -42,18 +43,10 @@ def prediction_panel(
     return np.asarray(panel)
 
 
-def write_figures(
-    metrics: dict[str, Any], history: list[dict[str, float]], class_names: Sequence[str], folder: Path
-) -> None:
-    """curves.png, confusion_matrix.png, reliability.png, per_class.png; the last three of the test set."""
-    folder.mkdir()
-    for name, figure in draw_figures(metrics, history, class_names).items():
-        figure.savefig(folder / f"{name}.png", dpi=120)
-
-
 def draw_figures(
     metrics: dict[str, Any], history: list[dict[str, float]], class_names: Sequence[str]
 ) -> dict[str, Figure]:
+    """curves, confusion_matrix, reliability, per_class; the last three of the test set."""
     test = metrics["test"]
     return {
         "curves": draw_curves(history, metrics["training"]["best_epoch"]),
@@ -118,6 +111,26 @@ def draw_per_class(accuracies: Sequence[float], class_names: Sequence[str]) -> F
     return figure
 
 
+def render_figures(
+    metrics: dict[str, Any], history: list[dict[str, float]], class_names: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """`draw_figures` as pixels: uint8 (H, W, 3)."""
+    pictures = {}
+    for name, figure in draw_figures(metrics, history, class_names).items():
+        figure.dpi = 120
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        pictures[name] = np.asarray(canvas.buffer_rgba())[..., :3]
+    return pictures
+
+
+def write_figures(figures: dict[str, np.ndarray], folder: Path) -> None:
+    """NAME.png of each; uint8 (H, W, 3)."""
+    folder.mkdir()
+    for name, picture in figures.items():
+        Image.fromarray(picture).save(folder / f"{name}.png", optimize=True)
+
+
 def write_samples(images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, folder: Path) -> None:
     """Sheets of test images, so that the app can show some without the dataset: `SAMPLES_PER_CLASS` per class at
     random, class by class, and the most confident mistakes. uint8 images (N, 32, 32, 3)."""
@@ -148,11 +161,13 @@ def sheet(images: np.ndarray) -> Image.Image:
     return Image.fromarray(canvas.transpose(0, 2, 1, 3, 4).reshape(rows * size, SHEET_COLUMNS * size, 3))
 
 
-def log_test_metrics(test: dict[str, Any], step: int, folder: Path) -> None:
-    """Test accuracy and loss into a folder of event files, at the last step of the best epoch."""
+def log_results(test: dict[str, Any], figures: dict[str, np.ndarray], step: int, folder: Path) -> None:
+    """Test accuracy, test loss and the figures into a folder of event files, at the last step of the best epoch."""
     with SummaryWriter(folder) as writer:
         for name in ("accuracy", "loss"):
             writer.add_scalar(f"test/{name}", test[name], step)
+        for name, picture in figures.items():
+            writer.add_image(f"figures/{name}", picture, step, dataformats="HWC")
 
 
 def write_card(metrics: dict[str, Any], config: dict[str, Any], path: Path) -> None:
@@ -186,6 +201,22 @@ def card_data(metrics: dict[str, Any], config: dict[str, Any]) -> ModelCardData:
     )
 
 
+def flip_text(metrics: dict[str, Any]) -> str:
+    """A paragraph on `flip_tta`; nothing where an older artifact lacks it."""
+    told = [
+        f"{split} {s['accuracy']:.2%} ({s['accuracy_interval'][0]:.2%} to {s['accuracy_interval'][1]:.2%}), "
+        f"loss {s['loss']:.4f}"
+        for split, s in ((split, metrics[split].get("flip_tta")) for split in ("val", "test"))
+        if s
+    ]
+    if not told:
+        return ""
+    return (
+        f"\nMean of the image and its mirror image (logits averaged), apart from the table: {'; '.join(told)}. "
+        "All other numbers here are of the single view, which is what `Classifier` answers.\n"
+    )
+
+
 def card_text(metrics: dict[str, Any], config: dict[str, Any]) -> str:
     training = metrics["training"]
     split = training["split"]
@@ -203,7 +234,7 @@ def card_text(metrics: dict[str, Any], config: dict[str, Any]) -> str:
 | split | images | accuracy | 95% interval | loss |
 |---|---|---|---|---|
 {rows}
-
+{flip_text(metrics)}
 Classes, in label order: {", ".join(config["class_names"])}.
 
 ## How it was trained and selected

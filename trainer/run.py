@@ -1,28 +1,94 @@
-"""run.json: what a run folder says about its run, written before the first step."""
+"""What a run folder says about its run: run.json, written before the first step, train.log, and who is at work."""
 
 import json
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from trainer.config import flag
+from trainer.config import ConfigError, TrainConfig, flag
 
-RUN = "run.json"
+try:
+    import fcntl
+except ImportError:  # Windows: two trainers in one folder are not noticed there
+    fcntl = None
+
+RUN, LOG, LOCK = "run.json", "train.log", "lock"
+
+log = logging.getLogger("trainer")
+log.setLevel(logging.INFO)
+log.propagate = False  # what people shall see is printed
+log.addHandler(logging.NullHandler())
 
 
 class RunError(ValueError):
     """The output folder cannot be used as asked; the message says what to do."""
 
 
-def start_run(run_dir: Path, description: dict[str, Any]) -> None:
-    """Creates the folder and writes run.json. Raises RunError where a run lies already or nothing can be written."""
-    if (run_dir / RUN).exists():
-        raise RunError(f"{run_dir} already holds a run: add --resume to continue it, or choose another --output-dir")
+@contextmanager
+def at_work_in(run_dir: Path) -> Iterator[None]:
+    """Creates the folder, and keeps every other process out that asks the same. Raises RunError where one is in it.
+
+    The lock falls with the process, however that ends.
+    """
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
+        file = (run_dir / LOCK).open("a+")
     except OSError as error:
-        raise RunError(f"{run_dir} cannot be written ({error.strerror}): choose another --output-dir") from None
+        raise _unwritable(run_dir, error) from None
+    with file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise RunError(
+                    f"{run_dir} is in use by process {file.read().strip() or 'unknown'}: wait until it is done, or "
+                    "choose another --output-dir"
+                ) from None
+            except OSError:
+                pass  # some network filesystems have no locks
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+@contextmanager
+def logged_in(run_dir: Path) -> Iterator[None]:
+    """What `say` prints, and warnings, go to RUN_DIR/train.log too, with the time."""
+    handler = logging.FileHandler(run_dir / LOG, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    loggers = [log, logging.getLogger("lightning.pytorch"), logging.getLogger("lightning.fabric")]
+    for logger in loggers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+        handler.close()
+
+
+def say(line: str) -> None:
+    """Prints a line, above a progress bar if there is one, and logs it."""
+    from tqdm import tqdm  # comes with Lightning; not at the top, so that --help needs nothing
+
+    tqdm.write(line)
+    log.info(line)
+
+
+def start_run(run_dir: Path, description: dict[str, Any]) -> None:
+    """Writes run.json. Raises RunError where a run lies already or nothing can be written."""
+    if (run_dir / RUN).exists():
+        raise RunError(f"{run_dir} already holds a run: add --resume to continue it, or choose another --output-dir")
     _write(run_dir, description)
+
+
+def _unwritable(run_dir: Path, error: OSError) -> RunError:
+    return RunError(f"{run_dir} cannot be written ({error.strerror}): choose another --output-dir")
 
 
 def _write(run_dir: Path, description: dict[str, Any]) -> None:
@@ -31,7 +97,7 @@ def _write(run_dir: Path, description: dict[str, Any]) -> None:
         temporary.write_text(json.dumps(description, indent=2) + "\n")
         os.replace(temporary, run_dir / RUN)
     except OSError as error:
-        raise RunError(f"{run_dir} cannot be written ({error.strerror}): choose another --output-dir") from None
+        raise _unwritable(run_dir, error) from None
 
 
 def read_run(run_dir: Path) -> dict[str, Any]:
@@ -42,10 +108,18 @@ def read_run(run_dir: Path) -> dict[str, Any]:
         raise RunError(f"{run_dir} holds no run (no readable {RUN}): name the --output-dir of a training run") from None
 
 
+def config_of(run_dir: Path, run: dict[str, Any]) -> TrainConfig:
+    """The run's config; settings that are younger than the run have their defaults. Raises RunError."""
+    try:
+        return TrainConfig.from_hyperparameters(run["hyperparameters"])
+    except ConfigError as error:
+        raise RunError(f"{run_dir / RUN} was written by another version of this program: {error}") from None
+
+
 def check_same_run(run_dir: Path, description: dict[str, Any]) -> None:
     """Raises RunError unless the run in `run_dir` has the settings and the split of `description`."""
     run = read_run(run_dir)
-    before, now = run["hyperparameters"], description["hyperparameters"]
+    before, now = config_of(run_dir, run).hyperparameters(), description["hyperparameters"]
     for name in sorted(before.keys() | now.keys()):
         if before.get(name) != now.get(name):
             raise RunError(
@@ -60,6 +134,14 @@ def note_resumed(run_dir: Path, description: dict[str, Any]) -> None:
     run = read_run(run_dir)
     resumed = {name: description[name] for name in ("started", "device", "precision", "versions", "git_commit")}
     _write(run_dir, run | {"resumed": [*run.get("resumed", []), resumed]})
+
+
+def note_peak_memory(run_dir: Path, host: int | None, device: int | None) -> None:
+    """Adds the highest use of memory in bytes, of all the run's processes so far, to run.json."""
+    run = read_run(run_dir)
+    before = run.get("peak_memory_bytes", {"host": None, "device": None})
+    peaks = {"host": max(before["host"] or 0, host or 0), "device": max(before["device"] or 0, device or 0)}
+    _write(run_dir, run | {"peak_memory_bytes": {name: value or None for name, value in peaks.items()}})
 
 
 def check_same_split(run_dir: Path, run: dict[str, Any], split_sha256: str) -> None:

@@ -26,7 +26,7 @@ def report(metrics: dict, names: list[str], history: list[dict[str, float]]) -> 
     training = metrics["training"]
     confusion = confusion_table(metrics["test"]["confusion_matrix"], names)
     cards = (
-        _card("Summary", summary_table(metrics) + chosen_sentence(metrics)),
+        _card("Summary", summary_table(metrics) + flip_sentence(metrics) + chosen_sentence(metrics)),
         _card("Accuracy of each class", per_class_table(metrics, names)),
         _card("Confusion matrix", f"<p>{CONFUSION_NOTE}</p>{confusion}", "wide"),
         _card("Training curves", curves(history, training["best_epoch"]), "wide"),
@@ -63,6 +63,21 @@ def summary_table(metrics: dict) -> str:
 def _interval(split: dict) -> str:
     low, high = split["accuracy_interval"]
     return f"{low:.2%} to {high:.2%}"
+
+
+def flip_sentence(metrics: dict) -> str:
+    """`flip_tta`, apart from the table; nothing where the artifact lacks it."""
+    told = [
+        f"{name} {flip['accuracy']:.2%} ({_interval(flip)})"
+        for name, flip in (("test", metrics["test"].get("flip_tta")), ("validation", metrics["val"].get("flip_tta")))
+        if flip
+    ]
+    if not told:
+        return ""
+    return (
+        f'<p id="flip">Mean of the image and its mirror image: {", ".join(told)}. '
+        "All other numbers, and the predictions of this page, are of the single view.</p>"
+    )
 
 
 def chosen_sentence(metrics: dict) -> str:

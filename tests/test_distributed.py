@@ -1,0 +1,121 @@
+"""Two processes on the CPU that train together (gloo), started both ways."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model.artifact import read_history
+from tests.conftest import TINY_FLAGS
+from trainer import checkpoints
+from trainer.config import ConfigError, TrainConfig, torchrun_devices
+from trainer.data import EvalLoader, load_training_data
+from trainer.module import build_network
+
+PROJECT = Path(__file__).resolve().parent.parent
+TIMING = {"seconds", "images_per_second"}
+TRAINER = ["-m", "tests.tiny_trainer", *TINY_FLAGS, "--max-epochs", "8", "--no-test"]
+
+
+def start(data_dir, run_dir, *launcher, flags=()) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-u", *launcher, *TRAINER, "--output-dir", str(run_dir), *flags],
+        cwd=PROJECT,
+        env=os.environ | {"CIFAR10_DIR": str(data_dir), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(process: subprocess.Popen) -> tuple[str, str]:
+    try:
+        return process.communicate(timeout=180)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def history(run_dir):
+    return [{k: v for k, v in row.items() if k not in TIMING} for row in read_history(run_dir)]
+
+
+def weights(run_dir):
+    return checkpoints.read_checkpoint(run_dir / "checkpoints" / "last.ckpt")["state_dict"]
+
+
+@pytest.fixture(scope="module")
+def by_torchrun(made_up_cifar, tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("torchrun") / "run"
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    process = start(made_up_cifar, run_dir, *launcher)
+    out, error = finish(process)
+    assert process.returncode == 0, error
+    (run_dir / "stdout.txt").write_text(out)
+    return run_dir
+
+
+def test_one_process_alone_writes_and_prints(by_torchrun):
+    assert len(list((by_torchrun / "tensorboard").glob("events*"))) == 1
+    printed = (by_torchrun / "stdout.txt").read_text().splitlines()
+    assert [line.split()[0] for line in printed] == ["epoch", *"12345678", "images", "val", "+"]
+    hyperparameters = json.loads((by_torchrun / "run.json").read_text())["hyperparameters"]
+    assert (hyperparameters["devices"], hyperparameters["num_nodes"]) == (2, 1)
+
+
+def test_val_metrics_are_those_of_a_single_process_on_the_same_weights(by_torchrun, tiny_cifar):
+    data = load_training_data(tiny_cifar)
+    network = build_network(TrainConfig(depth=8), data.mean, data.std).eval()
+    network.load_state_dict({k.removeprefix("network."): v for k, v in weights(by_torchrun).items()})
+    images, labels = data.images[data.split.val], data.labels[data.split.val]
+    (batch,) = EvalLoader(torch.from_numpy(images), torch.from_numpy(labels))
+    with torch.inference_mode():
+        logits = network(batch[0])
+    last = history(by_torchrun)[-1]
+    assert last["val_accuracy"] == (logits.argmax(1) == batch[1]).sum().item() / 30
+    assert last["val_loss"] == pytest.approx(torch.nn.functional.cross_entropy(logits, batch[1]).item(), abs=1e-6)
+
+
+def test_every_training_image_counts_once(by_torchrun):
+    for row in history(by_torchrun):
+        assert row["train_accuracy"] * 270 == pytest.approx(round(row["train_accuracy"] * 270), abs=1e-9)
+    assert history(by_torchrun)[-1]["train_accuracy"] > 0.3
+
+
+def test_devices_2_does_the_same_also_when_a_signal_interrupts_it(made_up_cifar, tmp_path, by_torchrun):
+    run_dir = tmp_path / "run"
+    process = start(made_up_cifar, run_dir, flags=["--devices", "2"])
+    for line in process.stdout:
+        if line.split()[0] == "1":
+            break
+    process.send_signal(signal.SIGTERM)  # to the first process alone
+    _, error = finish(process)
+    assert process.returncode == 143, error
+    assert error.count("\n") == 1 and "--resume" in error
+    process = start(made_up_cifar, run_dir, flags=["--devices", "2", "--resume"])
+    _, error = finish(process)
+    assert process.returncode == 0, error
+    assert all(torch.equal(tensor, weights(by_torchrun)[name]) for name, tensor in weights(run_dir).items())
+    for row, expected in zip(history(run_dir), history(by_torchrun), strict=True):
+        np.testing.assert_allclose(list(row.values()), list(expected.values()), rtol=1e-6)
+
+
+@pytest.mark.parametrize("settings", [{"devices": 2, "batch_size": 31}, {"num_nodes": 3, "batch_size": 4}])
+def test_a_batch_that_the_devices_cannot_share_equally_is_refused(settings):
+    with pytest.raises(ConfigError, match="--batch-size is .* a multiple of the"):
+        TrainConfig(**settings)
+
+
+def test_torchrun_says_how_many_devices_there_are():
+    environment = {"TORCHELASTIC_RUN_ID": "1", "LOCAL_WORLD_SIZE": "4", "WORLD_SIZE": "8"}
+    assert torchrun_devices(environment, {}) == {"devices": 4, "num_nodes": 2}
+    assert torchrun_devices({}, {}) == {}
+    with pytest.raises(ConfigError, match="--devices is 2, but torchrun started 4"):
+        torchrun_devices(environment, {"devices": 2})

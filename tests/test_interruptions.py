@@ -1,0 +1,180 @@
+"""Runs that end before their time, by real signals in processes of their own, and what --resume makes of them."""
+
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from model import cifar10
+from model.artifact import read_history
+from tests.conftest import TINY_FLAGS, md5_of
+from trainer import checkpoints
+from trainer.config import TrainConfig
+
+PROJECT = Path(__file__).resolve().parent.parent
+TINY = {"depth": 8, "max_epochs": 4, "batch_size": 30, "device": "cpu", "precision": "32-true"}
+TIMING = {"seconds", "images_per_second"}
+RECIPES = {
+    "cosine": {},
+    "plateau": {"schedule": "plateau", "plateau_patience": 0, "learning_rate": 0.1, "crop": "resized"},
+    "steps": {"schedule": "steps", "max_steps": 31},
+}
+
+processes = multiprocessing.get_context("forkserver")
+processes.set_forkserver_preload(["trainer.fit", "tests.test_interruptions"])
+
+
+def train(
+    data_dir: Path, run_dir: Path, settings: dict, resume: bool = False, end: str = "", at: int = -1, save: int = 0
+) -> None:
+    """One attempt in a process of its own. In step `at` of this attempt, from 0, something ends it: `end` is the name
+    of a signal that the process sends itself, or "save": killed after renaming a file for the `save`th time more."""
+    from trainer import fit
+    from trainer.module import TrainingModule
+    from trainer.stops import Interrupted
+
+    cifar10.MD5 = md5_of(data_dir)
+    torch.set_num_threads(1)
+    steps, renames = iter(range(10**6)), iter(range(10**6))
+    step_of, rename = TrainingModule.training_step, os.replace
+
+    def rename_and_die(source, target):
+        rename(source, target)
+        if next(renames) == save:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def step(self, *batch):
+        loss = step_of(self, *batch)
+        if next(steps) == at:
+            if end == "save":
+                os.replace = rename_and_die
+            else:
+                os.kill(os.getpid(), signal.Signals[end])
+        return loss
+
+    TrainingModule.training_step = step
+    try:
+        fit.fit(TrainConfig(**TINY | settings), data_dir, run_dir, resume, progress_bar=False)
+    except Interrupted as interrupted:
+        sys.exit(interrupted.exit_code)
+
+
+def attempt(*arguments, **options) -> int:
+    process = processes.Process(target=train, args=arguments, kwargs=options)
+    process.start()
+    process.join(120)
+    assert process.exitcode is not None
+    return process.exitcode
+
+
+def outcome(run_dir: Path):
+    """All that must not depend on interruptions: weights of last and best, optimizer, history without the clock."""
+    states = [checkpoints.read_checkpoint(run_dir / "checkpoints" / name) for name in ("last.ckpt", "best.ckpt")]
+    tensors = {f"{i}.{name}": t for i, state in enumerate(states) for name, t in state["state_dict"].items()}
+    for key, value in states[0]["optimizer_states"][0]["state"].items():
+        tensors[f"momentum.{key}"] = value["momentum_buffer"]
+    rows = [{k: v for k, v in row.items() if k not in TIMING} for row in read_history(run_dir)]
+    return tensors, rows, [state["epoch"] for state in states]
+
+
+def assert_same(run_dir: Path, uninterrupted: Path) -> None:
+    (tensors, rows, epochs), (expected, expected_rows, expected_epochs) = outcome(run_dir), outcome(uninterrupted)
+    assert rows == expected_rows and epochs == expected_epochs
+    assert tensors.keys() == expected.keys()
+    assert all(torch.equal(tensors[name], expected[name]) for name in expected)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(made_up_cifar, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    for name, settings in RECIPES.items():
+        assert attempt(made_up_cifar, folder / name, settings) == 0
+    return folder
+
+
+@pytest.mark.parametrize("end", ["SIGKILL", "save"])
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("seed", range(int(os.environ.get("KILL_SEEDS", "1"))))
+def test_a_run_killed_several_times_ends_bit_identical(made_up_cifar, tmp_path, uninterrupted, recipe, end, seed):
+    draw = random.Random(f"{seed} {recipe} {end}")
+    run_dir, settings = tmp_path / "run", RECIPES[recipe]
+    for number in range(3):
+        at = draw.randrange(9)  # an epoch is 9 steps; every attempt gets two further ones at most
+        code = attempt(made_up_cifar, run_dir, settings, number > 0, end=end, at=at, save=draw.randrange(5))
+        assert code == -signal.SIGKILL, f"attempt {number}, in step {at}"
+    assert attempt(made_up_cifar, run_dir, settings, resume=True) == 0
+    assert_same(run_dir, uninterrupted / recipe)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_signal_stops_a_run_after_the_step_at_hand_and_it_goes_on_from_there(
+    made_up_cifar, tmp_path, uninterrupted, recipe
+):
+    run_dir, settings = tmp_path / "run", RECIPES[recipe]
+    steps_done = 0
+    for end, at, code in (("SIGTERM", 4, 143), ("SIGINT", 5, 130), ("SIGTERM", 0, 143)):
+        assert attempt(made_up_cifar, run_dir, settings, steps_done > 0, end=end, at=at) == code
+        steps_done += at + 1
+        last = checkpoints.read_checkpoint(run_dir / "checkpoints" / "last.ckpt")
+        assert last["global_step"] == steps_done  # in mid-epoch: nothing is done twice
+    assert attempt(made_up_cifar, run_dir, settings, resume=True) == 0
+    assert_same(run_dir, uninterrupted / recipe)
+
+
+@pytest.mark.parametrize("at", [8, 30])
+def test_a_signal_in_the_last_step_of_an_epoch_or_of_the_run_closes_the_epoch_first(
+    made_up_cifar, tmp_path, uninterrupted, at
+):
+    run_dir, settings = tmp_path / "run", RECIPES["steps"]
+    assert attempt(made_up_cifar, run_dir, settings, end="SIGTERM", at=at) == 143
+    assert len(read_history(run_dir)) == {8: 1, 30: 4}[at]
+    assert attempt(made_up_cifar, run_dir, settings, resume=True) == 0
+    assert_same(run_dir, uninterrupted / "steps")
+
+
+def start(data_dir: Path, run_dir: Path, *flags: str) -> subprocess.Popen:
+    command = [sys.executable, "-u", "-m", "tests.tiny_trainer", *TINY_FLAGS, "--output-dir", str(run_dir), *flags]
+    environment = os.environ | {"CIFAR10_DIR": str(data_dir)}
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=PROJECT, env=environment, **streams)
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_sigterm_end_with_their_exit_code_and_one_line_that_says_how_to_go_on(
+    made_up_cifar, tmp_path, signum, code
+):
+    process = start(made_up_cifar, tmp_path / "run", "--max-epochs", "500")
+    for line in process.stdout:
+        if line.split()[0] == "2":
+            break
+    process.send_signal(signum)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert error.count("\n") == 1 and signal.Signals(signum).name in error and "--resume" in error
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert "interrupted by " + signal.Signals(signum).name in log
+
+
+def test_a_second_trainer_in_the_same_folder_is_refused_while_the_first_goes_on(made_up_cifar, tmp_path):
+    first = start(made_up_cifar, tmp_path / "run", "--max-epochs", "500")
+    for line in first.stdout:
+        if line.split()[0] == "1":
+            break
+    before = (tmp_path / "run" / "run.json").read_bytes()
+    for flags in ([], ["--resume"]):
+        second = start(made_up_cifar, tmp_path / "run", "--max-epochs", "500", *flags)
+        _, error = second.communicate(timeout=60)
+        assert second.returncode == 2 and f"is in use by process {first.pid}" in error and error.count("\n") == 1
+    assert first.poll() is None and (tmp_path / "run" / "run.json").read_bytes() == before
+    first.kill()
+    first.communicate()
+    again = start(made_up_cifar, tmp_path / "run", "--max-epochs", "500", "--resume")  # a dead process locks nobody out
+    assert "epoch" in again.stdout.readline()
+    again.kill()
+    again.communicate()
