@@ -1,8 +1,13 @@
-"""Facts about CIFAR-10 (Krizhevsky 2009) and a reader of its official python batches. Needs numpy only."""
+"""Facts about CIFAR-10 (Krizhevsky 2009) and a reader of its official python batches. Needs numpy only.
+
+The same images may lie there as a copy from the Hugging Face Hub, which `trainer/download.py` writes.
+"""
 
 import hashlib
+import io
 import os
 import pickle
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +39,21 @@ MD5 = {
 }
 """Of the official files, the same that `torchvision.datasets.CIFAR10` checks."""
 
+HUB_FOLDER = "cifar-10-hub"
+"""Where the Hub's copy lies, a file NAME.npz per batch: `images` uint8 (n, 32, 32, 3), `labels` int64 (n,). Files with
+the official md5 cannot be made of it, because it lacks the pictures' file names."""
+
+SHA256 = {
+    "data_batch_1": "5c3aa79ef222352f26d831f464b4e498b7ac64504c67e061f0888d2f598eac17",
+    "data_batch_2": "8623c28744fe66bc93881232aa70f8aaf58464c513bf24ec11fdfd4c38494a97",
+    "data_batch_3": "acf6124661f089f92d55359de67d4b8027dbf012b490254fe9095a4fff6ff3ed",
+    "data_batch_4": "894a3fc10589cd2905c03c1da1fb4322a157a63c3cf1126c763c8f79d089d5b6",
+    "data_batch_5": "fe2d07d13456ba4fa93bafc942aafed888109eb86fa15852d9b872761aeb1c74",
+    "test_batch": "e54a434ec35094516eacbaac0f2f9550358d985e9d1f71b47d41d333c15ba304",
+}
+"""Of the content of each official batch, whatever file holds it:
+`hashlib.sha256(images.tobytes() + labels.astype("<i8").tobytes()).hexdigest()`, images and labels as they are read."""
+
 TRAIN_BATCHES = tuple(f"data_batch_{k}" for k in range(1, 6))
 TEST_BATCHES = ("test_batch",)
 
@@ -43,25 +63,34 @@ class DatasetError(ValueError):
 
 
 def data_dir(given: str | Path | None = None) -> Path:
-    """The folder that holds (or shall hold) `cifar-10-batches-py/`: `given`, else $CIFAR10_DIR, else ./data."""
+    """The folder that holds (or shall hold) the folders of the batches: `given`, else $CIFAR10_DIR, else ./data."""
     return Path(given or os.environ.get("CIFAR10_DIR") or "data")
 
 
 def missing_files(folder: Path) -> list[str]:
-    """Names of the official files that `folder`/cifar-10-batches-py lacks."""
+    """Names of the official files that `folder`/cifar-10-batches-py lacks; none where the Hub's copy is complete."""
+    if _hub_copy_is_complete(folder):
+        return []
     return [name for name in MD5 if not (folder / FOLDER / name).is_file()]
 
 
-def check_files(folder: Path) -> None:
-    """Raises DatasetError unless every official file is there and unaltered; unpickles none of them."""
-    for name in MD5:
-        _official_bytes(folder / FOLDER / name)
+def check_files(folder: Path, names: Iterable[str] = tuple(MD5)) -> None:
+    """Raises DatasetError unless each of these files (default: all) is there, in either form, and unaltered.
+
+    Unpickles none of them.
+    """
+    for name in names:
+        if not _is_from_hub(folder, name):
+            _official_bytes(folder / FOLDER / name)
+        elif name in SHA256:  # the copy needs no batches.meta
+            _read_hub_batch(hub_path(folder, name))
 
 
 def read_train(folder: str | Path) -> tuple[np.ndarray, np.ndarray]:
     """The official training set in file order: uint8 images (50000, 32, 32, 3), int64 labels (50000,).
 
-    Raises DatasetError. A file is unpickled only after its md5 proved it to be the official one.
+    Raises DatasetError. A file is unpickled only after its md5 proved it to be the official one; where there is no
+    official file, the Hub's copy is read.
     """
     return _read(Path(folder), TRAIN_BATCHES)
 
@@ -71,8 +100,29 @@ def read_test(folder: str | Path) -> tuple[np.ndarray, np.ndarray]:
     return _read(Path(folder), TEST_BATCHES)
 
 
+def hub_path(folder: Path, name: str) -> Path:
+    """The file of HUB_FOLDER that holds batch `name`."""
+    return folder / HUB_FOLDER / f"{name}.npz"
+
+
+def batch_sha256(images: np.ndarray, labels: np.ndarray) -> str:
+    """What SHA256 lists for an official batch."""
+    return hashlib.sha256(images.tobytes() + labels.astype("<i8").tobytes()).hexdigest()
+
+
+def _hub_copy_is_complete(folder: Path) -> bool:
+    return all(hub_path(folder, name).is_file() for name in SHA256)
+
+
+def _is_from_hub(folder: Path, name: str) -> bool:
+    return not (folder / FOLDER / name).is_file() and _hub_copy_is_complete(folder)
+
+
 def _read(folder: Path, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    batches = [_read_batch(folder / FOLDER / name) for name in names]
+    batches = [
+        _read_hub_batch(hub_path(folder, name)) if _is_from_hub(folder, name) else _read_batch(folder / FOLDER / name)
+        for name in names
+    ]
     images = np.concatenate([images for images, _ in batches])
     return images, np.concatenate([labels for _, labels in batches])
 
@@ -84,13 +134,25 @@ def _read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.ascontiguousarray(images), np.asarray(batch["labels"], dtype=np.int64)
 
 
-def _official_bytes(path: Path) -> bytes:
+def _read_hub_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    raw = _bytes(path)
     try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        raise DatasetError(f"{path} is missing: unpack {ARCHIVE} into {path.parent.parent}") from None
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be read ({error.strerror}): check its permissions") from None
+        with np.load(io.BytesIO(raw), allow_pickle=False) as batch:
+            images, labels = batch["images"], batch["labels"]
+        found = batch_sha256(images, labels)
+    except Exception as error:  # numpy, zipfile and zlib raise a dozen kinds for a damaged file
+        found = f"unknown ({type(error).__name__}: {error})"
+    if found != SHA256[path.stem]:
+        raise DatasetError(
+            f"{path} is damaged or altered: the sha256 of its images and labels is {found}, the official batch's is "
+            f"{SHA256[path.stem]}; delete it and train with --download-from hub, or unpack {ARCHIVE} into "
+            f"{path.parent.parent}"
+        )
+    return images, labels
+
+
+def _official_bytes(path: Path) -> bytes:
+    raw = _bytes(path)
     found = hashlib.md5(raw, usedforsecurity=False).hexdigest()
     if found != MD5[path.name]:
         raise DatasetError(
@@ -98,3 +160,12 @@ def _official_bytes(path: Path) -> bytes:
             f"delete it and unpack {ARCHIVE} into {path.parent.parent} again"
         )
     return raw
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise DatasetError(f"{path} is missing: unpack {ARCHIVE} into {path.parent.parent}") from None
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read ({error.strerror}): check its permissions") from None

@@ -46,10 +46,20 @@ def md5_of(data_dir: Path) -> dict[str, str]:
     return {name: hashlib.md5((data_dir / cifar10.FOLDER / name).read_bytes()).hexdigest() for name in cifar10.MD5}
 
 
+def sha256_of(data_dir: Path) -> dict[str, str]:
+    found = {}
+    for name in cifar10.SHA256:
+        batch = pickle.loads((data_dir / cifar10.FOLDER / name).read_bytes())
+        pixels = batch["data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1).tobytes()
+        found[name] = hashlib.sha256(pixels + np.array(batch["labels"], "<i8").tobytes()).hexdigest()
+    return found
+
+
 @pytest.fixture
 def tiny_cifar(made_up_cifar: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The made-up data folder, taken for the official one during the test: 300 training and 250 test images."""
     monkeypatch.setattr(cifar10, "MD5", md5_of(made_up_cifar))
+    monkeypatch.setattr(cifar10, "SHA256", sha256_of(made_up_cifar))
     return made_up_cifar
 
 

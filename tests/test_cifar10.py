@@ -1,5 +1,8 @@
+import hashlib
+import os
 import pickle
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +16,19 @@ def test_md5_table_is_the_one_torchvision_checks():
 
     official = dict(CIFAR10.train_list + CIFAR10.test_list) | {CIFAR10.meta["filename"]: CIFAR10.meta["md5"]}
     assert official == cifar10.MD5
+
+
+OFFICIAL = Path(os.environ.get("CIFAR10_DIR", "nowhere"))
+
+
+@pytest.mark.skipif(not (OFFICIAL / cifar10.FOLDER).is_dir(), reason="needs the official files: set CIFAR10_DIR")
+def test_sha256_table_mean_and_std_are_those_of_the_official_images():
+    images, labels = cifar10.read_train(OFFICIAL)
+    np.testing.assert_allclose(cifar10.MEAN, (images / 255).mean((0, 1, 2)), rtol=0, atol=5e-9)
+    np.testing.assert_allclose(cifar10.STD, (images / 255).std((0, 1, 2)), rtol=0, atol=5e-9)
+    batches = [*zip(np.split(images, 5), np.split(labels, 5), strict=True), cifar10.read_test(OFFICIAL)]
+    found = [hashlib.sha256(i.tobytes() + n.astype("<i8").tobytes()).hexdigest() for i, n in batches]
+    assert dict(zip([*cifar10.TRAIN_BATCHES, *cifar10.TEST_BATCHES], found, strict=True)) == cifar10.SHA256
 
 
 def test_batches_are_read_in_file_order_as_height_width_channel(tiny_cifar):
@@ -61,6 +77,14 @@ def test_checking_the_files_names_a_damaged_one_without_reading_the_others_conte
     (tmp_path / "data" / cifar10.FOLDER / "batches.meta").write_bytes(b"")
     with pytest.raises(cifar10.DatasetError, match="batches.meta is damaged"):
         cifar10.check_files(tmp_path / "data")
+
+
+def test_only_the_files_that_were_asked_for_are_checked(tiny_cifar, tmp_path):
+    shutil.copytree(tiny_cifar, tmp_path / "data")
+    (tmp_path / "data" / cifar10.FOLDER / "data_batch_2").write_bytes(b"")
+    cifar10.check_files(tmp_path / "data", ["test_batch", "batches.meta"])
+    with pytest.raises(cifar10.DatasetError, match="data_batch_2 is damaged"):
+        cifar10.check_files(tmp_path / "data", ["test_batch", "data_batch_2"])
 
 
 def test_the_data_folder_is_the_flag_then_the_environment_then_data(monkeypatch):

@@ -6,7 +6,6 @@ import torch
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import functional as vision
 
-from model import cifar10
 from trainer import data
 from trainer.config import RECIPES, ConfigError, TrainConfig
 from trainer.data import CIFAR10DataModule, EvalLoader, PadCrop, ResizedCrop, TrainLoader
@@ -69,15 +68,6 @@ def test_a_part_of_the_training_images_is_stratified(count):
 def test_a_part_larger_than_the_training_split_is_refused(tiny_cifar):
     with pytest.raises(ConfigError, match="--train-images is 271; the training split has only 270 images"):
         data.load_training_data(tiny_cifar, 271)
-
-
-def test_without_a_network_the_download_error_says_where_to_put_the_files(tmp_path, monkeypatch):
-    def refuse(*args, **kwargs):
-        raise OSError("no route to host")
-
-    monkeypatch.setattr("torchvision.datasets.CIFAR10.__init__", refuse)
-    with pytest.raises(cifar10.DatasetError, match="no route to host.*unpack cifar-10-python.tar.gz .*--data-dir"):
-        data.load_training_data(tmp_path)
 
 
 # Augmentation
@@ -218,7 +208,7 @@ def test_evaluation_sees_every_image_once_in_order_and_unchanged(monkeypatch, im
     monkeypatch.setattr(data, "EVAL_BATCH", 25)
     loader = EvalLoader(images, torch.arange(64))
     batches = list(loader)
-    assert [len(y) for _, y in batches] == [25, 25, 14] and len(loader) == 3
+    assert [len(y) for _, y in batches] == [21, 21, 22] and len(loader) == 3
     assert torch.equal(torch.cat([y for _, y in batches]), torch.arange(64))
     expected = images.permute(0, 3, 1, 2).float() / 255
     assert torch.equal(torch.cat([x for x, _ in batches]), expected)
@@ -227,7 +217,8 @@ def test_evaluation_sees_every_image_once_in_order_and_unchanged(monkeypatch, im
 def test_the_data_module_keeps_val_images_out_of_training_and_augments_training_alone(tiny_cifar):
     found = data.load_training_data(tiny_cifar)
     module = CIFAR10DataModule(found, TrainConfig(batch_size=27))
-    module.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cpu")))
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    module.trainer = SimpleNamespace(strategy=strategy, global_rank=0, world_size=1)
     val_images = torch.cat([x for x, _ in module.val_dataloader()])
     assert torch.equal(
         (val_images * 255).round().byte().permute(0, 2, 3, 1), torch.from_numpy(found.images[found.split.val])
@@ -235,5 +226,38 @@ def test_the_data_module_keeps_val_images_out_of_training_and_augments_training_
     train = module.train_dataloader()
     assert sum(len(y) for _, y in train) == 270
     originals = {image.tobytes() for image in found.images[found.split.val]}
-    stored = train.augment.pixels.view(270, 40, 40, 3)[:, 4:-4, 4:-4].numpy()
+    middle = torch.tensor([[4, 4, 0]]).repeat(270, 1)
+    stored = (train.augment.apply(torch.arange(270), middle) * 255).round().byte().permute(0, 2, 3, 1).numpy()
     assert not originals & {np.ascontiguousarray(image).tobytes() for image in stored}
+    trained = {image.tobytes() for image in found.images[found.split.train]}
+    assert {np.ascontiguousarray(image).tobytes() for image in stored} == trained
+
+
+# Several processes
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 5])
+@pytest.mark.parametrize("crop", [PadCrop, ResizedCrop])
+def test_the_parts_of_a_batch_put_together_are_the_batch_of_a_single_process(images, world_size, crop):
+    def loader(rank, world_size):
+        augment = PadCrop(images, 4) if crop is PadCrop else ResizedCrop(images, (0.8, 1.0), (0.9, 1.1))
+        return TrainLoader(augment, torch.arange(64), 30, 0, rank, world_size)
+
+    parts = [epoch_of(loader(rank, world_size), 3) for rank in range(world_size)]
+    together = [(torch.cat([x for x, _ in step]), torch.cat([y for _, y in step])) for step in zip(*parts, strict=True)]
+    assert all(len(y) == 30 // world_size for part in parts for _, y in part)
+    assert equal(together, epoch_of(loader(0, 1), 3))
+
+
+@pytest.mark.parametrize("count", [64, 61, 50])
+@pytest.mark.parametrize("world_size", [1, 2, 3, 7])
+def test_evaluation_parts_are_disjoint_complete_and_of_equally_many_batches(monkeypatch, images, world_size, count):
+    monkeypatch.setattr(data, "EVAL_BATCH", 5)
+    loaders = [EvalLoader(images[:count], torch.arange(count), rank, world_size) for rank in range(world_size)]
+    assert len({len(loader) for loader in loaders}) == 1
+    seen = []
+    for loader in loaders:
+        batches = list(loader)
+        assert len(batches) == len(loader) and all(1 <= len(y) <= 5 for _, y in batches)
+        seen += torch.cat([y for _, y in batches]).tolist()
+    assert seen == list(range(count))

@@ -15,6 +15,7 @@ import typer
 from model import artifact, cifar10
 from model.artifact import ArtifactError
 from trainer.config import RECIPES, ConfigError, TrainConfig, configure, flag, torchrun_devices
+from trainer.download import Source, download_if_missing
 from trainer.run import RunError, at_work_in, read_run
 from trainer.stops import Interrupted, TrainingError, interrupt_on_signals
 
@@ -71,6 +72,9 @@ def train(
     ] = "default",
     data_dir: DataDir = None,
     output_dir: Annotated[Path | None, typer.Option(help="The run's folder.  [default: runs/RECIPE-seedN]")] = None,
+    download_from: Annotated[
+        Source, typer.Option(help="Where CIFAR-10 comes from if it is not there: its official host, or the Hub's copy.")
+    ] = "official",
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the interrupted run in the output folder.")
     ] = False,
@@ -87,6 +91,7 @@ def train(
     config = configure(recipe, given | torchrun_devices(os.environ, given))
     data_dir = cifar10.data_dir(data_dir)
     run_dir = output_dir or Path("runs") / f"{recipe}-seed{config.seed}"
+    download_if_missing(data_dir, download_from)
     from trainer.evaluate import summary_table
     from trainer.export import evaluate_on_val
     from trainer.fit import fit

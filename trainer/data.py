@@ -5,6 +5,7 @@ instead of 128 Pillow pictures. Every image still draws its own randomness.
 """
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from model import cifar10
 from trainer.config import ConfigError, TrainConfig
+from trainer.download import Source, download_if_missing
 
 SPLIT_SEED = 0
 VAL_FRACTION = 0.1
@@ -64,30 +66,13 @@ def load_training_data(data_dir: Path, train_images: int | None = None) -> Train
     The test file's md5 is checked too, so that a damaged one is not found out only when the training is done.
     """
     download_if_missing(data_dir)
-    cifar10.check_files(data_dir)
+    cifar10.check_files(data_dir, [*cifar10.TEST_BATCHES, "batches.meta"])
     images, labels = cifar10.read_train(data_dir)
     split = split_train_val(labels)
     if train_images is not None:
         split = Split(stratified_part(split.train, labels, train_images), split.val)
     mean, std = channel_statistics(images[split.train])
     return TrainingData(images, labels, split, mean, std)
-
-
-def download_if_missing(data_dir: Path) -> None:
-    """Downloads the official archive (170 MB) through torchvision. Raises DatasetError where that fails."""
-    missing = cifar10.missing_files(data_dir)
-    if not missing:
-        return
-    from torchvision.datasets import CIFAR10  # not at the top: it takes seconds and is rarely needed
-
-    print(f"{data_dir / cifar10.FOLDER} lacks {', '.join(missing)}: downloading CIFAR-10 (170 MB)", flush=True)
-    try:
-        CIFAR10(str(data_dir), download=True)
-    except (OSError, RuntimeError) as error:  # URLError and HTTPError are OSErrors
-        raise cifar10.DatasetError(
-            f"CIFAR-10 could not be downloaded ({error}): unpack {cifar10.ARCHIVE} into {data_dir}, "
-            "or name a folder that holds cifar-10-batches-py/ with --data-dir"
-        ) from None
 
 
 def split_train_val(labels: np.ndarray) -> Split:
@@ -140,16 +125,19 @@ def to_float(images: Tensor) -> Tensor:
 class PadCrop:
     """Flip, and a crop of the original size at a random place over a zero border: the paper's augmentation.
 
-    `draw` gives (top, left, flip) per image; `apply` gathers rows of a flat (N * H * W, 3) table, which is the
-    fastest way there is to cut 32x32 windows at different places.
+    `draw` gives (top, left, flip) per image; `apply` gathers whole lines of pixels. The bordered images lie in one
+    flat table, and behind them all of them mirrored, so that a line of any crop, flipped or not, is one stretch of it.
     """
 
     def __init__(self, images: Tensor, padding: int):
-        self.size = images.shape[1]
+        self.count, self.size = images.shape[:2]
         self.padded_size = self.size + 2 * padding
         self.padding = padding
-        self.pixels = F.pad(images, (0, 0, padding, padding, padding, padding)).reshape(-1, 3)
-        self.offsets = torch.arange(self.size, device=images.device)
+        border = (0, 0, padding, padding, padding, padding)
+        pixels = torch.cat([F.pad(images, border), F.pad(images.flip(2), border)]).reshape(-1)
+        # Every stretch of `size` pixels, overlapping: a view of the table, which takes no memory of its own.
+        self.stretches = pixels.as_strided((len(pixels) // 3 - self.size + 1, self.size * 3), (3, 1))
+        self.offsets = torch.arange(self.size, device=images.device) * self.padded_size
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """int64 (count, 3): top and left in [0, 2 * padding], flip in {0, 1}."""
@@ -158,12 +146,12 @@ class PadCrop:
 
     def apply(self, rows: Tensor, draws: Tensor) -> Tensor:
         """Images `rows` (B,) with their draws (B, 3) -> float32 (B, 3, H, W) in [0, 1]."""
-        top, left, flip = draws.unsqueeze(2).unbind(1)  # each (B, 1)
-        y = top + self.offsets  # (B, H)
-        x = left + torch.where(flip.bool(), self.offsets.flip(0), self.offsets)  # (B, W)
-        lines = (rows.unsqueeze(1) * self.padded_size + y) * self.padded_size  # (B, H)
-        flat = (lines.unsqueeze(2) + x.unsqueeze(1)).reshape(-1)  # (B * H * W,)
-        return to_float(self.pixels.index_select(0, flat).view(len(rows), self.size, self.size, 3))
+        top, left, flip = draws.unbind(1)
+        left = torch.where(flip.bool(), 2 * self.padding - left, left)  # the same window, seen in the mirror
+        image = rows + flip * self.count
+        corner = (image * self.padded_size + top) * self.padded_size + left  # pixel in the table
+        lines = (corner.unsqueeze(1) + self.offsets).reshape(-1)  # (B * H,)
+        return to_float(self.stretches.index_select(0, lines).view(len(rows), self.size, self.size, 3))
 
 
 class ResizedCrop:
@@ -175,8 +163,8 @@ class ResizedCrop:
     ATTEMPTS = 10  # as in torchvision.transforms.RandomResizedCrop.get_params
 
     def __init__(self, images: Tensor, scale: tuple[float, float], ratio: tuple[float, float]):
-        self.images = images
         self.size = images.shape[1]
+        self.columns = images.transpose(1, 2).reshape(len(images), self.size, -1)  # (N, W, H * 3)
         self.scale = scale
         self.ratio = ratio
 
@@ -204,29 +192,26 @@ class ResizedCrop:
     def apply(self, rows: Tensor, draws: Tensor) -> Tensor:
         """Images `rows` (B,) with their draws (B, 5) -> float32 (B, 3, H, W) in [0, 1], at 8-bit precision."""
         top, left, height, width, flip = draws.unbind(1)
-        vertical = self._interpolation(top, height)  # (B, H, H): output row from input rows
-        horizontal = self._interpolation(left, width)
-        horizontal = torch.where(flip.bool().view(-1, 1, 1), horizontal.flip(1), horizontal)
-        planes = self.images[rows].permute(0, 3, 1, 2).float()  # (B, 3, H, W)
-        out = vertical.unsqueeze(1) @ planes @ horizontal.transpose(1, 2).unsqueeze(1)
-        return out.round_().div_(255).contiguous(memory_format=torch.channels_last)
+        pixels = torch.arange(self.size, device=rows.device)
+        mirrored = torch.where(flip.bool().unsqueeze(1), pixels.flip(0), pixels)  # (B, W)
+        horizontal = self._interpolation(left, width, mirrored)  # (B, W, W): output column from input columns
+        vertical = self._interpolation(top, height, pixels)
+        columns = self.columns.index_select(0, rows).float()
+        lines = horizontal.bmm(columns).view(len(rows), self.size, self.size, 3).transpose(1, 2)  # (B, H, W, 3)
+        out = vertical.bmm(lines.reshape(len(rows), self.size, -1)).view(len(rows), self.size, self.size, 3)
+        return out.round_().div_(255).permute(0, 3, 1, 2)
 
-    def _interpolation(self, start: Tensor, length: Tensor) -> Tensor:
-        """Per image the (size, size) matrix that stretches [start, start + length) over the whole axis, bilinearly.
+    def _interpolation(self, start: Tensor, length: Tensor, outputs: Tensor) -> Tensor:
+        """Per image the (size, size) matrix that stretches [start, start + length) over the whole axis, bilinearly;
+        row i is the output pixel `outputs[i]`.
 
-        Pixel centres at half-integers, samples clamped inside the crop: torchvision's `resize` of the cut-out.
+        Pixel centres at half-integers, samples clamped inside the crop: torchvision's `resize` of the cut-out. An
+        input pixel's weight falls linearly with its distance from the sample and is 0 from a distance of 1 on.
         """
-        size, device = self.size, start.device
-        centres = torch.arange(size, device=device) + 0.5
-        position = centres * (length / size).unsqueeze(1) - 0.5  # (B, size), inside the crop
+        position = (outputs + 0.5) * (length / self.size).unsqueeze(1) - 0.5  # (B, size), from `start`
         position = position.clamp_(min=0).minimum((length - 1).unsqueeze(1))
-        lower = position.floor()
-        weight = position - lower
-        lower = lower.long()
-        upper = (lower + 1).minimum((length - 1).unsqueeze(1))
-        matrix = torch.zeros(len(start), size, size, device=device)
-        matrix.scatter_add_(2, (start.unsqueeze(1) + lower).unsqueeze(2), (1 - weight).unsqueeze(2))
-        return matrix.scatter_add_(2, (start.unsqueeze(1) + upper).unsqueeze(2), weight.unsqueeze(2))
+        inputs = torch.arange(self.size, device=start.device) - start.unsqueeze(1)  # (B, size), from `start`
+        return position.unsqueeze(2).sub(inputs.unsqueeze(1)).abs_().neg_().add_(1).clamp_(min=0)
 
 
 def augmentation(config: TrainConfig, images: Tensor) -> PadCrop | ResizedCrop:
@@ -241,19 +226,34 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
     return max(1, images // batch_size)
 
 
+def shard(length: int, part: int, parts: int) -> slice:
+    """Part `part` of `parts` consecutive stretches of range(length) that differ by one in length at most."""
+    return slice(length * part // parts, length * (part + 1) // parts)
+
+
 class TrainLoader:
     """Shuffled, augmented batches of a uint8 tensor: float32 (B, 3, 32, 32) in [0, 1], int64 (B,).
 
-    Order and augmentation depend on (seed, epoch) alone. Lightning calls
+    Order and augmentation depend on (seed, epoch) alone, not on the number of devices: process `rank` of `world_size`
+    gets its part of every batch, so B = batch_size / world_size. Lightning calls
     `sampler.set_epoch` before an epoch and keeps `state_dict` in its checkpoints, so a resumed run goes on with the
     very batch that comes next; PyTorch's own shuffling loader would not.
     """
 
-    def __init__(self, augment: PadCrop | ResizedCrop, labels: Tensor, batch_size: int, seed: int):
+    def __init__(
+        self,
+        augment: PadCrop | ResizedCrop,
+        labels: Tensor,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ):
         self.augment = augment
         self.labels = labels
-        self.batch_size = batch_size
+        self.batch_size = min(batch_size, len(labels))
         self.steps = steps_per_epoch(len(labels), batch_size)
+        self.part = shard(self.batch_size, rank, world_size)
         self.seed = seed
         self.epoch = 0
         self.position = 0  # batches of this epoch that were handed out
@@ -279,31 +279,39 @@ class TrainLoader:
         order = torch.randperm(len(self.labels), generator=generator).to(device)
         draws = self.augment.draw(len(self.labels), generator).to(device)
         for step in range(self.position, len(self)):
-            batch = slice(step * self.batch_size, (step + 1) * self.batch_size)
-            rows = order[batch]
+            start = step * self.batch_size
+            mine = slice(start + self.part.start, start + self.part.stop)
+            rows = order[mine]
             self.position = step + 1
-            yield self.augment.apply(rows, draws[batch]), self.labels[rows]
+            yield self.augment.apply(rows, draws[mine]), self.labels[rows]
         self.position = 0
 
 
 class EvalLoader:
-    """Every image once, in order, unchanged: float32 (B, 3, 32, 32) in [0, 1], int64 (B,)."""
+    """Every image once, in order, unchanged: float32 (B, 3, 32, 32) in [0, 1], int64 (B,).
 
-    def __init__(self, images: Tensor, labels: Tensor):
-        self.images = images
-        self.labels = labels
+    Each of `world_size` processes gets its own stretch of the images; none is shown twice to make them equally long.
+    All take the same number of batches, because each batch of a distributed network is a meeting of all processes.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor, rank: int = 0, world_size: int = 1):
+        part = shard(len(labels), rank, world_size)
+        self.images = images[part]
+        self.labels = labels[part]
+        longest = math.ceil(len(labels) / world_size)
+        self.batches = math.ceil(longest / EVAL_BATCH)
 
     def __len__(self) -> int:
-        return -(-len(self.labels) // EVAL_BATCH)
+        return self.batches
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for start in range(0, len(self.labels), EVAL_BATCH):
-            batch = slice(start, start + EVAL_BATCH)
+        for i in range(len(self)):
+            batch = shard(len(self.labels), i, len(self))
             yield to_float(self.images[batch]), self.labels[batch]
 
 
 class CIFAR10DataModule(L.LightningDataModule):
-    """Puts the split on the training device, as two loaders."""
+    """Puts the split on the training device, as two loaders of this process's part."""
 
     def __init__(self, data: TrainingData, config: TrainConfig):
         super().__init__()
@@ -312,10 +320,14 @@ class CIFAR10DataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> TrainLoader:
         images, labels = self._on_device(self.data.split.train)
-        return TrainLoader(augmentation(self.config, images), labels, self.config.batch_size, self.config.seed)
+        batch_size, seed = self.config.batch_size, self.config.seed
+        return TrainLoader(augmentation(self.config, images), labels, batch_size, seed, *self._place())
 
     def val_dataloader(self) -> EvalLoader:
-        return EvalLoader(*self._on_device(self.data.split.val))
+        return EvalLoader(*self._on_device(self.data.split.val), *self._place())
+
+    def _place(self) -> tuple[int, int]:
+        return self.trainer.global_rank, self.trainer.world_size
 
     def _on_device(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
         device = self.trainer.strategy.root_device

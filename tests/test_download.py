@@ -1,0 +1,332 @@
+import io
+import re
+import shutil
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import httpx
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
+from PIL import Image
+
+from model import cifar10
+from tests.conftest import TRAIN_PER_BATCH
+from tests.test_architecture import imported_by
+from trainer import download
+from trainer.data import load_training_data
+
+TRAIN, TEST = download.HUB_FILES
+HUB_ORDER = (4, 3, 2, 5, 1)
+BY_HAND = r"unpack cifar-10-python\.tar\.gz .* into .*data, or name a folder .* with --data-dir$"
+
+
+def png(pixels: np.ndarray, format: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format)
+    return file.getvalue()
+
+
+def write_parquet(path: Path, images, labels, encode=png, column: str = "img") -> None:
+    rows = [{"bytes": encode(image), "path": f"{k}.png"} for k, image in enumerate(images)]
+    path.parent.mkdir(exist_ok=True, parents=True)
+    pyarrow.parquet.write_table(pyarrow.table({column: rows, "label": labels}), path)
+
+
+def train_rows(data_dir: Path, order=HUB_ORDER) -> tuple[np.ndarray, np.ndarray]:
+    """Writable copies of the training images and labels, the batches in this order."""
+    rows = np.concatenate([np.arange(TRAIN_PER_BATCH) + TRAIN_PER_BATCH * (k - 1) for k in order])
+    images, labels = cifar10.read_train(data_dir)
+    return images[rows], labels[rows]
+
+
+@pytest.fixture
+def hub(tiny_cifar, tmp_path, monkeypatch) -> Path:
+    """The folder of a made-up dataset repository that holds the images of `tiny_cifar`, and that downloads copy."""
+
+    def hf_hub_download(repo, file, *, repo_type, etag_timeout):
+        assert (repo, repo_type) == ("uoft-cs/cifar10", "dataset") and etag_timeout == download.STALL_SECONDS
+        return str(folder / file)
+
+    folder = tmp_path / "hub"
+    write_parquet(folder / TRAIN, *train_rows(tiny_cifar))
+    write_parquet(folder / TEST, *cifar10.read_test(tiny_cifar))
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", hf_hub_download)
+    return folder
+
+
+@pytest.fixture
+def copied(hub, tmp_path) -> Path:
+    """A data folder with the Hub's copy."""
+    download.download_if_missing(tmp_path / "data", "hub")
+    return tmp_path / "data"
+
+
+def refused(data_dir: Path) -> str:
+    """The message with which the download from the Hub ends; nothing must have been written."""
+    with pytest.raises(cifar10.DatasetError) as caught:
+        download.download_if_missing(data_dir, "hub")
+    message = str(caught.value)
+    assert not (data_dir / cifar10.HUB_FOLDER).exists()
+    assert "\n" not in message and re.search("leave out --download-from hub, " + BY_HAND, message)
+    return message
+
+
+# The official archive
+
+
+def test_without_a_network_the_error_names_the_hubs_copy_and_where_to_put_the_files(tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("torchvision.datasets.CIFAR10.__init__", refuse)
+    with pytest.raises(cifar10.DatasetError, match=rf"no route to host.*--download-from hub, {BY_HAND}"):
+        load_training_data(tmp_path / "data")
+
+
+def test_a_silent_host_is_not_waited_for_without_end(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "torchvision.datasets.CIFAR10.__init__", lambda *args, **kwargs: seen.append(socket.getdefaulttimeout())
+    )
+    download.download_if_missing(tmp_path)
+    assert seen == [download.STALL_SECONDS] and socket.getdefaulttimeout() is None
+
+
+@pytest.mark.parametrize("source", ["official", "hub"])
+def test_nothing_is_downloaded_where_the_official_files_are(tiny_cifar, monkeypatch, source):
+    monkeypatch.setattr(download, f"download_{'from_hub' if source == 'hub' else source}", pytest.fail)
+    download.download_if_missing(tiny_cifar, source)
+
+
+def test_processes_that_start_together_download_once(tmp_path, monkeypatch, tiny_cifar):
+    downloads = []
+
+    def slow(data_dir):
+        downloads.append(data_dir)
+        time.sleep(0.3)
+        shutil.copytree(tiny_cifar / cifar10.FOLDER, data_dir / cifar10.FOLDER)
+
+    monkeypatch.setattr(download, "download_official", slow)
+    threads = [threading.Thread(target=download.download_if_missing, args=(tmp_path / "data",)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert downloads == [tmp_path / "data"]
+
+
+# The Hub's copy
+
+
+@pytest.mark.parametrize("order", [HUB_ORDER, (1, 2, 3, 4, 5), (2, 1, 5, 4, 3)])
+def test_the_hubs_copy_gives_the_official_arrays_whatever_the_order_of_its_batches(hub, tiny_cifar, tmp_path, order):
+    write_parquet(hub / TRAIN, *train_rows(tiny_cifar, order))
+    data_dir = tmp_path / "data"
+    download.download_if_missing(data_dir, "hub")
+    found = load_training_data(data_dir)
+    assert found.split.sha256() == load_training_data(tiny_cifar).split.sha256()
+    for read in (cifar10.read_train, cifar10.read_test):
+        for ours, official in zip(read(data_dir), read(tiny_cifar), strict=True):
+            assert ours.dtype == official.dtype and np.array_equal(ours, official)
+    assert cifar10.missing_files(data_dir) == []
+    cifar10.check_files(data_dir)
+    assert sorted(path.name for path in (data_dir / "cifar-10-hub").iterdir()) == sorted(
+        f"{name}.npz" for name in cifar10.TRAIN_BATCHES + cifar10.TEST_BATCHES
+    )
+
+
+def test_one_altered_pixel_is_refused_with_both_digests(hub, tiny_cifar, tmp_path):
+    images, labels = train_rows(tiny_cifar)
+    images[2 * TRAIN_PER_BATCH + 7, 31, 0, 2] ^= 1
+    write_parquet(hub / TRAIN, images, labels)
+    message = refused(tmp_path / "data")
+    assert re.search(
+        r"differs from the official images: part 3 of 5 of .*train-\S+ has the sha256 [0-9a-f]{64}", message
+    )
+    third = slice(2 * TRAIN_PER_BATCH, 3 * TRAIN_PER_BATCH)
+    assert cifar10.batch_sha256(images[third], labels[third]) in message and cifar10.SHA256["data_batch_2"] in message
+
+
+def test_one_altered_test_label_is_refused(hub, tiny_cifar, tmp_path):
+    images, labels = cifar10.read_test(tiny_cifar)
+    labels[-1] += 256  # the same byte
+    write_parquet(hub / TEST, images, labels)
+    message = refused(tmp_path / "data")
+    assert "part 1 of 1" in message and f"expected is {cifar10.SHA256['test_batch']}:" in message
+
+
+@pytest.mark.parametrize("order", [(4, 3, 2, 5), (4, 3, 2, 5, 5), (4, 3, 2, 5, 1, 1)])
+def test_a_missing_or_repeated_batch_is_refused(hub, tiny_cifar, tmp_path, order):
+    write_parquet(hub / TRAIN, *train_rows(tiny_cifar, order))
+    assert "differs from the official images" in refused(tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path, images, labels: path.write_bytes(path.read_bytes()[:-100]),
+        lambda path, images, labels: path.write_bytes(b""),
+        lambda path, images, labels: path.unlink(),
+        lambda path, images, labels: write_parquet(path, images[:0], labels[:0]),
+        lambda path, images, labels: write_parquet(path, images, labels, column="image"),
+        lambda path, images, labels: write_parquet(path, images, [str(label) + "?" for label in labels]),
+        lambda path, images, labels: write_parquet(path, images, labels, encode=lambda image: None),
+        lambda path, images, labels: write_parquet(path, images, labels, encode=lambda image: png(image)[:-40]),
+        lambda path, images, labels: write_parquet(path, images, labels, encode=lambda image: png(image, "BMP")),
+        lambda path, images, labels: write_parquet(path, images[:, :16], labels),
+        lambda path, images, labels: write_parquet(path, images[..., 0], labels),
+    ],
+)
+def test_what_is_no_table_of_32x32_rgb_pngs_is_refused_with_its_name(hub, tiny_cifar, tmp_path, damage):
+    damage(hub / TEST, *cifar10.read_test(tiny_cifar))
+    assert re.search(r"test-00000-of-00001\.parquet cannot be read \(\w+: .*\): delete it", refused(tmp_path / "data"))
+
+
+def test_the_file_to_delete_is_the_one_that_the_hubs_client_would_take_again(hub, tmp_path):
+    """Its cache holds links to blobs: deleting a link changes nothing."""
+    (hub / TEST).write_bytes(b"damaged")
+    (hub / TEST).rename(hub / "blob")
+    (hub / TEST).symlink_to(hub / "blob")
+    assert f"{hub / 'blob'} cannot be read" in refused(tmp_path / "data")
+
+
+@pytest.mark.parametrize("module", ["pyarrow", "huggingface_hub"])
+def test_a_missing_package_is_named(hub, tmp_path, monkeypatch, module):
+    for name in [name for name in sys.modules if name.split(".")[0] == module]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, module, None)
+    assert re.search(rf"\(.*{module}.*\): pip install -r requirements\.txt", refused(tmp_path / "data"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("no route to host"),
+        httpx.ConnectError("no route to host"),  # no OSError
+        LocalEntryNotFoundError("no route to host\n\nand the file is not cached."),
+        RepositoryNotFoundError("401: no route to host", response=SimpleNamespace(headers={}, request=None)),
+        RuntimeError("no route to host"),  # as hf_xet raises
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_without_a_network_the_hubs_error_says_where_to_put_the_files(hub, tmp_path, monkeypatch, error):
+    def refuse(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", refuse)
+    message = refused(tmp_path / "data")
+    assert message.startswith("uoft-cs/cifar10 could not be downloaded (") and "no route to host" in message
+
+
+def test_importing_the_downloads_brings_neither_torch_nor_pyarrow():
+    assert not imported_by("import trainer.download") & {"torch", "torchvision", "pyarrow"}
+
+
+# At rest
+
+
+def altered(path: Path) -> None:
+    with np.load(path) as batch:
+        images, labels = batch["images"], batch["labels"]
+    labels[0] += 1
+    np.savez(path, images=images, labels=labels)
+
+
+def flipped(path: Path) -> None:
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+
+
+@pytest.mark.parametrize(
+    ("damage", "found"),
+    [
+        (altered, r"[0-9a-f]{64}"),
+        (flipped, r"unknown \(BadZipFile: .*\)"),
+        (lambda path: path.write_bytes(path.read_bytes()[:500]), r"unknown \(.*\)"),
+        (lambda path: path.write_bytes(b""), r"unknown \(.*\)"),
+        (lambda path: np.savez(path, images=np.zeros(3)), r"unknown \(KeyError: .*labels.*\)"),
+        (lambda path: np.savez(path, images=np.array([{}]), labels=np.zeros(1)), r"unknown \(ValueError: .*pickle.*\)"),
+        (lambda path: np.save(path.open("wb"), np.zeros(3)), r"unknown \(.*\)"),
+    ],
+    ids=["altered", "flipped", "cut", "empty", "no-labels", "pickle", "npy"],
+)
+def test_a_damaged_batch_is_named_with_both_digests_and_what_to_do(copied, damage, found):
+    target = copied / "cifar-10-hub" / "data_batch_3.npz"
+    damage(target)
+    for read in (cifar10.read_train, cifar10.check_files, load_training_data):
+        with pytest.raises(cifar10.DatasetError) as caught:
+            read(copied)
+        message = str(caught.value)
+        assert message.startswith(f"{target} is damaged") and re.search(
+            f"sha256 of its images and labels is {found}", message
+        )
+        assert cifar10.SHA256["data_batch_3"] in message and "delete it and train with --download-from hub" in message
+    cifar10.check_files(copied, ["test_batch", "batches.meta"])
+
+
+@pytest.mark.parametrize("file", ["cifar-10-hub/test_batch.npz", "cifar-10-batches-py/test_batch"])
+def test_a_damaged_test_batch_is_found_before_the_training_and_not_after_it(copied, tiny_cifar, file):
+    if file.startswith(cifar10.FOLDER):
+        shutil.copytree(tiny_cifar / cifar10.FOLDER, copied / cifar10.FOLDER)
+    flipped(copied / file)
+    with pytest.raises(cifar10.DatasetError, match=rf"{re.escape(file)} is damaged or altered"):
+        load_training_data(copied)
+
+
+def test_a_deleted_batch_is_downloaded_again_and_until_then_the_copy_does_not_count(copied, tiny_cifar):
+    (copied / "cifar-10-hub" / "data_batch_3.npz").unlink()
+    assert cifar10.missing_files(copied) == list(cifar10.MD5)
+    with pytest.raises(cifar10.DatasetError, match="test_batch is missing: unpack cifar-10-python.tar.gz"):
+        cifar10.read_test(copied)
+    download.download_if_missing(copied, "hub")
+    assert np.array_equal(cifar10.read_train(copied)[0], cifar10.read_train(tiny_cifar)[0])
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_an_interrupted_write_leaves_nothing_that_counts(hub, tmp_path, monkeypatch, error):
+    savez, calls = np.savez, []
+
+    def interrupted(file, **arrays):
+        calls.append(file)
+        if len(calls) == 6:
+            file.write(b"half of it")
+            raise error
+        savez(file, **arrays)
+
+    data_dir = tmp_path / "data"
+    monkeypatch.setattr(np, "savez", interrupted)
+    with pytest.raises((cifar10.DatasetError, KeyboardInterrupt)) as caught:
+        download.download_if_missing(data_dir, "hub")
+    if isinstance(error, OSError):
+        assert re.search(r"test_batch\.npz cannot be written \(No space left on device\)", str(caught.value))
+    assert len(list((data_dir / "cifar-10-hub").iterdir())) == 5
+    assert cifar10.missing_files(data_dir) == list(cifar10.MD5)
+    download.download_if_missing(data_dir, "hub")
+    assert cifar10.missing_files(data_dir) == []
+
+
+def test_a_data_folder_that_is_a_file_is_refused_in_one_sentence(hub, tmp_path):
+    (tmp_path / "data").write_text("")
+    with pytest.raises(cifar10.DatasetError, match="cannot be written .*: choose another --data-dir"):
+        download.download_if_missing(tmp_path / "data", "hub")
+
+
+def test_official_files_are_preferred_one_by_one(copied, tiny_cifar):
+    shutil.copytree(tiny_cifar / cifar10.FOLDER, copied / cifar10.FOLDER)
+    altered(copied / "cifar-10-hub" / "data_batch_3.npz")
+    cifar10.check_files(copied)
+    (copied / cifar10.FOLDER / "data_batch_2").unlink()
+    (copied / cifar10.FOLDER / "batches.meta").unlink()
+    cifar10.check_files(copied)
+    assert np.array_equal(cifar10.read_train(copied)[0], cifar10.read_train(tiny_cifar)[0])
+    (copied / cifar10.FOLDER / "data_batch_3").write_bytes(b"")
+    with pytest.raises(cifar10.DatasetError, match="cifar-10-batches-py/data_batch_3 is damaged or altered: its md5"):
+        cifar10.read_train(copied)
