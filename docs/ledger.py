@@ -57,15 +57,18 @@ def expectations_table() -> str:
     )
 
 
-def software_table() -> str:
-    columns = header("run", "precision", "PyTorch", "commit", "calibration error, before and after")
-    return columns + "".join(
+def details_table() -> str:
+    calibration, flip = "calibration error, before and after", "test with the mirror image"
+    rows = "".join(details_row(name, metrics) for name, metrics in runs().items())
+    return header("run", "precision", "PyTorch", "commit", calibration, flip) + rows
+
+
+def details_row(name: str, metrics: dict[str, Any]) -> str:
+    training, calibration, flip = metrics["training"], metrics["test"]["calibration"], metrics["test"]["flip_tta"]
+    return (
         f"| {name} | {training['precision']} | {training['versions']['torch']} "
         f"| {(training['git_commit'] or 'unknown')[:12]} "
-        f"| {calibration['ece_before']:.4f}, {calibration['ece_after']:.4f} |\n"
-        for name, training, calibration in (
-            (name, metrics["training"], metrics["test"]["calibration"]) for name, metrics in runs().items()
-        )
+        f"| {calibration['ece_before']:.4f}, {calibration['ece_after']:.4f} | {flip['accuracy']:.2%} |\n"
     )
 
 
@@ -84,7 +87,7 @@ def pages() -> dict[Path, str]:
     readme, results, training = PROJECT / "README.md", DOCS / "results.md", DOCS / "training.md"
     return {
         readme: filled(readme.read_text(), results_table()),
-        results: filled(results.read_text(), results_table(), software_table()),
+        results: filled(results.read_text(), results_table(), details_table()),
         training: filled(training.read_text(), expectations_table()),
     }
 

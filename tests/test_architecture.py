@@ -42,7 +42,13 @@ def test_help_and_flag_errors_come_without_torch():
     assert not imported_by("import trainer.__main__") & {"torch", "lightning", "gradio"}
 
 
-ALLOWED = {"model": set(), "trainer": {"model"}, "ui": {"model"}, "app.py": {"model", "ui"}}
+ALLOWED = {
+    "model": set(),
+    "trainer": {"model"},
+    "ui": {"model"},
+    "app.py": {"model", "ui"},
+    "benchmarks": {"model", "trainer"},
+}
 
 
 @pytest.mark.parametrize("part", ALLOWED)

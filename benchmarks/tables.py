@@ -1,0 +1,164 @@
+"""Writes the tables of docs/benchmarks.md from docs/benchmarks/*.json: `python -m benchmarks.tables`."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).resolve().parent.parent
+PAGE = PROJECT / "docs" / "benchmarks.md"
+BEGIN, END = "<!-- written by benchmarks/tables.py -->", "<!-- end -->"
+
+Results = dict[str, dict[str, Any]]
+"""Name of a measurement -> what a benchmark wrote."""
+
+
+def results(folder: Path) -> Results:
+    return {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+
+
+def table(columns: list[str], rows: list[list[str]]) -> str:
+    if not rows:
+        return "Not measured yet.\n"
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (columns, ["---"] * len(columns), *rows))
+
+
+def each_variant(found: Results, benchmark: str) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """(what to call it, the result it belongs to, the variant)."""
+    return [
+        (f"{name}: {called(result, variant)}", result, variant)
+        for name, result in found.items()
+        if result["benchmark"] == benchmark
+        for variant in result["variants"]
+    ]
+
+
+def called(result: dict[str, Any], variant: dict[str, Any]) -> str:
+    flags = f"{result['flags']} {variant['flags']}".strip()
+    return f"{f'`{flags}`' if flags else 'no flags'}, {variant['precision']}"
+
+
+def spread(side: dict[str, Any]) -> str:
+    """Median, and the smallest and largest round."""
+    values = [run if isinstance(run, float) else run["images_per_second"] for run in side["runs"]]
+    return f"{side['images_per_second']:,.0f} ({min(values):,.0f} to {max(values):,.0f})"
+
+
+def throughput(found: Results) -> str:
+    columns = ["measurement", "classic", "ours", "bare", "ours / classic", "pipeline and Lightning cost"]
+    return table(
+        columns,
+        [
+            [
+                name,
+                *(spread(side) for side in (result["classic"], variant["ours"], variant["bare"])),
+                f"{variant['ours_over_classic']:.2f}",
+                f"{1 - variant['ours_over_bare']:.1%}",
+            ]
+            for name, result, variant in each_variant(found, "train_throughput")
+        ],
+    )
+
+
+def costs(found: Results) -> str:
+    """Warm-up and memory: the largest of the rounds."""
+    sides = ["classic", "ours", "bare"]
+    columns = ["measurement", *(f"{what}, {side}" for what in ("warm-up s", "host", "GPU") for side in sides)]
+    keys, rows = ("peak_host_bytes", "peak_device_bytes"), []
+    for name, result, variant in each_variant(found, "train_throughput"):
+        runs = [side["runs"] for side in (result["classic"], variant["ours"], variant["bare"])]
+        warmups = [f"{max(run['warmup_seconds'] for run in some):.1f}" for some in runs]
+        peaks = [size(max(run[key] or 0 for run in some)) for key in keys for some in runs]
+        rows.append([name, *warmups, *peaks])
+    return table(columns, rows)
+
+
+def size(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count else ""
+
+
+def scaling(found: Results) -> str:
+    columns = ["measurement", "training images", "images/s", "seconds per epoch", "seconds per 1,000 images"]
+    return table(
+        columns,
+        [
+            [
+                name,
+                f"{part['train_images']:,}",
+                spread(part),
+                f"{part['epoch_seconds']:.2f}",
+                f"{part['seconds_per_1000_images']:.4f}",
+            ]
+            for name, _, variant in each_variant(found, "train_scaling")
+            for part in variant["sizes"]
+        ],
+    )
+
+
+def input_pipeline(found: Results) -> str:
+    columns = ["measurement", "crop", "batched", "one by one, Pillow", "one by one, v2 on tensors"]
+    columns += ["batched / Pillow", "batched / v2", "batched on the GPU"]
+    rows = []
+    for name, result in found.items():
+        for crop, sides in result["crops"].items() if result["benchmark"] == "input_pipeline" else ():
+            on_device = [spread(side) for key, side in sides.items() if key.startswith("batched on ")]
+            rows.append(
+                [
+                    name,
+                    crop,
+                    *(spread(sides[key]) for key in ("batched", "pil", "v2")),
+                    *(f"{sides[key]:.1f}" for key in ("batched_over_pil", "batched_over_v2")),
+                    *(on_device or [""]),
+                ]
+            )
+    return table(columns, rows)
+
+
+def short(commit: str | None) -> str:
+    """Twelve digits, and whether files differed from it."""
+    digits, dirty, _ = (commit or "unknown").partition("-dirty")
+    return digits[:12] + dirty
+
+
+def machines(found: Results) -> str:
+    columns = ["measurement", "device", "CPU, cores", "load", "software", "settings", "rounds", "date", "commit"]
+    rows = []
+    for name, result in found.items():
+        here, versions = result["machine"], result["machine"]["versions"]
+        device = result.get("device") or result["variants"][0]["device"]
+        software = ", ".join(f"{package} {version}" for package, version in versions.items())
+        commit, date = short(here["git_commit"]), here["started"][:10]
+        settings = ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in result["settings"].items())
+        rounds = str(result["rounds"])
+        load = f"{here['load_average']:.1f}"
+        rows.append([name, device, f"{here['cpu']}, {here['cores']}", load, software, settings, rounds, date, commit])
+    return table(columns, rows)
+
+
+TABLES: list[Callable[[Results], str]] = [throughput, costs, scaling, input_pipeline, machines]
+
+
+def of(found: Results) -> str:
+    """The tables that have something to say about these results."""
+    written = (make(found) for make in TABLES)
+    return "\n".join(text for text in written if text.startswith("|"))
+
+
+def filled(text: str, *parts: str) -> str:
+    """`text` with what lies between its BEGIN and END marks replaced, in order."""
+    before, *places = text.split(BEGIN)
+    assert len(places) == len(parts), f"{len(places)} places for {len(parts)} tables"
+    return before + "".join(
+        f"{BEGIN}\n{part}{END}{place.split(END, 1)[1]}" for part, place in zip(parts, places, strict=True)
+    )
+
+
+def page() -> str:
+    """The text that docs/benchmarks.md should have."""
+    found = results(PAGE.with_suffix(""))
+    return filled(PAGE.read_text(), *(make(found) for make in TABLES))
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
+    print(PAGE.relative_to(PROJECT))
