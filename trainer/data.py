@@ -18,7 +18,7 @@ from torch import Tensor
 
 from model import cifar10
 from trainer.config import ConfigError, TrainConfig
-from trainer.download import Source, download_if_missing
+from trainer.download import download_if_missing
 
 SPLIT_SEED = 0
 VAL_FRACTION = 0.1
