@@ -78,7 +78,7 @@ def size(count: int) -> str:
 
 
 def scaling(found: Results) -> str:
-    columns = ["measurement", "training images", "images/s", "seconds per epoch", "seconds per 1,000 images"]
+    columns = ["measurement", "training images", "images/s", "seconds per epoch", "seconds per 1,000 images", "host"]
     return table(
         columns,
         [
@@ -88,6 +88,7 @@ def scaling(found: Results) -> str:
                 spread(part),
                 f"{part['epoch_seconds']:.2f}",
                 f"{part['seconds_per_1000_images']:.4f}",
+                size(max(run["peak_host_bytes"] for run in part["runs"])),
             ]
             for name, _, variant in each_variant(found, "train_scaling")
             for part in variant["sizes"]

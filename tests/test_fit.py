@@ -5,6 +5,7 @@ from importlib.metadata import version
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from model.artifact import read_history
 from trainer import callbacks, checkpoints, fit
@@ -354,6 +355,42 @@ def test_more_devices_than_there_are_is_refused(tiny_cifar, tmp_path, monkeypatc
 def test_too_few_images_for_a_batch_of_several_devices_is_refused(tiny_cifar, tmp_path):
     with pytest.raises(ConfigError, match="--batch-size is 300, but there are only 270"):
         run(tiny_cifar, tmp_path / "run", devices=2, batch_size=300)
+
+
+# Speed
+
+
+class HostLooks(TorchDispatchMode):
+    """Counts what makes the host wait for an accelerator: reading a value, or a size that depends on values."""
+
+    WAITS = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default}
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function in self.WAITS
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("settings", [{}, {"crop": "resized", "schedule": "plateau"}], ids=["pad", "resized"])
+def test_no_step_looks_at_what_the_device_computed(tiny_cifar, tmp_path, monkeypatch, settings):
+    as_on_cuda = callbacks.callbacks
+    monkeypatch.setattr(fit, "callbacks", lambda *arguments: as_on_cuda(*arguments[:-1], "cuda"))
+    at_steps = []
+    original = TrainingModule.training_step
+
+    def step(self, *batch):
+        at_steps.append(looks.count)
+        return original(self, *batch)
+
+    monkeypatch.setattr(TrainingModule, "training_step", step)
+    with HostLooks() as looks:
+        run(tiny_cifar, tmp_path, max_epochs=2, **settings)
+    first, second = at_steps[:9], at_steps[9:]
+    assert len(set(first)) == 1 and len(set(second)) == 1
+    assert second[0] > first[0]  # it does look when the epoch ends
 
 
 # Lengths and records

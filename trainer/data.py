@@ -13,7 +13,6 @@ from pathlib import Path
 import lightning as L
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from model import cifar10
@@ -133,10 +132,12 @@ class PadCrop:
         self.count, self.size = images.shape[:2]
         self.padded_size = self.size + 2 * padding
         self.padding = padding
-        border = (0, 0, padding, padding, padding, padding)
-        pixels = torch.cat([F.pad(images, border), F.pad(images.flip(2), border)]).reshape(-1)
+        table = images.new_zeros(2, self.count, self.padded_size, self.padded_size, 3)
+        inside = slice(padding, padding + self.size)
+        for half, pictures in zip(table, (images, images.flip(2)), strict=True):
+            half[:, inside, inside] = pictures
         # Every stretch of `size` pixels, overlapping: a view of the table, which takes no memory of its own.
-        self.stretches = pixels.as_strided((len(pixels) // 3 - self.size + 1, self.size * 3), (3, 1))
+        self.stretches = table.as_strided((table.numel() // 3 - self.size + 1, self.size * 3), (3, 1))
         self.offsets = torch.arange(self.size, device=images.device) * self.padded_size
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
