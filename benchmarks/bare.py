@@ -7,6 +7,7 @@ memory format and compilation; no data pipeline, no metrics, no Lightning) and p
 import argparse
 import json
 import math
+import os
 import time
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -52,6 +53,8 @@ def measure(run: dict[str, Any]) -> dict[str, Any]:
     device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device)
     torch.backends.cudnn.benchmark = device == "cuda" and not config.deterministic
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as Lightning does
     torch.use_deterministic_algorithms(config.deterministic)
     network = laid_out(build_network(config, run["mean"], run["std"]).to(device), config)
     optimizer = ready_optimizer(network, config, device)

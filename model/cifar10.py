@@ -145,7 +145,7 @@ def _read_hub_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if found != SHA256[path.stem]:
         raise DatasetError(
             f"{path} is damaged or altered: the sha256 of its images and labels is {found}, the official batch's is "
-            f"{SHA256[path.stem]}; delete it and train with --download-from hub, or unpack {ARCHIVE} into "
+            f"{SHA256[path.stem]}; delete it and run `python -m trainer --download-from hub`, or unpack {ARCHIVE} into "
             f"{path.parent.parent}"
         )
     return images, labels

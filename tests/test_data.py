@@ -73,8 +73,10 @@ def test_a_part_larger_than_the_training_split_is_refused(tiny_cifar):
 # Augmentation
 
 
-def test_pad_crop_equals_torchvisions_pad_crop_and_flip_pixel_for_pixel(images):
+@pytest.mark.parametrize("by_stretch", [True, False])
+def test_pad_crop_equals_torchvisions_pad_crop_and_flip_pixel_for_pixel(images, by_stretch):
     augment = PadCrop(images, 4)
+    augment.by_stretch = by_stretch
     draws = augment.draw(len(images), generator())
     found = augment.apply(torch.arange(len(images)), draws)
     assert found.shape == (64, 3, 32, 32) and found.dtype == torch.float32
@@ -128,6 +130,8 @@ def test_pad_crop_draws_every_offset_and_flip_equally_often(images):
     for column, values in ((0, 9), (1, 9), (2, 2)):
         counts = np.bincount(draws[:, column], minlength=values)
         assert len(counts) == values and ((counts - 40_000 / values) ** 2 / (40_000 / values)).sum() < 30
+    together = np.bincount(draws @ [18, 2, 1], minlength=162)  # the three are independent
+    assert ((together - 40_000 / 162) ** 2 / (40_000 / 162)).sum() < 250  # 161 degrees of freedom: p = 1e-5
 
 
 @pytest.mark.parametrize("config", RECIPES.values(), ids=RECIPES)

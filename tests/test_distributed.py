@@ -107,6 +107,16 @@ def test_devices_2_does_the_same_also_when_a_signal_interrupts_it(made_up_cifar,
         np.testing.assert_allclose(list(row.values()), list(expected.values()), rtol=1e-6)
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs the device that is always full")
+def test_a_fault_of_the_first_process_ends_the_other_without_another_word(made_up_cifar, tmp_path):
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoints" / "last.tmp").symlink_to("/dev/full")
+    process = start(made_up_cifar, tmp_path / "run", flags=["--devices", "2"])
+    _, error = finish(process)  # the pipe closes only when no process is left
+    assert process.returncode == 1
+    assert error.count("\n") == 1 and "No space left on device" in error
+
+
 @pytest.mark.parametrize("settings", [{"devices": 2, "batch_size": 31}, {"num_nodes": 3, "batch_size": 4}])
 def test_a_batch_that_the_devices_cannot_share_equally_is_refused(settings):
     with pytest.raises(ConfigError, match="--batch-size is .* a multiple of the"):

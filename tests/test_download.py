@@ -86,7 +86,7 @@ def test_without_a_network_the_error_names_the_hubs_copy_and_where_to_put_the_fi
         raise OSError("no route to host")
 
     monkeypatch.setattr("torchvision.datasets.CIFAR10.__init__", refuse)
-    with pytest.raises(cifar10.DatasetError, match=rf"no route to host.*--download-from hub, {BY_HAND}"):
+    with pytest.raises(cifar10.DatasetError, match=rf"no route to host.*--download-from hub`, {BY_HAND}"):
         load_training_data(tmp_path / "data")
 
 
@@ -268,7 +268,10 @@ def test_a_damaged_batch_is_named_with_both_digests_and_what_to_do(copied, damag
         assert message.startswith(f"{target} is damaged") and re.search(
             f"sha256 of its images and labels is {found}", message
         )
-        assert cifar10.SHA256["data_batch_3"] in message and "delete it and train with --download-from hub" in message
+        assert (
+            cifar10.SHA256["data_batch_3"] in message
+            and "delete it and run `python -m trainer --download-from hub`" in message
+        )
     cifar10.check_files(copied, ["test_batch", "batches.meta"])
 
 

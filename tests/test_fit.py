@@ -2,10 +2,11 @@ import json
 import os
 import signal
 from importlib.metadata import version
+from types import SimpleNamespace
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
 
 from model.artifact import read_history
 from trainer import callbacks, checkpoints, fit
@@ -13,7 +14,7 @@ from trainer.config import ConfigError, TrainConfig
 from trainer.data import load_training_data
 from trainer.module import TrainingModule, cosine_with_warmup
 from trainer.run import RunError
-from trainer.stops import Interrupted, TrainingError
+from trainer.stops import Interrupted, NonFiniteLoss, TrainingError
 
 TINY = {"depth": 8, "max_epochs": 3, "batch_size": 30, "device": "cpu", "precision": "32-true"}
 TIMING = {"seconds", "images_per_second"}
@@ -309,6 +310,39 @@ def test_a_learning_rate_that_diverges_is_answered_with_the_flag(tiny_cifar, tmp
         run(tiny_cifar, tmp_path, learning_rate=1e30)
 
 
+def test_a_signal_does_not_save_a_network_that_computes_nan_between_two_looks(tiny_cifar, tmp_path, monkeypatch):
+    as_on_cuda, original, steps = callbacks.callbacks, TrainingModule.training_step, []
+
+    def poisoned(self, batch, batch_index):
+        steps.append(batch_index)
+        loss = original(self, batch, batch_index)
+        if len(steps) == 13:
+            os.kill(os.getpid(), signal.SIGTERM)
+        if len(steps) == 12:
+            self.step_losses[batch_index] = float("nan")
+        return loss
+
+    monkeypatch.setattr(fit, "callbacks", lambda *arguments: as_on_cuda(*arguments[:-1], "cuda"))
+    monkeypatch.setattr(TrainingModule, "training_step", poisoned)
+    with pytest.raises(NonFiniteLoss, match="nan at step 12"):
+        run(tiny_cifar, tmp_path)
+    assert checkpoints.read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 9
+
+
+def test_a_loss_that_is_nan_in_another_process_is_reported_as_such():
+    def reduce(tensor, reduce_op):  # the other process found it in step 3
+        return {"min": torch.minimum(tensor, torch.tensor(3.0)), "sum": tensor + float("nan")}[reduce_op]
+
+    trainer = SimpleNamespace(strategy=SimpleNamespace(reduce=reduce), current_epoch=1)
+    module = SimpleNamespace(step_losses=torch.ones(9), device="cpu", steps_per_epoch=9, learning_rates=[0.1] * 9)
+    with pytest.raises(NonFiniteLoss, match=r"became nan at step 13 \(epoch 2\)"):
+        callbacks.raise_if_not_finite(trainer, module, 5)
+
+
+needs_a_full_device = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs the device that is always full")
+
+
+@needs_a_full_device
 @pytest.mark.parametrize("name", ["last.tmp", "best.tmp"])
 def test_a_disk_that_fills_up_stops_the_run_and_it_can_go_on(tiny_cifar, tmp_path, monkeypatch, finished, name):
     def fill(self, trainer, module):
@@ -326,21 +360,47 @@ def test_a_disk_that_fills_up_stops_the_run_and_it_can_go_on(tiny_cifar, tmp_pat
     assert equal(weights(tmp_path), weights(finished["cosine"]))
 
 
+@needs_a_full_device
 def test_a_history_that_cannot_be_written_stops_the_run_with_a_sentence(tiny_cifar, tmp_path, monkeypatch):
     def fill(self, trainer, module):
         (tmp_path / "history.tmp").symlink_to("/dev/full")
 
     monkeypatch.setattr(callbacks.PredictionPanel, "on_train_epoch_start", fill, raising=False)
-    with pytest.raises(TrainingError, match="a file of the run could not be written .*No space left on device"):
+    with pytest.raises(
+        TrainingError, match="the operating system refused something to the run .*No space left on device"
+    ):
         run(tiny_cifar, tmp_path)
 
 
-def test_too_little_device_memory_names_the_flag_to_lower(tiny_cifar, tmp_path, monkeypatch):
+@needs_a_full_device
+def test_a_log_that_cannot_be_written_ends_no_run(tiny_cifar, tmp_path, finished, capsys):
+    (tmp_path / "train.log").symlink_to("/dev/full")
+    run(tiny_cifar, tmp_path)
+    assert history(tmp_path) == history(finished["cosine"])
+    assert capsys.readouterr().err == ""
+
+
+@needs_a_full_device
+def test_a_lock_that_cannot_be_written_is_a_folder_that_cannot(tiny_cifar, tmp_path):
+    (tmp_path / "lock").symlink_to("/dev/full")
+    with pytest.raises(RunError, match="cannot be written .*choose another --output-dir"):
+        run(tiny_cifar, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore"),
+        RuntimeError("CUDA error: out of memory\nmore"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+)
+def test_too_little_device_memory_names_the_flag_to_lower(tiny_cifar, tmp_path, monkeypatch, error):
     def full(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
+        raise error
 
     monkeypatch.setattr(TrainingModule, "training_step", full)
-    with pytest.raises(TrainingError, match=r"--batch-size 30: give a lower one \(CUDA out of memory.*GiB.\)"):
+    with pytest.raises(TrainingError, match=r"--batch-size 30: give a lower one \(CUDA [^\n]*\)$"):
         run(tiny_cifar, tmp_path)
 
 
@@ -360,18 +420,26 @@ def test_too_few_images_for_a_batch_of_several_devices_is_refused(tiny_cifar, tm
 # Speed
 
 
-class HostLooks(TorchDispatchMode):
-    """Counts what makes the host wait for an accelerator: reading a value, or a size that depends on values."""
+class HostLooks(TorchFunctionMode):
+    """Counts what makes the host wait for an accelerator: reading values, or a size that depends on values."""
 
-    WAITS = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default}
+    WAITS = {"tolist", "item", "cpu", "numpy", "__bool__", "__float__", "__int__", "__index__", "__array__", "nonzero"}
+    WAITS |= {"masked_select", "unique", "equal", "allclose"}
 
     def __init__(self):
         super().__init__()
         self.count = 0
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.count += function in self.WAITS
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        self.count += getattr(function, "__name__", "") in self.WAITS
         return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("look", [lambda x: x.tolist(), lambda x: x.cpu(), lambda x: bool(x), lambda x: x.nonzero()])
+def test_the_counter_of_looks_sees_them(look):
+    with HostLooks() as looks:
+        look(torch.ones(()))
+    assert looks.count == 1
 
 
 @pytest.mark.parametrize("settings", [{}, {"crop": "resized", "schedule": "plateau"}], ids=["pad", "resized"])
@@ -421,8 +489,42 @@ def test_the_run_folder_keeps_the_printed_table_and_the_peak_of_memory(tiny_cifa
     printed = capsys.readouterr().out.splitlines()
     logged = (tmp_path / "train.log").read_text().splitlines()
     assert [line.split(" ", 2)[2] for line in logged] == printed and len(printed) == 2
-    peak = json.loads((tmp_path / "run.json").read_text())["peak_memory_bytes"]
-    assert 50e6 < peak["host"] < 10e9 and peak["device"] is None
+    found = json.loads((tmp_path / "run.json").read_text())
+    assert 50e6 < found["peak_memory_bytes"]["host"] < 10e9 and found["peak_memory_bytes"]["device"] is None
+    assert read_history(tmp_path)[0]["seconds"] < found["fit_seconds"] < 60
+
+
+def test_the_progress_bar_shows_epoch_loss_speed_and_val_accuracy_also_after_an_interruption(
+    tiny_cifar, tmp_path, monkeypatch
+):
+    shown = []
+    metrics_of, original = callbacks.ProgressBar.get_metrics, TrainingModule.training_step
+
+    def get_metrics(self, trainer, module):
+        bar, metrics = self.train_progress_bar, metrics_of(self, trainer, module)
+        shown.append((bar.desc, bar.n, bar.total, metrics))
+        return metrics
+
+    def interrupt(self, batch, batch_index):
+        if self.global_step == 12:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, batch, batch_index)
+
+    monkeypatch.setattr(callbacks.ProgressBar, "get_metrics", get_metrics)
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingModule, "training_step", interrupt)
+        with pytest.raises(Interrupted):
+            fit.fit(TrainConfig(**TINY), tiny_cifar, tmp_path, resume=False, progress_bar=True)
+    assert {total for _, _, total, _ in shown} == {9}
+    assert {epoch.rstrip(": ") for epoch, *_ in shown} == {"Epoch 1", "Epoch 2"}
+    assert all({"loss", "images/s"} <= metrics.keys() for *_, metrics in shown)
+    val_accuracy = read_history(tmp_path)[0]["val_accuracy"]
+    assert shown[-1][3]["val acc"] == f"{val_accuracy:.2%}" and "val acc" not in shown[0][3]
+    shown.clear()
+    fit.fit(TrainConfig(**TINY), tiny_cifar, tmp_path, resume=True, progress_bar=True)
+    assert {total for _, _, total, _ in shown} == {9}
+    assert {epoch.rstrip(": ") for epoch, *_ in shown} == {"Epoch 2", "Epoch 3"}
+    assert float(shown[0][3]["loss"]) < 100 and shown[0][1] >= 4
 
 
 def test_a_run_of_an_older_version_without_the_newer_settings_is_resumed(tiny_cifar, tmp_path, monkeypatch):
@@ -459,7 +561,7 @@ def test_the_clock_of_an_interrupted_epoch_goes_on_and_that_of_the_next_begins_a
 
 
 def test_a_second_signal_does_not_wait_for_the_step(tmp_path):
-    stop = callbacks.StopOnSignal(tmp_path / "last.ckpt")
+    stop = callbacks.StopOnSignal(tmp_path / "last.ckpt", look_every=1)
     stop._note(signal.SIGINT, None)
     with pytest.raises(Interrupted):
         stop._note(signal.SIGINT, None)

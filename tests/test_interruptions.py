@@ -24,6 +24,7 @@ RECIPES = {
     "cosine": {},
     "plateau": {"schedule": "plateau", "plateau_patience": 0, "learning_rate": 0.1, "crop": "resized"},
     "steps": {"schedule": "steps", "max_steps": 31},
+    "bf16": {"precision": "bf16-mixed"},
 }
 
 processes = multiprocessing.get_context("forkserver")
@@ -104,10 +105,18 @@ def uninterrupted(made_up_cifar, tmp_path_factory):
 def test_a_run_killed_several_times_ends_bit_identical(made_up_cifar, tmp_path, uninterrupted, recipe, end, seed):
     draw = random.Random(f"{seed} {recipe} {end}")
     run_dir, settings = tmp_path / "run", RECIPES[recipe]
-    for number in range(3):
-        at = draw.randrange(9)  # an epoch is 9 steps; every attempt gets two further ones at most
+
+    def attempt_killed(number, at):
         code = attempt(made_up_cifar, run_dir, settings, number > 0, end=end, at=at, save=draw.randrange(5))
         assert code == -signal.SIGKILL, f"attempt {number}, in step {at}"
+
+    # An epoch has 9 steps, so the first and the third attempt get into their second epoch, from a fresh start and
+    # from a checkpoint in mid-epoch; the whole run has 31 or 36.
+    attempt_killed(0, at=draw.randrange(9, 13) if end == "SIGKILL" else 8)
+    assert attempt(made_up_cifar, run_dir, settings, run_dir.exists(), end="SIGTERM", at=draw.randrange(4)) == 143
+    before = checkpoints.read_checkpoint(run_dir / "checkpoints" / "last.ckpt")["global_step"]
+    assert before >= 1
+    attempt_killed(2, at=draw.randrange(6, 10) if end == "SIGKILL" else 0)
     assert attempt(made_up_cifar, run_dir, settings, resume=True) == 0
     assert_same(run_dir, uninterrupted / recipe)
 
@@ -138,43 +147,59 @@ def test_a_signal_in_the_last_step_of_an_epoch_or_of_the_run_closes_the_epoch_fi
     assert_same(run_dir, uninterrupted / "steps")
 
 
-def start(data_dir: Path, run_dir: Path, *flags: str) -> subprocess.Popen:
-    command = [sys.executable, "-u", "-m", "tests.tiny_trainer", *TINY_FLAGS, "--output-dir", str(run_dir), *flags]
-    environment = os.environ | {"CIFAR10_DIR": str(data_dir)}
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, cwd=PROJECT, env=environment, **streams)
+@pytest.fixture
+def start(made_up_cifar, tmp_path):
+    """Starts trainers on tmp_path/run; none outlives the test."""
+    started = []
+
+    def start_one(*flags: str) -> subprocess.Popen:
+        command = [sys.executable, "-u", "-m", "tests.tiny_trainer", *TINY_FLAGS, "--max-epochs", "500"]
+        started.append(
+            subprocess.Popen(
+                [*command, "--output-dir", str(tmp_path / "run"), *flags],
+                cwd=PROJECT,
+                env=os.environ | {"CIFAR10_DIR": str(made_up_cifar)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        return started[-1]
+
+    yield start_one
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def wait_for_epoch(process: subprocess.Popen, epoch: int) -> None:
+    for line in process.stdout:
+        if line.split()[:1] == [str(epoch)]:
+            return
+    pytest.fail(process.stderr.read())
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_ctrl_c_and_sigterm_end_with_their_exit_code_and_one_line_that_says_how_to_go_on(
-    made_up_cifar, tmp_path, signum, code
-):
-    process = start(made_up_cifar, tmp_path / "run", "--max-epochs", "500")
-    for line in process.stdout:
-        if line.split()[0] == "2":
-            break
+def test_ctrl_c_and_sigterm_end_with_their_exit_code_and_one_line_that_says_how_to_go_on(start, tmp_path, signum, code):
+    process = start()
+    wait_for_epoch(process, 2)
     process.send_signal(signum)
     _, error = process.communicate(timeout=60)
     assert process.returncode == code
-    assert error.count("\n") == 1 and signal.Signals(signum).name in error and "--resume" in error
-    log = (tmp_path / "run" / "train.log").read_text()
-    assert "interrupted by " + signal.Signals(signum).name in log
+    name = signal.Signals(signum).name
+    assert error == f"Stopped: interrupted by {name}. The same command with --resume goes on from here.\n"
+    assert f"interrupted by {name}" in (tmp_path / "run" / "train.log").read_text()
 
 
-def test_a_second_trainer_in_the_same_folder_is_refused_while_the_first_goes_on(made_up_cifar, tmp_path):
-    first = start(made_up_cifar, tmp_path / "run", "--max-epochs", "500")
-    for line in first.stdout:
-        if line.split()[0] == "1":
-            break
+def test_a_second_trainer_in_the_same_folder_is_refused_while_the_first_goes_on(start, tmp_path):
+    first = start()
+    wait_for_epoch(first, 1)
     before = (tmp_path / "run" / "run.json").read_bytes()
     for flags in ([], ["--resume"]):
-        second = start(made_up_cifar, tmp_path / "run", "--max-epochs", "500", *flags)
+        second = start(*flags)
         _, error = second.communicate(timeout=60)
         assert second.returncode == 2 and f"is in use by process {first.pid}" in error and error.count("\n") == 1
     assert first.poll() is None and (tmp_path / "run" / "run.json").read_bytes() == before
     first.kill()
     first.communicate()
-    again = start(made_up_cifar, tmp_path / "run", "--max-epochs", "500", "--resume")  # a dead process locks nobody out
-    assert "epoch" in again.stdout.readline()
-    again.kill()
-    again.communicate()
+    assert "epoch" in start("--resume").stdout.readline()  # a dead process locks nobody out

@@ -16,7 +16,7 @@ from model import artifact, cifar10
 from model.artifact import ArtifactError
 from trainer.config import RECIPES, ConfigError, TrainConfig, configure, flag, torchrun_devices
 from trainer.download import Source, download_if_missing
-from trainer.run import RunError, at_work_in, read_run
+from trainer.run import RUN, RunError, at_work_in, read_run
 from trainer.stops import Interrupted, TrainingError, interrupt_on_signals
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -96,12 +96,17 @@ def train(
     from trainer.export import evaluate_on_val
     from trainer.fit import fit
 
-    if not fit(config, data_dir, run_dir, resume, progress_bar=sys.stdout.isatty()):
-        return  # one of several processes, not the first
-    if no_test:
-        print(summary_table(evaluate_on_val(run_dir, data_dir)))
-    else:
-        export_and_print(run_dir, data_dir)
+    try:
+        if not fit(config, data_dir, run_dir, resume, progress_bar=sys.stdout.isatty()):
+            return  # one of several processes, not the first
+        if no_test:
+            print(summary_table(evaluate_on_val(run_dir, data_dir)))
+        else:
+            export_and_print(run_dir, data_dir)
+    except Interrupted as interrupted:
+        if (run_dir / RUN).exists():
+            interrupted.args = (f"{interrupted}. The same command with --resume goes on from here",)
+        raise
 
 
 def refuse_flags_before_command(context: typer.Context) -> None:
@@ -161,7 +166,7 @@ def main() -> None:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(1)
     except Interrupted as interrupted:
-        print(f"Stopped: {interrupted}. The same command with --resume goes on from here.", file=sys.stderr)
+        print(f"Stopped: {interrupted}.", file=sys.stderr)
         sys.exit(interrupted.exit_code)
 
 

@@ -4,7 +4,6 @@ import csv
 import math
 import os
 import signal
-import time
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -76,21 +75,48 @@ class PredictionPanel(L.Callback):
 
 
 class ProgressBar(TQDMProgressBar):
-    """Shows the epoch's mean loss and images/s so far, and the val accuracy of the epoch before."""
+    """Counts epochs from 1, as the table does. Shows the epoch's mean loss and images/s so far, and the val accuracy
+    of the epoch before."""
+
+    def on_train_start(self, trainer: L.Trainer, module: TrainingModule) -> None:
+        super().on_train_start(trainer, module)
+        self._begin_epoch(trainer)  # a run that is resumed in mid-epoch does not start that epoch again
+
+    def on_train_epoch_start(self, trainer: L.Trainer, module: TrainingModule) -> None:
+        super().on_train_epoch_start(trainer, module)
+        self._begin_epoch(trainer)
+
+    def _begin_epoch(self, trainer: L.Trainer) -> None:
+        self.train_progress_bar.total = self.total_train_batches
+        self.train_progress_bar.set_description(f"Epoch {trainer.current_epoch + 1}")
 
     def get_metrics(self, trainer: L.Trainer, module: TrainingModule) -> dict[str, str]:
         loss, _, images = module.train_sums.tolist()  # of this process
         shown = {}
         if images:
-            seconds = time.perf_counter() - module.epoch_started
-            shown = {"loss": f"{loss / images:.3f}", "images/s": f"{images * trainer.world_size / seconds:,.0f}"}
+            speed = images * trainer.world_size / module.epoch_seconds()
+            shown = {"loss": f"{loss / images:.3f}", "images/s": f"{speed:,.0f}"}
         if module.history:
             shown["val acc"] = f"{module.history[-1]['val_accuracy']:.2%}"
         return shown
 
 
+def raise_if_not_finite(trainer: L.Trainer, module: TrainingModule, batch_index: int) -> None:
+    """Raises NonFiniteLoss, in every process alike, if a step of this epoch up to `batch_index` had such a loss."""
+    losses = module.step_losses[: batch_index + 1]
+    bad = (~losses.isfinite()).nonzero()
+    first = torch.tensor(float(bad[0]) if len(bad) else math.inf, device=module.device)
+    first = float(trainer.strategy.reduce(first, reduce_op="min"))
+    if first < math.inf:
+        index = int(first)
+        loss = float(trainer.strategy.reduce(losses[index].clone(), reduce_op="sum"))  # finite in other processes
+        epoch = trainer.current_epoch
+        step = epoch * module.steps_per_epoch + index + 1
+        raise NonFiniteLoss("training", loss, step, epoch + 1, module.learning_rates[index])
+
+
 class StopOnNonFiniteLoss(L.Callback):
-    """Ends the run before a network that computes NaN is saved. Raises NonFiniteLoss in every process alike."""
+    """Ends the run before a network that computes NaN is saved."""
 
     def __init__(self, look_every: int):
         self.look_every = look_every  # steps
@@ -98,28 +124,25 @@ class StopOnNonFiniteLoss(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, module: TrainingModule, outputs: Any, batch: Any, batch_index: int
     ) -> None:
-        if (batch_index + 1) % self.look_every and not trainer.is_last_batch:
-            return
-        losses = module.step_losses[: batch_index + 1]
-        bad = (~losses.isfinite()).nonzero()
-        first = torch.tensor(float(bad[0]) if len(bad) else math.inf, device=module.device)
-        first = float(trainer.strategy.reduce(first, reduce_op="min"))
-        if first < math.inf:
-            index = int(first)
-            epoch = trainer.current_epoch
-            step = epoch * module.steps_per_epoch + index + 1
-            rate = module.learning_rates[index]
-            raise NonFiniteLoss("training", float(losses[index]), step, epoch + 1, rate)
+        if (batch_index + 1) % self.look_every == 0 or ends_epoch(trainer, module):
+            raise_if_not_finite(trainer, module, batch_index)
+
+
+def ends_epoch(trainer: L.Trainer, module: TrainingModule) -> bool:
+    """Whether validation follows the step at hand."""
+    return trainer.is_last_batch or trainer.global_step >= module.total_steps
 
 
 class StopOnSignal(L.Callback):
     """SIGINT or SIGTERM: finishes the step at hand, writes last.ckpt, raises Interrupted in every process alike.
 
-    A second signal does not wait for that. In the last step of an epoch the epoch is closed first.
+    A second signal does not wait for that. In the last step of an epoch the epoch is closed first. Several processes
+    ask each other every `look_every` steps only, because they wait for one another then.
     """
 
-    def __init__(self, last: Path):
+    def __init__(self, last: Path, look_every: int):
         self.last = last
+        self.look_every = look_every
         self.received: int | None = None
 
     def on_train_start(self, trainer: L.Trainer, module: TrainingModule) -> None:
@@ -132,22 +155,27 @@ class StopOnSignal(L.Callback):
         self.received = signum
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: TrainingModule) -> None:
-        self._stop_if_agreed(trainer)
+        if self._agreed(trainer):
+            self._stop()
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: TrainingModule, outputs: Any, batch: Any, batch_index: int
     ) -> None:
-        if not trainer.is_last_batch and trainer.global_step < module.total_steps:
-            self._stop_if_agreed(trainer, save=True)
+        ask = trainer.world_size == 1 or (batch_index + 1) % self.look_every == 0
+        if ask and not ends_epoch(trainer, module) and self._agreed(trainer):
+            raise_if_not_finite(trainer, module, batch_index)  # never over a good checkpoint
+            trainer.save_checkpoint(self.last)
+            self._stop()
 
     def on_train_end(self, trainer: L.Trainer, module: TrainingModule) -> None:
-        self._stop_if_agreed(trainer)
+        if self._agreed(trainer):
+            self._stop()
 
-    def _stop_if_agreed(self, trainer: L.Trainer, save: bool = False) -> None:
-        if trainer.strategy.reduce_boolean_decision(self.received is not None, all=False):
-            if save:
-                trainer.save_checkpoint(self.last)
-            raise Interrupted(self.received or signal.SIGTERM)
+    def _agreed(self, trainer: L.Trainer) -> bool:
+        return trainer.strategy.reduce_boolean_decision(self.received is not None, all=False)
+
+    def _stop(self) -> None:
+        raise Interrupted(self.received or signal.SIGTERM, agreed=True)
 
 
 def callbacks(run_dir: Path, class_names: tuple[str, ...], progress_bar: bool, device: str) -> list[L.Callback]:
@@ -159,6 +187,6 @@ def callbacks(run_dir: Path, class_names: tuple[str, ...], progress_bar: bool, d
         PredictionPanel(class_names),
         LearningRateMonitor(logging_interval="epoch"),
         StopOnNonFiniteLoss(look_every),
-        StopOnSignal(run_dir / FOLDER / LAST),
+        StopOnSignal(run_dir / FOLDER / LAST, look_every),
         *checkpoints(run_dir / FOLDER),
     ]

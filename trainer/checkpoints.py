@@ -1,6 +1,8 @@
 """Checkpoints that survive: written whole or not at all, checked when read, with the one before kept beside."""
 
+import io
 import os
+import pickle
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +12,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from trainer.run import RunError
 from trainer.stops import TrainingError
 
 FOLDER = "checkpoints"
@@ -66,16 +69,23 @@ class DamagedCheckpoint(ValueError):
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """On the CPU. Raises DamagedCheckpoint, also for a single flipped bit: torch.load alone does not look at the
-    checksums that every record of its zip format carries."""
+    """On the CPU. Raises RunError where the file cannot be read, DamagedCheckpoint where a single bit of it flipped:
+    torch.load alone does not look at the checksums that every record of its zip format carries."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        file = io.BytesIO(path.read_bytes())
+    except OSError as error:
+        raise RunError(f"{path} cannot be read ({error.strerror})") from None
+    try:
+        with zipfile.ZipFile(file) as archive:
             if (record := archive.testzip()) is not None:
                 raise DamagedCheckpoint(f"the checksum of its record {record} is wrong")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        file.seek(0)
+        return torch.load(file, map_location="cpu", weights_only=True)
     except DamagedCheckpoint:
         raise
-    except Exception as error:  # zip, pickle and torch each have their own
+    except pickle.UnpicklingError:  # torch's own words recommend to load it nevertheless
+        raise DamagedCheckpoint("it holds something else than tensors and plain values") from None
+    except Exception as error:  # zip and torch have many kinds
         raise DamagedCheckpoint(_first_line(error)) from None
 
 

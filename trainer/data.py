@@ -136,9 +136,11 @@ class PadCrop:
         inside = slice(padding, padding + self.size)
         for half, pictures in zip(table, (images, images.flip(2)), strict=True):
             half[:, inside, inside] = pictures
+        self.pixels = table.view(-1, 3)
         # Every stretch of `size` pixels, overlapping: a view of the table, which takes no memory of its own.
-        self.stretches = table.as_strided((table.numel() // 3 - self.size + 1, self.size * 3), (3, 1))
-        self.offsets = torch.arange(self.size, device=images.device) * self.padded_size
+        self.stretches = self.pixels.as_strided((len(self.pixels) - self.size + 1, self.size * 3), (3, 1))
+        self.offsets = torch.arange(self.size, device=images.device)
+        self.by_stretch = images.device.type != "mps"  # which may copy such a view, of 13 GB
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """int64 (count, 3): top and left in [0, 2 * padding], flip in {0, 1}."""
@@ -151,8 +153,12 @@ class PadCrop:
         left = torch.where(flip.bool(), 2 * self.padding - left, left)  # the same window, seen in the mirror
         image = rows + flip * self.count
         corner = (image * self.padded_size + top) * self.padded_size + left  # pixel in the table
-        lines = (corner.unsqueeze(1) + self.offsets).reshape(-1)  # (B * H,)
-        return to_float(self.stretches.index_select(0, lines).view(len(rows), self.size, self.size, 3))
+        lines = (corner.unsqueeze(1) + self.offsets * self.padded_size).reshape(-1)  # (B * H,)
+        if self.by_stretch:
+            windows = self.stretches.index_select(0, lines)
+        else:
+            windows = self.pixels.index_select(0, (lines.unsqueeze(1) + self.offsets).reshape(-1))
+        return to_float(windows.view(len(rows), self.size, self.size, 3))
 
 
 class ResizedCrop:

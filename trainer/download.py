@@ -7,7 +7,7 @@ import io
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -66,8 +66,13 @@ def one_at_a_time(data_dir: Path) -> Iterator[None]:
         raise DatasetError(f"{data_dir} cannot be written ({error.strerror}): choose another --data-dir") from None
     with file:
         if fcntl is not None:
-            with suppress(OSError):  # some network filesystems have no locks
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f"Waiting for another process that downloads into {data_dir}", flush=True)
                 fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError:
+                pass  # some network filesystems have no locks
         yield
 
 
@@ -81,8 +86,8 @@ def download_official(data_dir: Path) -> None:
         CIFAR10(str(data_dir), download=True)
     except (OSError, RuntimeError) as error:  # URLError and HTTPError are OSErrors
         raise DatasetError(
-            f"CIFAR-10 could not be downloaded ({error}): take the Hub's copy with --download-from hub, "
-            + by_hand(data_dir)
+            f"CIFAR-10 could not be downloaded ({error}): take the Hub's copy with `python -m trainer --download-from "
+            "hub`, " + by_hand(data_dir)
         ) from None
     finally:
         socket.setdefaulttimeout(default)

@@ -10,8 +10,10 @@ RUN_DIR/tensorboard/        event files
 import logging
 import os
 import platform
+import signal
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,8 +39,8 @@ from trainer.run import (
     check_same_run,
     log,
     logged_in,
-    note_peak_memory,
     note_resumed,
+    note_usage,
     say,
     start_run,
 )
@@ -73,8 +75,11 @@ def fit(config: TrainConfig, data_dir: Path, run_dir: Path, resume: bool, progre
                 return True
             if resume:
                 note_resumed(run_dir, description)
-            train(trainer, config, data, last and last.path)
-            note_peak_memory(run_dir, *peak_memory(device))
+            started = time.perf_counter()
+            try:
+                train(trainer, config, data, last and last.path)
+            finally:
+                note_usage(run_dir, time.perf_counter() - started, *peak_memory(device))
     return True
 
 
@@ -85,8 +90,13 @@ def follow(trainer: L.Trainer, config: TrainConfig, data: TrainingData, run_dir:
         return
     try:
         train(trainer, config, data, last and last.path)
-    except (Interrupted, NonFiniteLoss):
-        sys.exit(0)  # all processes end alike; the first one says why, and Lightning would kill it for a code but 0
+    except (Interrupted, NonFiniteLoss) as stop:
+        # Where all end alike the first process says why, and Lightning would kill it for another code of this one.
+        sys.exit(0 if ends_all_alike(stop) else 1)
+
+
+def ends_all_alike(stop: BaseException) -> bool:
+    return isinstance(stop, NonFiniteLoss) or (isinstance(stop, Interrupted) and stop.agreed)
 
 
 def train(trainer: L.Trainer, config: TrainConfig, data: TrainingData, checkpoint: Path | None) -> None:
@@ -98,20 +108,26 @@ def train(trainer: L.Trainer, config: TrainConfig, data: TrainingData, checkpoin
         with warnings.catch_warnings():
             quieten_lightning()
             trainer.fit(module, datamodule=CIFAR10DataModule(data, config), ckpt_path=checkpoint)
-    except (TrainingError, Interrupted) as stop:
-        log.error(stop)
-        if isinstance(stop, NonFiniteLoss):
-            stop.args = (f"{stop}; {_kept(module)}. A lower --learning-rate helps most often",)
-        raise
-    except torch.OutOfMemoryError as error:
-        log.error(error)
-        raise TrainingError(
-            f"the device has too little memory for --batch-size {config.batch_size}: give a lower one "
-            f"({str(error).splitlines()[0]})"
-        ) from error
-    except OSError as error:
-        log.error(error)
-        raise TrainingError(f"a file of the run could not be written ({error}); {_kept(module)}") from error
+    except BaseException as error:
+        log.error(f"{type(error).__name__}: {error}")
+        if not ends_all_alike(error) and trainer.strategy.launcher is not None:
+            trainer.strategy.launcher.kill(signal.SIGKILL)  # the others would wait for this process for half an hour
+        if (explained := explain(error, config)) is None:
+            raise
+        raise explained from error
+
+
+def explain(error: BaseException, config: TrainConfig) -> TrainingError | None:
+    """What to do about a fault of the training, where that is known."""
+    text = next(iter(str(error).splitlines()), "")
+    out_of_memory = isinstance(error, RuntimeError) and ("out of memory" in text or "ALLOC_FAILED" in text)
+    if out_of_memory or isinstance(error, torch.OutOfMemoryError):
+        return TrainingError(
+            f"the device has too little memory for --batch-size {config.batch_size}: give a lower one ({text})"
+        )
+    if isinstance(error, OSError):
+        return TrainingError(f"the operating system refused something to the run ({text}); go on with --resume")
+    return None
 
 
 def laid_out(network: ResNet, config: TrainConfig) -> ResNet:
@@ -120,11 +136,6 @@ def laid_out(network: ResNet, config: TrainConfig) -> ResNet:
     if config.compile:
         network.compile(mode="reduce-overhead" if config.cuda_graphs else "default")
     return network
-
-
-def _kept(module: TrainingModule) -> str:
-    epochs = len(module.history)
-    return f"last.ckpt is of epoch {epochs} or the one before" if epochs else "no epoch was completed"
 
 
 def build_trainer(config: TrainConfig, run_dir: Path, device: str, precision: str, progress_bar: bool) -> L.Trainer:

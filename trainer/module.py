@@ -89,7 +89,7 @@ class TrainingModule(L.LightningModule):
     def on_train_start(self) -> None:
         """Goes on where a checkpoint was written, which may be in the middle of an epoch."""
         self._seconds_before = 0.0
-        self.epoch_started = time.perf_counter()
+        self._epoch_started = time.perf_counter()
         if self._plateau_state is not None:
             self.plateau.load_state_dict(self._plateau_state)
         if self._epoch_so_far is not None:
@@ -103,7 +103,7 @@ class TrainingModule(L.LightningModule):
         self.step_losses.zero_()
         self.learning_rates = []
         self._seconds_before = 0.0
-        self.epoch_started = time.perf_counter()
+        self._epoch_started = time.perf_counter()
 
     def on_train_batch_start(self, batch: Any, batch_index: int) -> None:
         self.learning_rates.append(self.trainer.optimizers[0].param_groups[0]["lr"])
@@ -112,10 +112,14 @@ class TrainingModule(L.LightningModule):
         if self.global_step >= self.total_steps:
             self.trainer.should_stop = True  # in mid-epoch: Lightning still validates, with `max_steps` it would not
 
+    def epoch_seconds(self) -> float:
+        """Since the epoch began, without the time between an interruption and its resumption."""
+        return self._seconds_before + time.perf_counter() - self._epoch_started
+
     def on_validation_epoch_start(self) -> None:
         self.val_sums.zero_()
         self._train_sums = self._of_all_processes(self.train_sums)  # waits for the device: the clock below is honest
-        self._train_seconds = self._seconds_before + time.perf_counter() - self.epoch_started
+        self._train_seconds = self.epoch_seconds()
 
     def on_validation_epoch_end(self) -> None:
         """Closes the epoch: Lightning validates when the last training batch is done."""
@@ -128,7 +132,7 @@ class TrainingModule(L.LightningModule):
             "train_accuracy": train_correct / train_images,
             "val_loss": val_loss / val_images,
             "val_accuracy": val_correct / val_images,
-            "seconds": self._seconds_before + time.perf_counter() - self.epoch_started,
+            "seconds": self.epoch_seconds(),
             "images_per_second": train_images / self._train_seconds,
         }
         if not math.isfinite(row["val_loss"]):
@@ -170,7 +174,7 @@ class TrainingModule(L.LightningModule):
         checkpoint["epoch_so_far"] = {
             "train_sums": self._of_all_processes(self.train_sums),
             "learning_rates": self.learning_rates,
-            "seconds": self._seconds_before + time.perf_counter() - self.epoch_started,
+            "seconds": self.epoch_seconds(),
         }
         if self.config.schedule == "plateau":
             checkpoint["plateau"] = self.plateau.state_dict()

@@ -4,7 +4,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,16 +50,25 @@ def at_work_in(run_dir: Path) -> Iterator[None]:
                 ) from None
             except OSError:
                 pass  # some network filesystems have no locks
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+        try:
+            os.truncate(file.fileno(), 0)
+            os.write(file.fileno(), f"{os.getpid()}\n".encode())
+        except OSError as error:
+            raise _unwritable(run_dir, error) from None
         yield
 
 
 @contextmanager
 def logged_in(run_dir: Path) -> Iterator[None]:
-    """What `say` prints, and warnings, go to RUN_DIR/train.log too, with the time."""
-    handler = logging.FileHandler(run_dir / LOG, encoding="utf-8")
+    """What `say` prints, how the run ends and Lightning's messages go to RUN_DIR/train.log, with the time.
+
+    A log that cannot be written ends no run. Raises RunError if it cannot be opened.
+    """
+    try:
+        handler = logging.FileHandler(run_dir / LOG, encoding="utf-8")
+    except OSError as error:
+        raise _unwritable(run_dir, error) from None
+    handler.handleError = lambda record: None
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     loggers = [log, logging.getLogger("lightning.pytorch"), logging.getLogger("lightning.fabric")]
     for logger in loggers:
@@ -69,7 +78,8 @@ def logged_in(run_dir: Path) -> Iterator[None]:
     finally:
         for logger in loggers:
             logger.removeHandler(handler)
-        handler.close()
+        with suppress(OSError):
+            handler.close()
 
 
 def say(line: str) -> None:
@@ -136,12 +146,18 @@ def note_resumed(run_dir: Path, description: dict[str, Any]) -> None:
     _write(run_dir, run | {"resumed": [*run.get("resumed", []), resumed]})
 
 
-def note_peak_memory(run_dir: Path, host: int | None, device: int | None) -> None:
-    """Adds the highest use of memory in bytes, of all the run's processes so far, to run.json."""
+def note_usage(run_dir: Path, seconds: float, host: int | None, device: int | None) -> None:
+    """Adds what an attempt used to run.json, as far as that can be written: seconds of Lightning's fit, all included,
+    summed over the attempts; the highest use of memory in bytes by the first process of any."""
     run = read_run(run_dir)
     before = run.get("peak_memory_bytes", {"host": None, "device": None})
     peaks = {"host": max(before["host"] or 0, host or 0), "device": max(before["device"] or 0, device or 0)}
-    _write(run_dir, run | {"peak_memory_bytes": {name: value or None for name, value in peaks.items()}})
+    used = {
+        "fit_seconds": round(run.get("fit_seconds", 0) + seconds, 1),
+        "peak_memory_bytes": {name: value or None for name, value in peaks.items()},
+    }
+    with suppress(RunError):
+        _write(run_dir, run | used)
 
 
 def check_same_split(run_dir: Path, run: dict[str, Any], split_sha256: str) -> None:

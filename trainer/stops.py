@@ -7,11 +7,15 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(BaseException):
-    """SIGINT or SIGTERM. Like KeyboardInterrupt it is no Exception, so that nothing on the way takes it for a fault."""
+    """SIGINT or SIGTERM. Like KeyboardInterrupt it is no Exception, so that nothing on the way takes it for a fault.
 
-    def __init__(self, signum: int):
+    `agreed`: all processes that train together ended after the same step.
+    """
+
+    def __init__(self, signum: int, agreed: bool = False):
         super().__init__(f"interrupted by {signal.Signals(signum).name}")
         self.exit_code = 128 + signum  # as shells say it: 130, 143
+        self.agreed = agreed
 
 
 class TrainingError(RuntimeError):
@@ -23,7 +27,8 @@ class NonFiniteLoss(TrainingError):
 
     def __init__(self, split: str, loss: float, step: int, epoch: int, learning_rate: float):
         super().__init__(
-            f"the {split} loss became {loss} at step {step:,} (epoch {epoch}) with learning rate {learning_rate:.3g}"
+            f"the {split} loss became {loss} at step {step:,} (epoch {epoch}) with learning rate {learning_rate:.3g}; "
+            "the checkpoints are from before. A lower --learning-rate helps most often"
         )
 
 
