@@ -10,7 +10,6 @@ RUN_DIR/tensorboard/        event files
 import logging
 import os
 import platform
-import signal
 import subprocess
 import sys
 import time
@@ -110,11 +109,20 @@ def train(trainer: L.Trainer, config: TrainConfig, data: TrainingData, checkpoin
             trainer.fit(module, datamodule=CIFAR10DataModule(data, config), ckpt_path=checkpoint)
     except BaseException as error:
         log.error(f"{type(error).__name__}: {error}")
-        if not ends_all_alike(error) and trainer.strategy.launcher is not None:
-            trainer.strategy.launcher.kill(signal.SIGKILL)  # the others would wait for this process for half an hour
+        if not ends_all_alike(error):
+            end_other_processes(trainer)
         if (explained := explain(error, config)) is None:
             raise
         raise explained from error
+
+
+def end_other_processes(trainer: L.Trainer) -> None:
+    """Those that this process started: they would wait for it for half an hour."""
+    processes = getattr(trainer.strategy.launcher, "procs", [])
+    started = list(processes)
+    processes.clear()  # Lightning watches this list, and kills this process too when it sees one of them dead
+    for process in started:
+        process.kill()
 
 
 def explain(error: BaseException, config: TrainConfig) -> TrainingError | None:
