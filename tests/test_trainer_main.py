@@ -170,23 +170,23 @@ def test_evaluate_confirms_true_claims_and_exits_1_on_false_ones(
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("where", ["download", "fit", "export"])
+@pytest.mark.parametrize("where", ["download", "before the run", "fit", "export"])
 def test_a_signal_outside_training_has_its_exit_code_too_and_advice_where_there_is_a_run(
     monkeypatch, capsys, tmp_path, signum, code, where
 ):
     def wait(*_, **__):
-        if where != "download":
+        if where in ("fit", "export"):
             (tmp_path / "run.json").write_text("{}")
         os.kill(os.getpid(), signum)
         time.sleep(5)
 
     monkeypatch.setattr(command, "download_if_missing", wait if where == "download" else lambda *_: None)
-    monkeypatch.setattr("trainer.fit.fit", wait if where == "fit" else lambda *_, **__: True)
+    monkeypatch.setattr("trainer.fit.fit", wait if where != "export" else lambda *_, **__: True)
     monkeypatch.setattr(command, "export_and_print", wait)
     assert main(monkeypatch, "--output-dir", tmp_path) == code
     error = capsys.readouterr().err
     assert error.startswith(f"Stopped: interrupted by {signal.Signals(signum).name}.")
-    assert ("--resume" in error) == (where != "download") and error.count("\n") == 1
+    assert ("--resume" in error) == (where in ("fit", "export")) and error.count("\n") == 1
 
 
 @pytest.mark.parametrize(
