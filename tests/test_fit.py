@@ -51,6 +51,23 @@ def finished(made_up_cifar, tmp_path_factory):
         return {"cosine": cosine, "plateau": run(made_up_cifar, folder / "plateau", **PLATEAU)}
 
 
+class PowerCut(Exception):
+    pass
+
+
+def cut_short(data_dir, run_dir, monkeypatch, epoch, **settings):
+    """A run that ends when `epoch` (from 0) begins."""
+
+    def cut(self, trainer, module):
+        if trainer.current_epoch == epoch:
+            raise PowerCut
+
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.PredictionPanel, "on_train_epoch_start", cut, raising=False)
+        with pytest.raises(PowerCut):
+            run(data_dir, run_dir, **settings)
+
+
 PLATEAU = {"schedule": "plateau", "plateau_patience": 0, "learning_rate": 0.1, "max_epochs": 4}
 VAL_LOSSES = (1.0, 0.5, 0.7, 0.6)
 
@@ -81,21 +98,10 @@ def test_another_seed_gives_another_history(tiny_cifar, tmp_path, finished):
 def test_an_interrupted_and_resumed_run_ends_like_an_uninterrupted_one(
     tiny_cifar, tmp_path, monkeypatch, finished, schedule, epoch
 ):
-    class PowerCut(Exception):
-        pass
-
     settings = PLATEAU if schedule == "plateau" else {}
     if schedule == "plateau":
         script_val_losses(monkeypatch)
-
-    def cut(self, trainer, module):
-        if trainer.current_epoch == epoch:
-            raise PowerCut
-
-    with monkeypatch.context() as patch:
-        patch.setattr(callbacks.PredictionPanel, "on_train_epoch_start", cut, raising=False)
-        with pytest.raises(PowerCut):
-            run(tiny_cifar, tmp_path / "cut", **settings)
+    cut_short(tiny_cifar, tmp_path / "cut", monkeypatch, epoch, **settings)
     assert len(history(tmp_path / "cut")) == epoch
     (tmp_path / "cut").rename(tmp_path / "moved")  # perhaps to another machine
     run(tiny_cifar, tmp_path / "moved", resume=True, **settings)
@@ -228,19 +234,6 @@ def flip_a_bit(path):
     path.write_bytes(content)
 
 
-def cut_short(tiny_cifar, run_dir, monkeypatch, epoch, error=KeyError):
-    """A run that ends with `error` when `epoch` (from 0) begins."""
-
-    def cut(self, trainer, module):
-        if trainer.current_epoch == epoch:
-            raise error
-
-    with monkeypatch.context() as patch:
-        patch.setattr(callbacks.PredictionPanel, "on_train_epoch_start", cut, raising=False)
-        with pytest.raises(error):
-            run(tiny_cifar, run_dir)
-
-
 def test_a_damaged_last_checkpoint_is_named_and_the_one_before_is_used(
     tiny_cifar, tmp_path, monkeypatch, finished, capsys
 ):
@@ -254,6 +247,17 @@ def test_a_damaged_last_checkpoint_is_named_and_the_one_before_is_used(
     assert history(tmp_path) == history(finished["cosine"])
     assert equal(weights(tmp_path), weights(finished["cosine"]))
     assert equal(weights(tmp_path, checkpoints.BEST), weights(finished["cosine"], checkpoints.BEST))
+
+
+def test_the_checkpoint_that_replaced_a_damaged_one_is_kept_beside_the_next(tiny_cifar, tmp_path, monkeypatch):
+    cut_short(tiny_cifar, tmp_path, monkeypatch, epoch=2)
+    folder = tmp_path / "checkpoints"
+    flip_a_bit(folder / "last.ckpt")
+    damaged = (folder / "last.ckpt").read_bytes()
+    cut_short(tiny_cifar, tmp_path, monkeypatch, epoch=2, resume=True)
+    steps = [checkpoints.read_checkpoint(folder / name)["global_step"] for name in ("last.previous.ckpt", "last.ckpt")]
+    assert steps == [9, 18]
+    assert (folder / "last.damaged.ckpt").read_bytes() == damaged
 
 
 def test_with_no_whole_checkpoint_left_both_are_named_and_nothing_is_changed(tiny_cifar, tmp_path, monkeypatch):

@@ -16,11 +16,7 @@ from PIL import Image
 
 from model import cifar10
 from model.cifar10 import DatasetError
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+from trainer import lock
 
 Source = Literal["official", "hub"]
 
@@ -65,14 +61,9 @@ def one_at_a_time(data_dir: Path) -> Iterator[None]:
     except OSError as error:
         raise DatasetError(f"{data_dir} cannot be written ({error.strerror}): choose another --data-dir") from None
     with file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                print(f"Waiting for another process that downloads into {data_dir}", flush=True)
-                fcntl.flock(file, fcntl.LOCK_EX)
-            except OSError:
-                pass  # some network filesystems have no locks
+        if not lock.acquire(file):
+            print(f"Waiting for another process that downloads into {data_dir}", flush=True)
+            lock.acquire(file, wait=True)
         yield
 
 

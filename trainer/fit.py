@@ -1,7 +1,7 @@
 """A config becomes a run folder with a best checkpoint.
 
 RUN_DIR/run.json            the config, where and with what it runs, the split
-RUN_DIR/train.log           what was printed
+RUN_DIR/train.log           the table, resumptions and how the run ended
 RUN_DIR/history.csv         one row per epoch
 RUN_DIR/checkpoints/        best.ckpt (highest val accuracy), last.ckpt (for --resume), and the one before each
 RUN_DIR/tensorboard/        event files
@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -69,9 +68,12 @@ def fit(config: TrainConfig, data_dir: Path, run_dir: Path, resume: bool, progre
         if not resume:
             start_run(run_dir, description)
         with logged_in(run_dir):
-            last = newest_checkpoint(run_dir, say) if resume else None
+            last = newest_checkpoint(run_dir) if resume else None
             if last is not None and last.step >= total_steps(config, data):
                 return True
+            if last is not None and last.instead_of:
+                say(f"{last.instead_of}: going on from {last.path.name}, step {last.step:,}")
+                set_aside(run_dir / FOLDER / LAST)
             if resume:
                 note_resumed(run_dir, description)
             started = time.perf_counter()
@@ -172,15 +174,15 @@ def build_trainer(config: TrainConfig, run_dir: Path, device: str, precision: st
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A whole checkpoint file and how many steps it has behind it."""
+    """A whole checkpoint file, how many steps it has behind it, and the newer one that is damaged, in words."""
 
     path: Path
     step: int
+    instead_of: str = ""
 
 
-def newest_checkpoint(run_dir: Path, tell: Callable[[str], None] = lambda line: None) -> Checkpoint | None:
-    """last.ckpt, or the one before where that is damaged, which is told. None before the first; RunError if no
-    checkpoint is whole."""
+def newest_checkpoint(run_dir: Path) -> Checkpoint | None:
+    """last.ckpt, or the one before where that is damaged. None before the first; RunError if no checkpoint is whole."""
     last = run_dir / FOLDER / LAST
     damaged = []
     for path in (last, previous(last)):
@@ -190,12 +192,15 @@ def newest_checkpoint(run_dir: Path, tell: Callable[[str], None] = lambda line: 
             except DamagedCheckpoint as error:
                 damaged.append(f"{path} is damaged ({error})")
                 continue
-            if damaged:
-                tell(f"{damaged[0]}: going on from {path.name}, step {checkpoint['global_step']:,}")
-            return Checkpoint(path, checkpoint["global_step"])
+            return Checkpoint(path, checkpoint["global_step"], "; ".join(damaged))
     if damaged:
         raise RunError(f"{'; '.join(damaged)}: start again with another --output-dir")
     return None
+
+
+def set_aside(damaged: Path) -> None:
+    """last.ckpt -> last.damaged.ckpt: the next save would keep it in the place of the whole one before."""
+    os.replace(damaged, damaged.with_suffix(f".damaged{damaged.suffix}"))
 
 
 def total_steps(config: TrainConfig, data: TrainingData) -> int:

@@ -8,12 +8,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from trainer import lock
 from trainer.config import ConfigError, TrainConfig, flag
-
-try:
-    import fcntl
-except ImportError:  # Windows: two trainers in one folder are not noticed there
-    fcntl = None
 
 RUN, LOG, LOCK = "run.json", "train.log", "lock"
 
@@ -29,27 +25,19 @@ class RunError(ValueError):
 
 @contextmanager
 def at_work_in(run_dir: Path) -> Iterator[None]:
-    """Creates the folder, and keeps every other process out that asks the same. Raises RunError where one is in it.
-
-    The lock falls with the process, however that ends.
-    """
+    """Creates the folder, and keeps every other process out that asks the same. Raises RunError where one is in it."""
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         file = (run_dir / LOCK).open("a+")
     except OSError as error:
         raise _unwritable(run_dir, error) from None
     with file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                raise RunError(
-                    f"{run_dir} is in use by process {file.read().strip() or 'unknown'}: wait until it is done, or "
-                    "choose another --output-dir"
-                ) from None
-            except OSError:
-                pass  # some network filesystems have no locks
+        if not lock.acquire(file):
+            file.seek(0)
+            raise RunError(
+                f"{run_dir} is in use by process {file.read().strip() or 'unknown'}: wait until it is done, or choose "
+                "another --output-dir"
+            )
         try:
             os.truncate(file.fileno(), 0)
             os.write(file.fileno(), f"{os.getpid()}\n".encode())
