@@ -145,12 +145,12 @@ def of(found: Results) -> str:
     return "\n".join(text for text in written if text.startswith("|"))
 
 
-def filled(text: str, *parts: str) -> str:
-    """`text` with what lies between its BEGIN and END marks replaced, in order."""
-    before, *places = text.split(BEGIN)
+def filled(text: str, *parts: str, begin: str = BEGIN) -> str:
+    """`text` with what lies between its `begin` and END marks replaced, in order."""
+    before, *places = text.split(begin)
     assert len(places) == len(parts), f"{len(places)} places for {len(parts)} tables"
     return before + "".join(
-        f"{BEGIN}\n{part}{END}{place.split(END, 1)[1]}" for part, place in zip(parts, places, strict=True)
+        f"{begin}\n{part}{END}{place.split(END, 1)[1]}" for part, place in zip(parts, places, strict=True)
     )
 
 

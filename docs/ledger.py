@@ -1,4 +1,4 @@
-"""Writes the tables of README.md and of docs/ from the files that runs wrote: `python docs/ledger.py`.
+"""Writes the tables of README.md and of docs/ from the files that runs wrote: `python -m docs.ledger`.
 
 A run enters the ledger as docs/runs/NAME/ with its artifact's metrics.json and history.csv; the bundled model is read
 where it lies. Only the course report's and the paper's own numbers are typed here, because they come from print.
@@ -8,10 +8,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.tables import filled
+
 DOCS = Path(__file__).resolve().parent
 PROJECT = DOCS.parent
 BUNDLED = PROJECT / "assets" / "resnet32-cifar10"
-BEGIN, END = "<!-- written by docs/ledger.py -->", "<!-- end -->"
+BEGIN = "<!-- written by docs/ledger.py -->"
 
 PRINTED = """\
 | course report (as stated there) | 87.16% | 86.77% | | 50 | | | |
@@ -72,23 +74,13 @@ def details_row(name: str, metrics: dict[str, Any]) -> str:
     )
 
 
-def filled(text: str, *tables: str) -> str:
-    """`text` with what lies between its BEGIN and END marks replaced, in order."""
-    parts = text.split(BEGIN)
-    assert len(parts) == len(tables) + 1, f"{len(parts) - 1} places for {len(tables)} tables"
-    out = parts[0]
-    for part, table in zip(parts[1:], tables, strict=True):
-        out += f"{BEGIN}\n{table}{END}{part.split(END, 1)[1]}"
-    return out
-
-
 def pages() -> dict[Path, str]:
     """Each page that holds tables, with the text it should have."""
     readme, results, training = PROJECT / "README.md", DOCS / "results.md", DOCS / "training.md"
     return {
-        readme: filled(readme.read_text(), results_table()),
-        results: filled(results.read_text(), results_table(), details_table()),
-        training: filled(training.read_text(), expectations_table()),
+        readme: filled(readme.read_text(), results_table(), begin=BEGIN),
+        results: filled(results.read_text(), results_table(), details_table(), begin=BEGIN),
+        training: filled(training.read_text(), expectations_table(), begin=BEGIN),
     }
 
 

@@ -12,7 +12,7 @@ spec.loader.exec_module(ledger)
 
 def test_the_tables_in_readme_and_results_are_what_the_runs_wrote():
     for path, text in ledger.pages().items():
-        assert path.read_text() == text, f"run `python docs/ledger.py`: {path} is stale"
+        assert path.read_text() == text, f"run `python -m docs.ledger`: {path} is stale"
 
 
 def test_a_row_states_the_runs_own_numbers():
