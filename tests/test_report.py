@@ -3,7 +3,6 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 
 from model import artifact
@@ -13,10 +12,6 @@ from trainer import report
 @pytest.fixture(scope="module")
 def found(tiny_artifact):
     return artifact.read(tiny_artifact)
-
-
-def front_matter(folder):
-    return yaml.safe_load((folder / artifact.CARD).read_text().split("---\n")[1])
 
 
 def test_the_panel_shows_every_image_and_marks_right_and_wrong():
@@ -50,42 +45,6 @@ def test_figures_on_disk_are_readable_pictures(tiny_artifact):
     for name in ("curves", "confusion_matrix", "reliability", "per_class"):
         with Image.open(tiny_artifact / artifact.FIGURES / f"{name}.png") as picture:
             assert picture.format == "PNG" and picture.width > 400
-
-
-def test_the_card_has_val_and_test_results_that_the_hub_reads(found, tiny_artifact):
-    card = front_matter(tiny_artifact)
-    assert card["library_name"] and card["license"] and card["datasets"] == ["cifar10"]
-    assert card["pipeline_tag"] == "image-classification"
-    (entry,) = card["model-index"]
-    results = {result["metrics"][0]["name"]: result["metrics"][0]["value"] for result in entry["results"]}
-    assert results == {
-        f"{split} accuracy": pytest.approx(found.metrics[split]["accuracy"], abs=5e-5) for split in ("val", "test")
-    }
-
-
-def test_the_card_states_numbers_selection_and_every_setting(found, tiny_artifact):
-    text = (tiny_artifact / artifact.CARD).read_text()
-    training = found.metrics["training"]
-    assert f"| test | 250 | {found.metrics['test']['accuracy']:.2%} |" in text
-    assert f"{training['parameters']:,} parameters" in text
-    assert f"epoch {training['best_epoch']}, the one with the highest accuracy on 30 validation images" in text
-    for name, value in training["hyperparameters"].items():
-        assert f"| `{name}` | {value} |" in text
-    assert "More Information Needed" not in text
-
-
-def test_the_card_tells_the_flipped_view_apart_where_it_is_known(found):
-    text = report.card_text(found.metrics, found.config)
-    (line,) = [line for line in text.splitlines() if "mirror image" in line]
-    for split in ("val", "test"):
-        flip = found.metrics[split]["flip_tta"]
-        low, high = flip["accuracy_interval"]
-        assert f"{split} {flip['accuracy']:.2%} ({low:.2%} to {high:.2%}), loss {flip['loss']:.4f}" in line
-    older = found.metrics | {
-        split: {name: value for name, value in found.metrics[split].items() if name != "flip_tta"}
-        for split in ("val", "test")
-    }
-    assert report.card_text(older, found.config) == text.replace(f"{line}\n\n", "")
 
 
 def test_test_metrics_are_logged_to_tensorboard_at_the_best_epoch(found, tiny_artifact):

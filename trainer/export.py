@@ -18,6 +18,7 @@ from model.artifact import ArtifactError
 from model.classifier import softmax
 from model.resnet import ResNet
 from trainer import report
+from trainer.card import write_card
 from trainer.checkpoints import BEST, FOLDER, DamagedCheckpoint, previous, read_checkpoint
 from trainer.config import TrainConfig
 from trainer.data import TrainingData, load_training_data, steps_per_epoch
@@ -65,7 +66,7 @@ def export(run_dir: Path, data_dir: Path) -> Path:
     figures = report.render_figures(metrics, history, config["class_names"])
     report.write_figures(figures, folder / artifact.FIGURES)
     report.write_samples(test_images, test_labels, test_probabilities, folder / artifact.SAMPLES)
-    report.write_card(metrics, config, folder / artifact.CARD)
+    write_card(metrics, config, folder / artifact.CARD)
     events = folder / artifact.TENSORBOARD
     shutil.copytree(run_dir / artifact.TENSORBOARD, events, ignore=shutil.ignore_patterns("hparams.yaml"))
     report.log_results(metrics["test"], figures, best_step, events)

@@ -1,4 +1,4 @@
-"""Metrics to pictures and prose: TensorBoard panels, figures, sample sheets and the model card."""
+"""Metrics to pictures: TensorBoard panels, figures and sample sheets."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from huggingface_hub import EvalResult, ModelCardData
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
@@ -168,103 +167,3 @@ def log_results(test: dict[str, Any], figures: dict[str, np.ndarray], step: int,
             writer.add_scalar(f"test/{name}", test[name], step)
         for name, picture in figures.items():
             writer.add_image(f"figures/{name}", picture, step, dataformats="HWC")
-
-
-def write_card(metrics: dict[str, Any], config: dict[str, Any], path: Path) -> None:
-    """The model card: front matter that the Hub reads, then prose. Every number comes from `metrics`."""
-    path.write_text(f"---\n{card_data(metrics, config).to_yaml()}\n---\n\n{card_text(metrics, config)}", "utf-8")
-
-
-def card_data(metrics: dict[str, Any], config: dict[str, Any]) -> ModelCardData:
-    results = [
-        EvalResult(
-            task_type="image-classification",
-            dataset_type="cifar10",
-            dataset_name=f"CIFAR-10 {split} (n = {metrics[split]['n']})",
-            dataset_split={"val": "train", "test": "test"}[split],
-            metric_type="accuracy",
-            metric_name=f"{split} accuracy",
-            metric_value=round(metrics[split]["accuracy"], 4),
-        )
-        for split in ("val", "test")
-    ]
-    return ModelCardData(
-        language=None,
-        license="mit",
-        library_name="onnx",
-        pipeline_tag="image-classification",
-        datasets=["cifar10"],
-        metrics=["accuracy"],
-        tags=["resnet", "cifar10", "pytorch", "onnx"],
-        model_name=f"ResNet-{config['depth']}",
-        eval_results=results,
-    )
-
-
-def flip_text(metrics: dict[str, Any]) -> str:
-    """A paragraph on `flip_tta`; nothing where an older artifact lacks it."""
-    told = [
-        f"{split} {s['accuracy']:.2%} ({s['accuracy_interval'][0]:.2%} to {s['accuracy_interval'][1]:.2%}), "
-        f"loss {s['loss']:.4f}"
-        for split, s in ((split, metrics[split].get("flip_tta")) for split in ("val", "test"))
-        if s
-    ]
-    if not told:
-        return ""
-    return (
-        f"\nMean of the image and its mirror image (logits averaged), apart from the table: {'; '.join(told)}. "
-        "All other numbers here are of the single view, which is what `Classifier` answers.\n"
-    )
-
-
-def card_text(metrics: dict[str, Any], config: dict[str, Any]) -> str:
-    training = metrics["training"]
-    split = training["split"]
-    rows = "\n".join(
-        f"| {name} | {s['n']:,} | {s['accuracy']:.2%} | {s['accuracy_interval'][0]:.2%} to "
-        f"{s['accuracy_interval'][1]:.2%} | {s['loss']:.4f} |"
-        for name, s in (("val", metrics["val"]), ("test", metrics["test"]))
-    )
-    settings = "\n".join(f"| `{name}` | {value} |" for name, value in training["hyperparameters"].items())
-    return f"""# ResNet-{config["depth"]} on CIFAR-10
-
-{training["parameters"]:,} parameters, shortcut option {config["shortcut"]}, {config["stem_kernel"]}x\
-{config["stem_kernel"]} stem; He et al. 2015 ([arXiv 1512.03385](https://arxiv.org/abs/1512.03385)), section 4.2.
-
-| split | images | accuracy | 95% interval | loss |
-|---|---|---|---|---|
-{rows}
-{flip_text(metrics)}
-Classes, in label order: {", ".join(config["class_names"])}.
-
-## How it was trained and selected
-
-Recipe `{training["recipe"]}`, {training["epochs"]} epochs on {split["train"]:,} images, seed {training["seed"]}, on \
-{training["device"]} in {training["wall_seconds"] / 60:.0f} minutes. The weights are those of epoch \
-{training["best_epoch"]}, the one with the highest accuracy on {split["val"]:,} validation images held out of the \
-official training set. The test set was read once, after that choice. Temperature {config["temperature"]:.3f} was \
-fitted on the validation images.
-
-| setting | value |
-|---|---|
-{settings}
-
-## Use
-
-With the project's source on the path:
-
-```python
-from PIL import Image
-from model import Classifier
-
-classifier = Classifier.load("FOLDER")  # the folder that holds this file
-for label, probability in classifier.predict(Image.open("picture.png"), top_k=3):
-    print(f"{{label:12}}{{probability:.1%}}")
-```
-
-## Limits
-
-It knows ten classes and sees 32x32 pixels. A picture of anything else still gets one of the ten names. Photographs
-that are not framed like CIFAR-10's, with the object large and in the middle, are classified less well than the
-test accuracy suggests.
-"""

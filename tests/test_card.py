@@ -1,0 +1,50 @@
+import pytest
+import yaml
+
+from model import artifact
+from trainer import card
+
+
+@pytest.fixture(scope="module")
+def found(tiny_artifact):
+    return artifact.read(tiny_artifact)
+
+
+def front_matter(folder):
+    return yaml.safe_load((folder / artifact.CARD).read_text().split("---\n")[1])
+
+
+def test_the_card_has_val_and_test_results_that_the_hub_reads(found, tiny_artifact):
+    matter = front_matter(tiny_artifact)
+    assert matter["library_name"] and matter["license"] and matter["datasets"] == ["cifar10"]
+    assert matter["pipeline_tag"] == "image-classification"
+    (entry,) = matter["model-index"]
+    results = {result["metrics"][0]["name"]: result["metrics"][0]["value"] for result in entry["results"]}
+    assert results == {
+        f"{split} accuracy": pytest.approx(found.metrics[split]["accuracy"], abs=5e-5) for split in ("val", "test")
+    }
+
+
+def test_the_card_states_numbers_selection_and_every_setting(found, tiny_artifact):
+    text = (tiny_artifact / artifact.CARD).read_text()
+    training = found.metrics["training"]
+    assert f"| test | 250 | {found.metrics['test']['accuracy']:.2%} |" in text
+    assert f"{training['parameters']:,} parameters" in text
+    assert f"epoch {training['best_epoch']}, the one with the highest accuracy on 30 validation images" in text
+    for name, value in training["hyperparameters"].items():
+        assert f"| `{name}` | {value} |" in text
+    assert "More Information Needed" not in text
+
+
+def test_the_card_tells_the_flipped_view_apart_where_it_is_known(found):
+    text = card.card_text(found.metrics, found.config)
+    (line,) = [line for line in text.splitlines() if "mirror image" in line]
+    for split in ("val", "test"):
+        flip = found.metrics[split]["flip_tta"]
+        low, high = flip["accuracy_interval"]
+        assert f"{split} {flip['accuracy']:.2%} ({low:.2%} to {high:.2%}), loss {flip['loss']:.4f}" in line
+    older = found.metrics | {
+        split: {name: value for name, value in found.metrics[split].items() if name != "flip_tta"}
+        for split in ("val", "test")
+    }
+    assert card.card_text(older, found.config) == text.replace(f"{line}\n\n", "")

@@ -1,0 +1,163 @@
+"""The model card: what the Hub shows of an artifact. Every number comes from its metrics.json. Needs no torch."""
+
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+
+REPO = "USER/REPO"
+"""Stands in the card for the repository, whose name is not known before `publish` puts it there."""
+
+
+def write_card(metrics: dict[str, Any], config: dict[str, Any], path: Path) -> None:
+    """The model card: front matter that the Hub reads, then prose. Every number comes from `metrics`."""
+    path.write_text(f"---\n{card_data(metrics, config).to_yaml()}\n---\n\n{card_text(metrics, config)}", "utf-8")
+
+
+def card_data(metrics: dict[str, Any], config: dict[str, Any]) -> ModelCardData:
+    results = [
+        EvalResult(
+            task_type="image-classification",
+            dataset_type="cifar10",
+            dataset_name=f"CIFAR-10 {split} (n = {metrics[split]['n']})",
+            dataset_split={"val": "train", "test": "test"}[split],
+            metric_type="accuracy",
+            metric_name=f"{split} accuracy",
+            metric_value=round(metrics[split]["accuracy"], 4),
+        )
+        for split in ("val", "test")
+    ]
+    return ModelCardData(
+        language=None,
+        license="mit",
+        library_name="onnx",
+        pipeline_tag="image-classification",
+        datasets=["cifar10"],
+        metrics=["accuracy"],
+        tags=["resnet", "cifar10", "pytorch", "onnx"],
+        model_name=f"ResNet-{config['depth']}",
+        eval_results=results,
+    )
+
+
+def flip_text(metrics: dict[str, Any]) -> str:
+    """A paragraph on `flip_tta`; nothing where an older artifact lacks it."""
+    told = [
+        f"{split} {s['accuracy']:.2%} ({s['accuracy_interval'][0]:.2%} to {s['accuracy_interval'][1]:.2%}), "
+        f"loss {s['loss']:.4f}"
+        for split, s in ((split, metrics[split].get("flip_tta")) for split in ("val", "test"))
+        if s
+    ]
+    if not told:
+        return ""
+    return (
+        f"\nMean of the image and its mirror image (logits averaged), apart from the table: {'; '.join(told)}. "
+        "All other numbers here are of the single view, which is what `Classifier` answers.\n"
+    )
+
+
+def card_text(metrics: dict[str, Any], config: dict[str, Any]) -> str:
+    training = metrics["training"]
+    split = training["split"]
+    rows = "\n".join(
+        f"| {name} | {s['n']:,} | {s['accuracy']:.2%} | {s['accuracy_interval'][0]:.2%} to "
+        f"{s['accuracy_interval'][1]:.2%} | {s['loss']:.4f} |"
+        for name, s in (("val", metrics["val"]), ("test", metrics["test"]))
+    )
+    settings = "\n".join(f"| `{name}` | {value} |" for name, value in training["hyperparameters"].items())
+    return f"""# ResNet-{config["depth"]} on CIFAR-10
+
+{training["parameters"]:,} parameters, shortcut option {config["shortcut"]}, {config["stem_kernel"]}x\
+{config["stem_kernel"]} stem; He et al. 2015 ([arXiv 1512.03385](https://arxiv.org/abs/1512.03385)), section 4.2.
+
+| split | images | accuracy | 95% interval | loss |
+|---|---|---|---|---|
+{rows}
+{flip_text(metrics)}
+Classes, in label order: {", ".join(config["class_names"])}.
+
+## How it was trained and selected
+
+Recipe `{training["recipe"]}`, {training["epochs"]} epochs on {split["train"]:,} images, seed {training["seed"]}, on \
+{training["device"]} in {training["wall_seconds"] / 60:.0f} minutes. The weights are those of epoch \
+{training["best_epoch"]}, the one with the highest accuracy on {split["val"]:,} validation images held out of the \
+official training set. The test set was read once, after that choice. Temperature {config["temperature"]:.3f} was \
+fitted on the validation images.
+
+| setting | value |
+|---|---|
+{settings}
+
+{confused_text(metrics["test"]["confusion_matrix"], config["class_names"])}
+
+![Accuracy, loss and learning rate by epoch](figures/curves.png)
+![Confusion matrix on the test images](figures/confusion_matrix.png)
+![Accuracy of each class on the test images](figures/per_class.png)
+![Confidence against accuracy, before and after temperature scaling](figures/reliability.png)
+
+## Use
+
+The input is RGB float32 in [0, 1], shape (N, 3, 32, 32); normalisation is inside the network. With
+`pip install huggingface_hub numpy onnxruntime pillow` and nothing else:
+
+```python
+import json
+
+import numpy as np
+import onnxruntime
+from huggingface_hub import hf_hub_download
+from PIL import Image
+
+with open(hf_hub_download("{REPO}", "config.json")) as file:
+    config = json.load(file)
+network = onnxruntime.InferenceSession(hf_hub_download("{REPO}", "model.onnx"))
+
+picture = Image.open("picture.png").convert("RGB").resize((32, 32))
+images = np.asarray(picture, np.float32).transpose(2, 0, 1)[None] / 255  # (32, 32, 3) -> (1, 3, 32, 32)
+logits = network.run(["logits"], {{"images": images}})[0][0] / config["temperature"]
+probabilities = np.exp(logits - logits.max())
+probabilities /= probabilities.sum()
+for k in probabilities.argsort()[::-1][:3]:
+    print(f"{{config['class_names'][k]:12}}{{probabilities[k]:.1%}}")
+```
+
+With the project's source on the path, photos are also turned upright, cropped and shrunk with care, the files are
+checked against each other, and nothing is downloaded twice:
+
+```python
+from PIL import Image
+
+from model import Classifier
+
+classifier = Classifier.load("{REPO}")  # or the folder that holds this file
+for label, probability in classifier.predict(Image.open("picture.png"), top_k=3):
+    print(f"{{label:12}}{{probability:.1%}}")
+```
+
+In PyTorch, to train it further (strict: every tensor must fit):
+
+```python
+from model.resnet import ResNet
+
+network = ResNet.from_pretrained("{REPO}").train()
+```
+
+## Limits
+
+- It knows {len(config["class_names"])} classes. A picture of anything else still gets one of these names, often with \
+a high probability: what a probability means holds for pictures like CIFAR-10's alone.
+- It sees 32x32 pixels. What a person tells apart by detail is lost before the network looks.
+- CIFAR-10's objects are large and in the middle. Photographs that are framed otherwise, drawings, and views that the \
+training images lack are classified less well than the test accuracy suggests; how much less was not measured.
+- The intervals above cover the choice of test images. Another seed gives another network.
+"""
+
+
+def confused_text(matrix: list[list[int]], class_names: list[str]) -> str:
+    """The three mistakes that are made most often on the test images, in a sentence."""
+    size = range(len(matrix))
+    mistakes = sorted(((matrix[i][j], i, j) for i in size for j in size if i != j), key=lambda m: (-m[0], m[1:]))
+    told = ", ".join(
+        f"{class_names[i]} called {class_names[j]} ({count} of {sum(matrix[i])})" for count, i, j in mistakes[:3]
+    )
+    return f"Most frequent mistakes on the test images: {told}."
