@@ -7,6 +7,7 @@ Needs numpy only.
 import csv
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,20 @@ HISTORY_COLUMNS = (
 SEALED = (WEIGHTS, GRAPH, METRICS, HISTORY, PREDICTIONS)
 """Files whose sha256 stands in config.json: present and unaltered, or the folder is refused."""
 
+SERVING = (GRAPH, METRICS, HISTORY, PREDICTIONS)
+"""The sealed files that the page and `Classifier` need."""
+
+SAMPLE_FILES = ("samples/samples.json", "samples/test.png", "samples/mistakes.png")
+
 ARCHITECTURE = ("depth", "stem_kernel", "shortcut", "num_classes")
 """Keys of config.json that are arguments of `model.resnet.ResNet`. Its mean and std are among the weights."""
+
+MAX_PARAMETERS = 20_000_000
+"""Of a network that is loaded: the paper's deepest, 1,202 layers, has 19.4 million."""
+
+MAX_CONFIG_BYTES = 65_536
+MAX_TEXT_BYTES = 8_000_000
+"""Of metrics.json, history.csv and predictions.csv each; the bundled model's largest has 0.3 MB."""
 
 LOGITS_TOLERANCE = 1e-3
 """Largest difference between `expected_logits` and what a machine's ONNX Runtime answers. Measured: below 1e-5."""
@@ -66,25 +79,65 @@ def probe_image() -> np.ndarray:
     return ((position * 7 + position // 32 * 13) % 256 / 255).astype(np.float32).reshape(1, 3, 32, 32)
 
 
-def read(folder: str | Path) -> Artifact:
-    """Reads config.json and metrics.json and checks the whole folder. Raises ArtifactError."""
+def read(folder: str | Path, files: Sequence[str] = SEALED) -> Artifact:
+    """Reads config.json, checks it and `files` against it; the artifact's metrics are {} where `files` leaves them out.
+
+    Nothing is read before its size was found to be within `max_bytes`. Raises ArtifactError.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise ArtifactError(f"{folder} is not a folder: name an artifact folder, as `python -m trainer` writes it")
-    missing = [name for name in (CONFIG, *SEALED) if not (folder / name).is_file()]
+    missing = [name for name in (CONFIG, *files) if not (folder / name).is_file()]
     if missing:
         raise ArtifactError(
             f"{folder} lacks {', '.join(missing)}: an artifact is complete or not used; export it again"
         )
-    config = _read_json(folder / CONFIG)
-    check_config(config, folder / CONFIG)
-    for name in SEALED:
+    config = read_config(folder / CONFIG)
+    for name in files:
+        check_size(folder / name, (folder / name).stat().st_size, max_bytes(config, name))
         if sha256(folder / name) != config["sha256"][name]:
             raise ArtifactError(f"{folder / name} is damaged or altered (its sha256 differs from config.json's)")
-    metrics = _read_json(folder / METRICS)
-    check_metrics(metrics, config["num_classes"], folder / METRICS)
-    read_history(folder)
+    metrics = {}
+    if METRICS in files:
+        metrics = _read_json(folder / METRICS)
+        check_metrics(metrics, config["num_classes"], folder / METRICS)
+    if HISTORY in files:
+        read_history(folder)
     return Artifact(folder, config, metrics)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A checked config.json. Raises ArtifactError."""
+    check_size(path, path.stat().st_size, MAX_CONFIG_BYTES)
+    config = _read_json(path)
+    check_config(config, path)
+    return config
+
+
+def parameters(config: dict[str, Any]) -> int:
+    """How many trained numbers the network of a checked config.json has; tests compare it with the network's own."""
+    blocks = (config["depth"] - 2) // 6
+    stem = 3 * 16 * config["stem_kernel"] ** 2 + 2 * 16  # a convolution and the weight and bias of its normalisation
+    convolutions = [(16, 16)] * 2 * blocks
+    for width in (32, 64):
+        convolutions += [(width // 2, width)] + [(width, width)] * (2 * blocks - 1)
+    body = sum(9 * before * after + 2 * after for before, after in convolutions)
+    projections = sum(width // 2 * width + 2 * width for width in (32, 64)) if config["shortcut"] == "B" else 0
+    return stem + body + projections + 65 * config["num_classes"]
+
+
+def max_bytes(config: dict[str, Any], name: str) -> int:
+    """How large a sealed file may be for a checked config.json. Both network files hold 4 bytes a parameter, and a few
+    hundred (measured: up to 400 of safetensors, 4,300 of the graph) per layer for names, shapes and statistics."""
+    if name not in (WEIGHTS, GRAPH):
+        return MAX_TEXT_BYTES
+    return 4 * parameters(config) + 8_192 * config["depth"] + 65_536
+
+
+def check_size(path: Path | str, found: int, limit: int) -> None:
+    """Raises ArtifactError where a file has more bytes than it may."""
+    if found > limit:
+        raise ArtifactError(f"{path} has {found:,} bytes; for what config.json describes, {limit:,} are allowed")
 
 
 def read_history(folder: Path) -> list[dict[str, float]]:
@@ -116,6 +169,8 @@ def check_config(config: Any, path: Path) -> None:
         problem = f"has {len(config['class_names'])} class_names for num_classes {config['num_classes']}"
     if problem is None and len(config["expected_logits"]) != config["num_classes"]:
         problem = f"has {len(config['expected_logits'])} expected_logits for num_classes {config['num_classes']}"
+    if problem is None and parameters(config) > MAX_PARAMETERS:
+        problem = f"describes a network of {parameters(config):,} parameters; {MAX_PARAMETERS:,} are allowed"
     if problem is None and len(set(config["class_names"])) != len(config["class_names"]):
         problem = "has a class name twice"
     if problem is not None:
@@ -163,7 +218,8 @@ def _fraction(value: Any) -> bool:
 
 
 def _class_name(value: Any) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= 64 and value.isprintable()
+    """Plain text: also what draws it without escaping it shows no markup."""
+    return isinstance(value, str) and 0 < len(value) <= 64 and value.isprintable() and not set('<>&"`') & set(value)
 
 
 CONFIG_FIELDS = {
@@ -171,8 +227,8 @@ CONFIG_FIELDS = {
     "depth": (lambda v: _whole(v) and 8 <= v <= 1202 and (v - 2) % 6 == 0, "6n+2, at most 1202"),
     "stem_kernel": (lambda v: _whole(v) and v in (1, 3), "1 or 3"),
     "shortcut": (lambda v: v in ("A", "B"), '"A" or "B"'),
-    "num_classes": (lambda v: _whole(v) and 2 <= v <= 1000, "a whole number from 2 to 1000"),
-    "class_names": (lambda v: isinstance(v, list) and all(map(_class_name, v)), "a list of short printable names"),
+    "num_classes": (lambda v: _whole(v) and 2 <= v <= 100, "a whole number from 2 to 100"),
+    "class_names": (lambda v: isinstance(v, list) and all(map(_class_name, v)), "a list of short plain names"),
     "image_size": (lambda v: v == 32, "32"),
     "temperature": (lambda v: _number(v) and 0.01 <= v <= 100, "a number from 0.01 to 100"),
     "expected_logits": (lambda v: isinstance(v, list) and all(map(_number, v)), "a list of finite numbers"),

@@ -69,6 +69,10 @@ def test_card_figures_samples_and_events_may_be_absent(copy, name):
         ({"class_names": "airplane"}, "has class_names"),
         ({"class_names": list("abcdefghi") + ["j\n"]}, "has class_names"),
         ({"class_names": list("abcdefghi") + ["j" * 65]}, "has class_names"),
+        ({"class_names": list("abcdefghi") + ["<b>j"]}, "has class_names"),
+        ({"class_names": list("abcdefghi") + ["j\u202e"]}, "has class_names"),
+        ({"class_names": list(range(10))}, "has class_names"),
+        ({"num_classes": 101}, "has num_classes"),
         ({"temperature": 0}, "has temperature"),
         ({"temperature": "1"}, "has temperature"),
         ({"temperature": 10**400}, "has temperature"),
@@ -177,3 +181,41 @@ def test_logits_agree_only_with_the_same_shape_and_without_nan():
 def test_a_path_that_is_no_folder_is_refused(tmp_path):
     with pytest.raises(ArtifactError, match="nowhere is not a folder"):
         artifact.read(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("depth", [8, 32, 110])
+@pytest.mark.parametrize("shortcut", ["A", "B"])
+@pytest.mark.parametrize(("stem_kernel", "num_classes"), [(1, 10), (3, 7)])
+def test_parameters_are_counted_as_the_network_has_them(depth, shortcut, stem_kernel, num_classes):
+    from model.resnet import ResNet
+
+    architecture = {"depth": depth, "shortcut": shortcut, "stem_kernel": stem_kernel, "num_classes": num_classes}
+    assert artifact.parameters(architecture) == sum(p.numel() for p in ResNet(**architecture).parameters())
+
+
+def test_the_parameters_of_a_network_are_bounded(copy, monkeypatch):
+    monkeypatch.setattr(artifact, "MAX_PARAMETERS", 1000)
+    with pytest.raises(ArtifactError, match=r"describes a network of \d+,\d+ parameters; 1,000 are allowed"):
+        artifact.read(copy)
+
+
+@pytest.mark.parametrize("name", (artifact.CONFIG, *artifact.SEALED))
+def test_a_file_that_is_too_large_is_refused_before_it_is_read(copy, name, monkeypatch):
+    monkeypatch.setattr(artifact, "sha256", lambda path: pytest.fail(f"{path} was read") if path.name == name else "")
+    monkeypatch.setattr(json, "loads", lambda text, **_: pytest.fail("was read") if name == artifact.CONFIG else {})
+    monkeypatch.setattr(artifact, "check_config", lambda config, path: config.update(SMALL))
+    with (copy / name).open("r+b") as file:
+        file.truncate(10**12)  # sparse: takes no room on the disk
+    with pytest.raises(ArtifactError, match=f"{name} has 1,000,000,000,000 bytes"):
+        artifact.read(copy)
+
+
+SMALL = {"depth": 8, "stem_kernel": 3, "shortcut": "A", "num_classes": 10, "sha256": dict.fromkeys(artifact.SEALED, "")}
+
+
+def test_files_that_are_not_asked_for_may_be_absent(copy):
+    for name in (artifact.METRICS, artifact.HISTORY, artifact.PREDICTIONS, artifact.GRAPH):
+        (copy / name).unlink()
+    assert artifact.read(copy, files=(artifact.WEIGHTS,)).metrics == {}
+    with pytest.raises(ArtifactError, match="lacks model.onnx"):
+        artifact.read(copy)

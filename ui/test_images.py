@@ -21,6 +21,9 @@ PER_CLASS_TOGETHER = 5
 SEED = 0
 ALL = "All classes"
 
+MAX_SAMPLES = 1000
+"""Images of a sheet, and columns: a bound on what an artifact from the Hub can make this page decode, 3 MB."""
+
 
 @dataclass(frozen=True)
 class TestImages:
@@ -60,11 +63,25 @@ def find_test_images(classifier: Classifier, data_dir: Path) -> TestImages:
     return TestImages(images[indices], labels[indices].tolist(), indices.tolist())
 
 
+DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    RecursionError,
+    Image.DecompressionBombError,
+)
+"""What readers of JSON and PNG, and the arithmetic on what they found, raise for a file that is not what it should be."""
+
+
 def read_samples(folder: Path, classes: int) -> TestImages:
     """The test sheet of an artifact (`docs/architecture.md`, samples/samples.json); labels below `classes`."""
     try:
         about = json.loads((folder / "samples.json").read_text(encoding="utf-8"))
         tile, columns, entries = about["tile"], about["columns"], about["test"]["images"]
+        if not (1 <= columns <= MAX_SAMPLES and 1 <= len(entries) <= MAX_SAMPLES):
+            raise ValueError(f"{len(entries)} images in {columns} columns; each may be 1 to {MAX_SAMPLES}")
         rows = -(-len(entries) // columns)
         name = Path(about["test"]["sheet"]).name  # never a file of another folder
         with Image.open(folder / name, formats=["PNG"]) as sheet:
@@ -76,7 +93,7 @@ def read_samples(folder: Path, classes: int) -> TestImages:
             raise ValueError(f"a label is not one of the {classes} classes")
         tiles = pixels.reshape(rows, tile, columns, tile, 3).swapaxes(1, 2)  # (rows, columns, 32, 32, 3)
         return TestImages(tiles.reshape(-1, tile, tile, 3)[: len(entries)], labels, [int(index) for index in indices])
-    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError, Image.DecompressionBombError) as error:
+    except DAMAGE as error:
         raise DatasetError(
             f"The sample images of this model are damaged ({folder.name}/: {error}). Export the artifact again, or "
             "delete that folder: the app then takes the images from a CIFAR-10 folder."
