@@ -2,6 +2,7 @@
 
 from model.artifact import ArtifactError
 from model.classifier import Classifier
+from model.hub import HubError
 from model.preprocess import PictureError, preprocess
 
-__all__ = ["ArtifactError", "Classifier", "PictureError", "preprocess"]
+__all__ = ["ArtifactError", "Classifier", "HubError", "PictureError", "preprocess"]

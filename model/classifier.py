@@ -8,11 +8,10 @@ import numpy as np
 import onnxruntime as ort
 from PIL import Image
 
-from model import artifact
-from model.artifact import ArtifactError
+from model import artifact, hub
+from model.artifact import Artifact, ArtifactError
 from model.preprocess import preprocess
 
-BUNDLED = Path(__file__).resolve().parent.parent / "assets" / "resnet32-cifar10"
 BATCH = 250
 
 Images = Sequence[Image.Image] | np.ndarray
@@ -25,7 +24,7 @@ class Classifier:
     class_names   in label order
     config        config.json as a dict
     metrics       metrics.json as a dict
-    source        "bundled" or "folder:..."
+    source        "bundled", "folder:..." or "hub:user/repo@<sha>"
     folder        where the artifact lies: history.csv, predictions.csv, samples/
     """
 
@@ -39,10 +38,21 @@ class Classifier:
         self._check_expected_logits()
 
     @classmethod
-    def load(cls, source: str | Path | None = None) -> "Classifier":
-        """From an artifact folder, or the bundled one. Raises ArtifactError unless it is an intact artifact."""
-        found = artifact.read(BUNDLED if source is None else source)
-        return cls(found.folder, found.config, found.metrics, "bundled" if source is None else f"folder:{source}")
+    def load(cls, source: str | Path | None = None, revision: str | None = None) -> "Classifier":
+        """From an artifact folder, a repository "user/repo" of the Hub at a branch, tag or commit, or the bundled one.
+
+        Where the Hub cannot be asked, what was pulled before of that revision is used, with a warning. Raises HubError
+        where there is none, ArtifactError unless it is an intact artifact, ValueError for a revision of a folder.
+        """
+        return cls.of(*hub.find(source, revision))
+
+    @classmethod
+    def of(cls, found: Artifact, source: str) -> "Classifier":
+        """The classifier of an artifact that was read. Raises ArtifactError where its network is not what it claims."""
+        try:
+            return cls(found.folder, found.config, found.metrics, source)
+        except ArtifactError as error:
+            raise hub.refusal(error, found.folder, source) from None
 
     def predict(self, image: Image.Image, top_k: int = 5, fit: str = "crop") -> list[tuple[str, float]]:
         """The `top_k` most probable (label, probability), most probable first.

@@ -114,32 +114,53 @@ class ResNet(nn.Module):
         return self.classify(self.features(images))
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> "ResNet":
-        """The network of an artifact folder, in eval mode.
+    def from_pretrained(cls, folder_or_repo: str | Path, revision: str | None = None) -> "ResNet":
+        """The network of an artifact folder, or of a repository "user/repo" of the Hub at a branch, tag or commit, in
+        eval mode.
 
-        Strict: a missing, unexpected or misshapen tensor raises ArtifactError, as do weights that do not give the
-        logits that config.json expects, and anything else that is wrong with the folder.
+        Strict: a missing, unexpected or misshapen tensor, one of another type or one that is not finite raises
+        ArtifactError, as do weights that do not give the logits that config.json expects, and anything else that is
+        wrong with the folder. Raises HubError where a repository cannot be had.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+        from model import artifact, hub
 
-        from model import artifact
-
-        folder = Path(folder)
-        config = artifact.read(folder).config
-        network = cls(**{name: config[name] for name in artifact.ARCHITECTURE})
-        try:
-            network.load_state_dict(load_file(folder / artifact.WEIGHTS), strict=True)
-        except (RuntimeError, SafetensorError) as error:
-            raise artifact.ArtifactError(f"{folder / artifact.WEIGHTS} does not fit config.json: {error}") from None
+        found, _ = hub.find(folder_or_repo, revision, files=(artifact.WEIGHTS,))
+        path = found.folder / artifact.WEIGHTS
+        network = cls(**{name: found.config[name] for name in artifact.ARCHITECTURE})
+        network.load_state_dict(read_weights(path, network.state_dict()), strict=True)
         network.eval()
         with torch.inference_mode():
             logits = network(torch.from_numpy(artifact.probe_image())).numpy()
-        if not artifact.agrees(logits, np.asarray([config["expected_logits"]], np.float32)):
+        if not artifact.agrees(logits, np.asarray([found.config["expected_logits"]], np.float32)):
             raise artifact.ArtifactError(
-                f"{folder / artifact.WEIGHTS} does not answer as config.json expects: it is another network or damaged"
+                f"{path} does not answer as config.json expects: it is another network or damaged"
             )
         return network
+
+
+def read_weights(path: Path, expected: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, which must have the names, shapes and types of `expected` and be finite:
+    `load_state_dict` would convert another type in silence. Raises ArtifactError."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from model.artifact import ArtifactError
+
+    try:
+        found = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ArtifactError(f"{path} is no intact safetensors file ({error}); export the artifact again") from None
+    if strange := sorted(found.keys() ^ expected.keys()):
+        raise ArtifactError(f"{path} does not fit config.json: it lacks or adds {', '.join(strange)[:200]}")
+    for name, tensor in found.items():
+        if (tensor.shape, tensor.dtype) != (expected[name].shape, expected[name].dtype):
+            raise ArtifactError(
+                f"{path} does not fit config.json: {name} is {tensor.dtype} {tuple(tensor.shape)}, not "
+                f"{expected[name].dtype} {tuple(expected[name].shape)}"
+            )
+        if not torch.isfinite(tensor).all():
+            raise ArtifactError(f"{path} holds a {name} that is not finite; export the artifact again")
+    return found
 
 
 def check_architecture(depth: int, stem_kernel: int, shortcut: str) -> None:

@@ -1,8 +1,9 @@
-"""A tiny made-up CIFAR-10 in the official format, and an artifact that the real trainer made of it."""
+"""A tiny made-up CIFAR-10 in the official format, an artifact that the real trainer made of it, and a loopback Hub."""
 
 import hashlib
 import os
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: two threads stall each other on a busy machine
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 
 from model import cifar10
+from tests.hub_client import REPO, contents, point_client_at
+from tests.loopback_hub import LoopbackHub
 
 TRAIN_PER_BATCH = 60
 TEST_IMAGES = 250
@@ -87,3 +90,17 @@ def tiny_run(made_up_cifar: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 def tiny_artifact(tiny_run: Path) -> Path:
     """The artifact folder of `tiny_run`, with samples/."""
     return tiny_run / "artifact"
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
+    """An empty Hub that the client of this process speaks to, as user "ann", with an empty cache."""
+    with LoopbackHub() as hub:
+        point_client_at(hub.url, tmp_path / "hub-cache", monkeypatch)
+        yield hub
+
+
+@pytest.fixture
+def sha(hub: LoopbackHub, tiny_artifact: Path) -> str:
+    """The one commit of the repository REPO, which holds the tiny artifact."""
+    return hub.add_repo(REPO, contents(tiny_artifact))

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from model import Classifier, artifact, cifar10
-from model.classifier import BUNDLED
+from model.hub import BUNDLED
 from model.resnet import ResNet
 from trainer.config import TrainConfig
 from trainer.data import SPLIT_SEED

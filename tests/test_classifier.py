@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from model import ArtifactError, Classifier, artifact, preprocess
-from model.classifier import BUNDLED, softmax
+from model.classifier import softmax
+from model.hub import BUNDLED
 from model.resnet import ResNet
 
 

@@ -72,7 +72,7 @@ DAMAGE = (
     RecursionError,
     Image.DecompressionBombError,
 )
-"""What readers of JSON and PNG, and the arithmetic on what they found, raise for a file that is not what it should be."""
+"""What readers of JSON and PNG, and the arithmetic on what they found, raise for a file that is no such thing."""
 
 
 def read_samples(folder: Path, classes: int) -> TestImages:

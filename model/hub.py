@@ -1,0 +1,313 @@
+"""Where an artifact comes from: a folder, a repository of the Hugging Face Hub at a commit, or the bundled default.
+
+A repository is pulled file by file at one commit into the Hub client's own cache. The client waits without end for a
+silent server and obeys a `Retry-After` of minutes; so every call of it runs under a deadline of ours (`within`).
+"""
+
+import logging
+import re
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.file_download import repo_folder_name
+
+from model import artifact
+from model.artifact import Artifact, ArtifactError
+
+BUNDLED = Path(__file__).resolve().parent.parent / "assets" / "resnet32-cifar10"
+
+PULL_SECONDS = 60
+"""For all of a pull: 4 MB at most, for the default network."""
+
+MAX_SAMPLE_BYTES = 4_000_000
+"""Of each file of samples/; 200 tiles of 32x32 pixels have 0.6 MB before compression."""
+
+THREAD = "hub-call"
+"""Name of the threads in which the client runs."""
+
+_REPO = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+_SHA = re.compile(r"[0-9a-f]{40}")
+
+
+class HubError(RuntimeError):
+    """The Hub cannot give or take what was asked; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A commit of a repository in the Hub client's cache."""
+
+    repo: str
+    sha: str
+    folder: Path
+
+    @property
+    def source(self) -> str:
+        return f"hub:{self.repo}@{self.sha}"
+
+
+def is_repo_id(source: str | Path) -> bool:
+    """Whether it reads as the OWNER/NAME of a repository."""
+    return bool(_REPO.fullmatch(str(source)))
+
+
+def find(
+    source: str | Path | None = None, revision: str | None = None, files: Sequence[str] = artifact.SERVING
+) -> tuple[Artifact, str]:
+    """The checked artifact and what it is called: "bundled", "folder:...", "hub:user/repo@<sha>".
+
+    source      an existing folder, else OWNER/NAME on the Hub, or None: the bundled artifact
+    revision    of a repository: branch, tag or commit; None: main
+    files       that are needed of a repository; a folder must be complete
+
+    Where the Hub cannot be asked, the newest commit of that revision that was pulled before answers, with a warning.
+    Raises HubError, ArtifactError, and ValueError for a revision of something else than a repository.
+    """
+    if source is not None and not Path(source).is_dir() and is_repo_id(source):
+        return _find_on_hub(str(source), revision, files)
+    if revision is not None:
+        raise ValueError(f"revision {revision!r} names a commit of a Hub repository; {source or 'bundled'} is none")
+    if source is None:
+        return artifact.read(BUNDLED), "bundled"
+    if not Path(source).exists():
+        raise ArtifactError(f"{source} is neither a folder nor the OWNER/NAME of a repository on the Hub")
+    return artifact.read(source), f"folder:{source}"
+
+
+def _find_on_hub(repo: str, revision: str | None, files: Sequence[str]) -> tuple[Artifact, str]:
+    try:
+        snapshot = pull(repo, revision, files)
+    except HubError as error:
+        snapshot = pulled_before(repo, revision, files)
+        if snapshot is None:
+            raise
+        warnings.warn(f"{error} Using {snapshot.source}, which was pulled before.", stacklevel=4)
+    return read(snapshot, files), snapshot.source
+
+
+def read(snapshot: Snapshot, files: Sequence[str] = artifact.SERVING) -> Artifact:
+    """The checked artifact. Raises ArtifactError, and forgets the files then: the next pull downloads them again."""
+    try:
+        return artifact.read(snapshot.folder, files)
+    except ArtifactError as error:
+        _forget(snapshot)
+        raise refusal(error, snapshot.folder, snapshot.source) from None
+
+
+def refusal(error: ArtifactError, folder: Path, source: str) -> ArtifactError:
+    """The error of an artifact from the Hub without the path of the cache, which visitors may see; else the same."""
+    if not source.startswith("hub:"):
+        return error
+    return ArtifactError(f"{source} is refused: {str(error).replace(f'{folder}/', '')}")
+
+
+def pull(
+    repo: str,
+    revision: str | None = None,
+    files: Sequence[str] = artifact.SERVING,
+    seconds: float = PULL_SECONDS,
+) -> Snapshot:
+    """config.json, `files` and, for the page, the samples of one commit; a commit that is pulled already costs no
+    request. Raises HubError, and ArtifactError for a config.json or a size that no artifact has."""
+    sha = revision if revision and _SHA.fullmatch(revision) else None
+    if sha and (known := cached(repo, sha, files)):
+        return known
+    if constants.is_offline_mode():
+        raise HubError(f"The Hub was not asked for {repo}, because HF_HUB_OFFLINE is set: unset it.")
+    with explained(repo, revision):
+        return within(seconds, _pull, repo, revision, files)
+
+
+def _pull(repo: str, revision: str | None, files: Sequence[str]) -> Snapshot:
+    info = HfApi().model_info(repo, revision=revision, files_metadata=True)
+    sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
+    if missing := [name for name in (artifact.CONFIG, *files) if name not in sizes]:
+        raise HubError(f"{repo} lacks {', '.join(missing)} at {info.sha}: `python -m trainer publish` writes all.")
+    known = cached(repo, info.sha, files)
+    if known and cached(repo, revision, files) == known:
+        return known
+    folder = _fetch(repo, info.sha, artifact.CONFIG, sizes, artifact.MAX_CONFIG_BYTES).parent
+    snapshot = Snapshot(repo, info.sha, folder)
+    try:
+        config = artifact.read_config(folder / artifact.CONFIG)
+    except ArtifactError as error:
+        _forget(snapshot)
+        raise refusal(error, folder, snapshot.source) from None
+    for name in files:
+        _fetch(repo, info.sha, name, sizes, artifact.max_bytes(config, name))
+    for name in _optional(files):
+        with suppress(RemoteEntryNotFoundError):
+            _fetch(repo, info.sha, name, sizes, MAX_SAMPLE_BYTES)
+    if revision != info.sha:
+        # Not before the rest: the client's cache now remembers which commit the branch or tag is, for offline use.
+        hf_hub_download(repo, artifact.CONFIG, revision=revision)
+    return snapshot
+
+
+def _fetch(repo: str, sha: str, name: str, sizes: dict[str, int], limit: int) -> Path:
+    artifact.check_size(f"{name} of {repo}", sizes.get(name, 0), limit)
+    return Path(hf_hub_download(repo, name, revision=sha))
+
+
+def _optional(files: Sequence[str]) -> Sequence[str]:
+    """Who serves the page wants the sample images too, where the repository has them."""
+    return artifact.SAMPLE_FILES if set(artifact.SERVING) <= set(files) else ()
+
+
+def cached(repo: str, revision: str | None, files: Sequence[str] = artifact.SERVING) -> Snapshot | None:
+    """The commit that the revision was when it was last pulled, if the cache has all of it. Asks nobody."""
+
+    def lookup(name: str) -> Any:
+        """A path, None for unknown, or an object that stands for "the repository has no such file"."""
+        return try_to_load_from_cache(repo, name, revision=revision)
+
+    path = lookup(artifact.CONFIG)
+    required = all(isinstance(lookup(name), str) for name in (artifact.CONFIG, *files))
+    if not required or any(lookup(name) is None for name in _optional(files)):
+        return None
+    return Snapshot(repo, Path(path).parent.name, Path(path).parent)
+
+
+def pulled_before(repo: str, revision: str | None, files: Sequence[str] = artifact.SERVING) -> Snapshot | None:
+    """As `cached`; an invalid repository name or revision was never pulled."""
+    with suppress(HFValidationError):
+        return cached(repo, revision, files)
+    return None
+
+
+def all_cached(repo: str, files: Sequence[str] = artifact.SERVING) -> Iterator[Snapshot]:
+    """Every commit of the repository that the cache has all of, the last pulled first."""
+    storage = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="model") / "snapshots"
+    folders = [path for path in storage.glob("*") if _SHA.fullmatch(path.name)]
+    for folder in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True):
+        if snapshot := pulled_before(repo, folder.name, files):
+            yield snapshot
+
+
+def _forget(snapshot: Snapshot) -> None:
+    for path in [snapshot.folder / name for name in (artifact.CONFIG, *artifact.SEALED, *artifact.SAMPLE_FILES)]:
+        with suppress(OSError):
+            path.resolve(strict=True).unlink()  # the blob: a link alone would be made anew without a download
+        with suppress(OSError):
+            path.unlink()
+
+
+def within(seconds: float, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """The call's result, or HubError after so many seconds. The call cannot be ended: it goes on in the background, and
+    what it still brings into the cache serves the next attempt."""
+    outcome: dict[str, Any] = {}
+
+    said: list[str] = []
+
+    def run() -> None:
+        try:
+            with _collected_warnings(said):
+                outcome["result"] = call(*args, **kwargs)
+        except BaseException as error:  # of any kind: it is raised again where it was asked for
+            outcome["error"] = error
+
+    thread = threading.Thread(target=run, daemon=True, name=THREAD)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        last = f"; it last answered {said[-1]}" if said else ""
+        raise HubError(f"The Hub did not finish within {seconds:g} seconds{last}.")
+    if "error" in outcome:
+        raise outcome["error"]
+    return outcome["result"]
+
+
+@contextmanager
+def _collected_warnings(said: list[str]) -> Iterator[None]:
+    """Collects the HTTP errors that the client's retries warn of, instead of printing them."""
+
+    class Collect(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if found := re.search(r"HTTP Error (\d+)", record.getMessage()):
+                said.append(f"HTTP {found[1]}")
+
+    logger = logging.getLogger("huggingface_hub.utils._http")
+    handler, propagate = Collect(), logger.propagate
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate
+
+
+@contextmanager
+def explained(repo: str, revision: str | None = None) -> Iterator[None]:
+    """Turns what the client raises into a HubError of one sentence."""
+    try:
+        yield
+    except (HubError, ArtifactError):
+        raise
+    except Exception as error:  # OSError, ValueError, RuntimeError, httpx's or httpx2's, hf_xet's: by version
+        raise HubError(explain(error, repo, revision)) from error
+
+
+def explain(error: BaseException, repo: str, revision: str | None = None) -> str:
+    """Why, and what to do, in one sentence."""
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) and len(chain) < 8:
+        chain.append(cause)  # the client hides the real one behind "please check your connection"
+    for kind, words in _REASONS:
+        if found := next((link for link in chain if isinstance(link, kind)), None):
+            return words(found, repo, revision)
+    if found := next((link for link in chain if _is_of_the_network(link)), None):
+        return f"The connection to the Hub failed for {repo} ({_in_one_line(found)}): check it, or try again later."
+    return f"The Hub's answer for {repo} was not understood ({_in_one_line(error)}): try again later."
+
+
+def _is_of_the_network(error: BaseException) -> bool:
+    """The client raises errors of httpx or httpx2, by version, and OSErrors."""
+    return isinstance(error, OSError) or type(error).__module__.startswith("httpx")
+
+
+def _http_reason(error: HfHubHTTPError, repo: str, revision: str | None) -> str:
+    status = error.response.status_code
+    told = error.response.headers.get("X-Error-Message") or _STATUS.get(status, "try again later")
+    return f"The Hub answered HTTP {status} for {repo}: {told.rstrip('.')}."
+
+
+_STATUS = {
+    401: "the token is missing or wrong; set HF_TOKEN, or log in with `hf auth login`",
+    403: "the token may not do that; it needs write access to push, and the right to read this repository to pull",
+    404: "there is no such thing",
+    409: "it conflicts with what is there, or with another request; try again",
+    412: "somebody else pushed in the meantime; run the same command again to put this version on top",
+    429: "too many requests; try again in some minutes",
+}
+_REASONS: list[tuple[type[BaseException], Callable[[Any, str, str | None], str]]] = [
+    (GatedRepoError, lambda e, r, v: f"{r} is gated: accept its conditions on the Hub and set HF_TOKEN."),
+    (
+        RepositoryNotFoundError,
+        lambda e, r, v: f"{r} is not on the Hub, or is private and no token that may read it was given (HF_TOKEN).",
+    ),
+    (RevisionNotFoundError, lambda e, r, v: f"{r} has no revision {v or 'main'}: name a branch, a tag or a commit."),
+    (OfflineModeIsEnabled, lambda e, r, v: f"The Hub was not asked for {r}, because HF_HUB_OFFLINE is set: unset it."),
+    (HfHubHTTPError, _http_reason),
+    (HFValidationError, lambda e, r, v: f"{r} is no valid name on the Hub ({_in_one_line(e)})."),
+]
+
+
+def _in_one_line(error: BaseException) -> str:
+    words = " ".join(str(error).split()).rstrip(".")
+    return f"{type(error).__name__}: {words[:200]}" if words else type(error).__name__

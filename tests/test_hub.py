@@ -1,0 +1,217 @@
+"""Pulling a model: the real client against a Hub on the loopback interface."""
+
+import shutil
+import time
+import warnings
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+
+from model import Classifier, artifact
+from model import hub as model_hub
+from model.artifact import ArtifactError
+from model.hub import HubError
+from model.resnet import ResNet
+from tests.hub_client import REPO, contents, json_with, steps, wait_at_most
+
+
+def test_a_pulled_model_answers_as_the_folder_does_and_names_its_commit(hub, sha, tiny_artifact):
+    pulled, local = Classifier.load(REPO), Classifier.load(tiny_artifact)
+    assert pulled.source == f"hub:{REPO}@{sha}" and local.source == f"folder:{tiny_artifact}"
+    assert (pulled.logits(artifact.probe_image()) == local.logits(artifact.probe_image())).all()
+    assert pulled.metrics == local.metrics and pulled.class_names == local.class_names
+
+
+def test_only_what_the_page_needs_is_downloaded_byte_for_byte(hub, sha, tiny_artifact):
+    folder = Classifier.load(REPO).folder
+    found = contents(folder)
+    assert found.keys() == {artifact.CONFIG, *artifact.SERVING, *artifact.SAMPLE_FILES}
+    assert found == {name: (tiny_artifact / name).read_bytes() for name in found}
+
+
+def test_torch_users_get_the_weights_alone(hub, sha, tiny_artifact):
+    network = ResNet.from_pretrained(REPO)
+    assert not network.training
+    expected = ResNet.from_pretrained(tiny_artifact).state_dict()
+    assert all((tensor == expected[name]).all() for name, tensor in network.state_dict().items())
+    (snapshot,) = Path(constants.HF_HUB_CACHE).glob("*/snapshots/*")
+    assert contents(snapshot).keys() == {artifact.CONFIG, artifact.WEIGHTS}
+    with pytest.raises(HubError, match="has no revision v9"):
+        ResNet.from_pretrained(REPO, "v9")
+
+
+@pytest.mark.parametrize("samples", [True, False])
+def test_a_commit_that_is_in_the_cache_costs_no_request(hub, tiny_artifact, samples):
+    files = {name: data for name, data in contents(tiny_artifact).items() if samples or "samples" not in name}
+    sha = hub.add_repo(REPO, files)
+    Classifier.load(REPO, sha)
+    hub.log.clear()
+    assert Classifier.load(REPO, sha).source == f"hub:{REPO}@{sha}"
+    assert steps(hub) == []
+
+
+def test_a_branch_that_has_not_moved_costs_one_request(hub, sha):
+    Classifier.load(REPO)
+    hub.log.clear()
+    Classifier.load(REPO)
+    assert steps(hub) == ["info"]
+
+
+def test_branches_tags_and_commits_are_told_apart_and_a_moved_branch_is_followed(hub, sha, tiny_artifact):
+    hub.repo(REPO).tags["v1"] = sha
+    assert Classifier.load(REPO, "main").source.endswith(sha)
+    newer = hub.commit(REPO, {"README.md": b"another card"})
+    assert Classifier.load(REPO).source == f"hub:{REPO}@{newer}"
+    assert Classifier.load(REPO, "v1").source == Classifier.load(REPO, sha).source == f"hub:{REPO}@{sha}"
+
+
+def test_a_folder_of_that_name_comes_before_the_hub(hub, sha, tiny_artifact, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny_artifact, REPO)
+    assert Classifier.load(REPO).source == f"folder:{REPO}"
+    assert steps(hub) == []
+
+
+@pytest.mark.parametrize("source", [None, "folder"])
+def test_only_a_repository_has_revisions(tiny_artifact, source):
+    with pytest.raises(ValueError, match="revision 'v1' names a commit of a Hub repository"):
+        Classifier.load(source and tiny_artifact, revision="v1")
+
+
+@pytest.mark.parametrize("source", ["nowhere", "a/b/c", "/nowhere/else", "https://huggingface.co/ann/resnet"])
+def test_what_is_neither_folder_nor_repository_is_told_so(hub, source):
+    with pytest.raises(ArtifactError, match="neither a folder nor the OWNER/NAME"):
+        Classifier.load(source)
+    assert steps(hub) == []
+
+
+def refusal(revision=None, kind=HubError) -> str:
+    with pytest.raises(kind) as caught:
+        Classifier.load(REPO, revision)
+    message = str(caught.value)
+    assert "\n" not in message and "/snapshots/" not in message
+    return message
+
+
+def test_an_unknown_repository_and_one_that_must_not_be_read_are_told_alike(hub, sha, monkeypatch):
+    words = "ann/resnet is not on the Hub, or is private and no token that may read it was given (HF_TOKEN)."
+    hub.repo(REPO).private = True
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    assert refusal() in (
+        words,
+        "The Hub answered HTTP 401 for ann/resnet: Invalid credentials in Authorization header.",
+    )
+    monkeypatch.delenv("HF_TOKEN")
+    assert refusal() == words
+    hub.repos.clear()
+    assert refusal() == words
+
+
+def test_a_gated_repository_is_told_so(hub, sha, monkeypatch):
+    hub.repo(REPO).gated = True
+    monkeypatch.delenv("HF_TOKEN")
+    assert refusal() == "ann/resnet is gated: accept its conditions on the Hub and set HF_TOKEN."
+
+
+def test_a_revision_that_is_not_there_is_named(hub, sha):
+    assert refusal("v9") == "ann/resnet has no revision v9: name a branch, a tag or a commit."
+    assert refusal("f" * 40) == f"ann/resnet has no revision {'f' * 40}: name a branch, a tag or a commit."
+
+
+def test_a_repository_without_the_files_of_an_artifact_is_refused_before_anything_is_downloaded(hub, tiny_artifact):
+    hub.add_repo(REPO, {"config.json": b"{}", "pytorch_model.bin": b"pickle"})
+    assert "ann/resnet lacks model.onnx, metrics.json, history.csv, predictions.csv at " in refusal()
+    assert steps(hub) == ["info"]
+
+
+@pytest.mark.parametrize(("name", "size"), [("config.json", 70_000), ("model.onnx", 5_000_000)])
+def test_a_file_that_is_too_large_is_not_downloaded(hub, sha, name, size):
+    hub.commit(REPO, {name: b" " * size})
+    assert f"{name} of ann/resnet has {size:,} bytes" in refusal(kind=ArtifactError)
+    assert not any(step.endswith("get") and name in path for step, _, path in hub.log)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("config.json", b"not json", "config.json is not valid JSON"),
+        ("config.json", b"{}", "config.json lacks format_version"),
+        ("model.onnx", b"<!doctype html>", "model.onnx is damaged or altered"),
+        ("metrics.json", b"{}", "metrics.json is damaged or altered"),
+        ("history.csv", b"", "history.csv is damaged or altered"),
+        ("predictions.csv", b"1", "predictions.csv is damaged or altered"),
+    ],
+)
+def test_a_commit_that_is_no_intact_artifact_is_refused_by_name(hub, sha, name, content, words):
+    bad = hub.commit(REPO, {name: content})
+    assert f"hub:{REPO}@{bad} is refused: {words}" in refusal(kind=ArtifactError)
+    assert Classifier.load(REPO, sha).source.endswith(sha)
+
+
+def test_what_was_damaged_in_the_cache_is_downloaded_again_by_the_next_call(hub, sha):
+    path = Classifier.load(REPO, sha).folder / artifact.GRAPH
+    blob = path.resolve()
+    blob.write_bytes(blob.read_bytes()[:-1] + b"?")
+    assert "model.onnx is damaged or altered" in refusal(sha, ArtifactError)
+    assert Classifier.load(REPO, sha).source.endswith(sha)
+
+
+def test_without_the_hub_what_was_pulled_before_answers_with_a_warning(hub, sha):
+    Classifier.load(REPO)
+    hub.fail("info", "reset")
+    with pytest.warns(
+        UserWarning, match=f"could not be reached.* Using hub:{REPO}@{sha}, which was pulled before"
+    ) as w:
+        assert Classifier.load(REPO).source.endswith(sha)
+    assert w[0].filename == __file__
+    with pytest.raises(HubError, match="could not be reached"):
+        Classifier.load(REPO, "another-branch")
+
+
+def test_offline_mode_asks_nobody(hub, sha, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert refusal() == "The Hub was not asked for ann/resnet, because HF_HUB_OFFLINE is set: unset it."
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    Classifier.load(REPO)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    hub.log.clear()
+    with pytest.warns(UserWarning, match="HF_HUB_OFFLINE is set"):
+        assert Classifier.load(REPO).source.endswith(sha)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Classifier.load(REPO, sha).source.endswith(sha)
+    assert hub.log == []
+
+
+def test_a_half_pulled_commit_is_not_taken_for_a_whole_one(hub, sha):
+    Classifier.load(REPO)
+    newer = hub.commit(REPO, {"history.csv": b"other", "README.md": b"x"})
+    hub.fail("get", "cut")
+    with pytest.warns(UserWarning, match=f"Using hub:{REPO}@{sha}"):
+        Classifier.load(REPO)
+    assert model_hub.cached(REPO, newer) is None
+    assert [snapshot.sha for snapshot in model_hub.all_cached(REPO)] == [sha]
+
+
+def test_the_commits_in_the_cache_are_listed_the_last_pulled_first(hub, sha):
+    Classifier.load(REPO)
+    time.sleep(0.02)
+    newer = hub.commit(REPO, {"config.json": json_with(hub, "config.json", temperature=2.0)})
+    Classifier.load(REPO)
+    assert [snapshot.sha for snapshot in model_hub.all_cached(REPO)] == [newer, sha]
+
+
+def test_a_silent_hub_is_left_after_the_deadline_and_what_it_still_brings_is_kept(hub, sha, monkeypatch):
+    hub.fail("lfs-get", "stall", times=1)
+    started = time.monotonic()
+    with pytest.raises(HubError, match=r"^The Hub did not finish within 0\.5 seconds\.$"):
+        model_hub.pull(REPO, seconds=0.5)
+    assert time.monotonic() - started < 2
+
+
+def test_a_hub_that_limits_requests_is_told_from_a_silent_one(hub, sha, monkeypatch):
+    wait_at_most(0.2, monkeypatch)
+    hub.fail("head", (429, {"Retry-After": "600"}))
+    with pytest.raises(HubError, match=r"did not finish within 0\.5 seconds; it last answered HTTP 429\."):
+        model_hub.pull(REPO, seconds=0.5)
