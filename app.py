@@ -19,7 +19,15 @@ def _port(text: str) -> int:
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = _Parser(prog="app.py", description="A page that classifies pictures with a network trained on CIFAR-10.")
-    parser.add_argument("--model", type=Path, metavar="FOLDER", help="an exported artifact (default: the bundled one)")
+    parser.add_argument(
+        "--model",
+        default=os.environ.get("MODEL_REPO") or None,
+        metavar="FOLDER_OR_REPO",
+        help="an exported artifact, or USER/REPO on the Hugging Face Hub (default: $MODEL_REPO, else the bundled one)",
+    )
+    parser.add_argument(
+        "--revision", metavar="REV", help="branch, tag or commit of it (default: $MODEL_REVISION, else main)"
+    )
     parser.add_argument(
         "--data-dir",
         type=Path,
@@ -33,26 +41,36 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         default=os.environ.get("GRADIO_SERVER_PORT"),  # gradio reads it too, but answers a bad one with a traceback
         help="port to listen on (default: $GRADIO_SERVER_PORT, else the first free one from 7860)",
     )
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    on_hub = args.model and not Path(args.model).is_dir()
+    if args.revision is None and on_hub and os.environ.get("MODEL_REPO") in (None, "", args.model):
+        args.revision = os.environ.get("MODEL_REVISION") or None  # not of another repository than MODEL_REPO
+    return args
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
 
+    # The Hub's client reads these when it is imported. The files are small: plain HTTP does, without bars.
+    os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
     # Imported here, not above: gradio takes seconds, which --help and a mistyped flag need not wait for.
-    from model import Classifier
     from model.artifact import ArtifactError
     from model.cifar10 import data_dir
+    from model.fallback import load_or_fall_back
 
     try:
-        classifier = Classifier.load(args.model)
-    except ArtifactError as error:
+        classifier, notice = load_or_fall_back(args.model, args.revision)
+    except (ArtifactError, ValueError) as error:
         return _fail(str(error))
+    if notice:
+        print(f"app.py: {notice}", file=sys.stderr, flush=True)
 
     try:
         from ui.page import build_page, launch  # gradio looks for its temporary folder at import
 
-        page = build_page(classifier, data_dir(args.data_dir))
+        page = build_page(classifier, data_dir(args.data_dir), notice)
         address = launch(page, args.host, args.port)
     except OSError as error:
         where = " and ".join(f"--{name} {value}" for name, value in (("host", args.host), ("port", args.port)) if value)

@@ -20,12 +20,15 @@ def free_port() -> int:
 
 
 @contextmanager
-def running_app(folder: Path, *flags: str) -> Iterator[str]:
-    """The address of an app with `flags`; its uploads and its output lie in `folder`."""
+def running_app(
+    folder: Path, *flags: str, env: dict[str, str] | None = None, root: Path = ROOT, python: str = sys.executable
+) -> Iterator[str]:
+    """The address of an app with `flags`; its uploads and its output (app.log) lie in `folder`. `env` replaces this
+    process's environment, `root` holds the app.py to run."""
     address = f"http://127.0.0.1:{(port := free_port())}"
     log = folder / "app.log"
-    env = os.environ | {"GRADIO_TEMP_DIR": str(folder / "uploads")}
-    command = [sys.executable, str(ROOT / "app.py"), "--host", "127.0.0.1", "--port", str(port), *flags]
+    env = (env or dict(os.environ)) | {"GRADIO_TEMP_DIR": str(folder / "uploads")}
+    command = [python, str(root / "app.py"), "--host", "127.0.0.1", "--port", str(port), *flags]
     with log.open("w") as output:
         process = subprocess.Popen(command, cwd=folder, env=env, stdout=output, stderr=subprocess.STDOUT)
     try:

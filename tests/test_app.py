@@ -5,6 +5,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import httpx
@@ -17,6 +18,7 @@ from PIL import Image
 import app
 from model import Classifier
 from model.preprocess import open_picture, to_square_rgb
+from tests.hub_client import REPO, environment, json_with
 from tests.serving import ROOT, running_app
 
 WHOLE_NUMBER = "top_k must be a whole number from 1 to 10."
@@ -178,6 +180,7 @@ def one_sentence(text: str) -> bool:
         (["--port", "0"], "'0' is not a port"),
         (["--port", "65536"], "'65536' is not a port"),
         (["--model"], "--model"),
+        (["--revision"], "--revision"),
     ],
 )
 def test_a_bad_flag_ends_with_one_sentence_and_exit_code_2(capsys, flags, named):
@@ -203,6 +206,39 @@ def test_a_folder_that_is_no_artifact_ends_with_one_sentence_and_exit_code_2(cap
     assert one_sentence(message) and str(tmp_path) in message and "config.json" in message
 
 
+def test_what_is_neither_folder_nor_repository_ends_with_one_sentence_and_exit_code_2(capsys):
+    assert app.main(["--model", "no/such/folder"]) == 2
+    message = capsys.readouterr().err
+    assert one_sentence(message) and "neither a folder nor the OWNER/NAME of a repository" in message
+
+
+def test_a_revision_of_the_bundled_model_ends_with_one_sentence_and_exit_code_2(capsys):
+    assert app.main(["--revision", "v1"]) == 2
+    assert "names a commit of a Hub repository" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "env", "expected"),
+    [
+        ([], {}, (None, None)),
+        ([], {"MODEL_REPO": "", "MODEL_REVISION": ""}, (None, None)),
+        ([], {"MODEL_REVISION": "v1"}, (None, None)),
+        ([], {"MODEL_REPO": "ann/a"}, ("ann/a", None)),
+        ([], {"MODEL_REPO": "ann/a", "MODEL_REVISION": "v1"}, ("ann/a", "v1")),
+        (["--revision", "v2"], {"MODEL_REPO": "ann/a", "MODEL_REVISION": "v1"}, ("ann/a", "v2")),
+        (["--model", "ann/b"], {"MODEL_REPO": "ann/a", "MODEL_REVISION": "v1"}, ("ann/b", None)),
+        (["--model", "ann/a"], {"MODEL_REPO": "ann/a", "MODEL_REVISION": "v1"}, ("ann/a", "v1")),
+        (["--model", "ann/b"], {"MODEL_REVISION": "v1"}, ("ann/b", "v1")),
+        (["--model", "."], {"MODEL_REVISION": "v1"}, (".", None)),
+    ],
+)
+def test_flags_beat_the_environment_and_a_revision_goes_with_its_repository(monkeypatch, flags, env, expected):
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    args = app.parse(flags)
+    assert (args.model, args.revision) == expected
+
+
 def test_a_port_that_is_taken_ends_with_one_sentence_and_exit_code_2(tiny_artifact):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -214,6 +250,56 @@ def test_a_port_that_is_taken_ends_with_one_sentence_and_exit_code_2(tiny_artifa
         )
     assert done.returncode == 2
     assert one_sentence(done.stderr) and f"--port {port}" in done.stderr
+
+
+# A model from the Hub
+
+
+def shown(address: str) -> str:
+    """What the page says of its model: the head, and the notice above it where there is one."""
+    parts = httpx.get(f"{address}/config", timeout=60).json()["components"]
+    return " ".join(part["props"]["value"] for part in parts if part["props"].get("elem_id") in ("head", "notice"))
+
+
+def test_the_environment_names_the_model_as_on_spaces(hub, sha, tmp_path):
+    env = environment(hub, tmp_path / "home", MODEL_REPO=REPO, MODEL_REVISION=sha)
+    with running_app(tmp_path, env=env) as address:
+        assert f"hub:{REPO}@{sha}" in shown(address) and "About the model on this page" not in shown(address)
+    hub.log.clear()
+    with running_app(tmp_path, env=env | {"HF_ENDPOINT": "http://127.0.0.1:9"}) as address:  # as after a sleep
+        assert f"hub:{REPO}@{sha}" in shown(address) and "About the model on this page" not in shown(address)
+    with running_app(tmp_path, env=env | {"HF_HUB_OFFLINE": "1"}) as address:
+        assert f"hub:{REPO}@{sha}" in shown(address) and "About the model on this page" not in shown(address)
+    assert hub.log == []
+
+
+@pytest.mark.parametrize("pulled_before", [False, True], ids=["cold", "warm"])
+@pytest.mark.parametrize("kind", ["refused", "silent"])
+def test_the_page_is_there_within_15_seconds_whatever_the_hub_does(hub, sha, tmp_path, kind, pulled_before):
+    env = environment(hub, tmp_path / "home", MODEL_REPO=REPO)
+    if pulled_before:
+        code = f"from model import Classifier; Classifier.load({REPO!r})"
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, check=True, timeout=120)
+    with socket.socket() as silent:  # accepts and never answers
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(100)
+        port = silent.getsockname()[1] if kind == "silent" else 9
+        started = time.monotonic()
+        with running_app(tmp_path, env=env | {"HF_ENDPOINT": f"http://127.0.0.1:{port}"}) as address:
+            text = shown(address)
+            took = time.monotonic() - started
+    why = "The Hub did not finish within 6 seconds." if kind == "silent" else "The connection to the Hub failed for"
+    what = f"uses commit {sha[:12]} of {REPO}, which was downloaded" if pulled_before else "uses the bundled model"
+    assert why in text and what in text and f"app.py: {why}" in (tmp_path / "app.log").read_text()
+    assert took < 15
+
+
+def test_a_refused_model_is_told_on_the_page_with_its_markup_escaped(hub, sha, tmp_path):
+    hub.commit(REPO, {"config.json": json_with(hub, "config.json", class_names=["<img src=x onerror=alert(1)>"] * 10)})
+    with running_app(tmp_path, "--model", REPO, env=environment(hub, tmp_path / "home")) as address:
+        text = shown(address)
+    assert "is refused: config.json has class_names" in text and "uses the bundled model instead" in text
+    assert "<img" not in text and "&lt;img" in text
 
 
 def loaded_by(statement: str) -> dict[str, bool]:

@@ -15,9 +15,12 @@ HOUR = 3600
 MAX_UPLOAD = "20mb"
 
 
-def build_page(classifier: Classifier, data_dir: Path) -> gr.Blocks:
-    """The page for one classifier. `data_dir` may hold CIFAR-10, for test images that the artifact does not bring."""
+def build_page(classifier: Classifier, data_dir: Path, notice: str | None = None) -> gr.Blocks:
+    """The page for one classifier. `data_dir` may hold CIFAR-10, for test images that the artifact does not bring.
+    `notice` stands at the top: why this is not the model that was asked for."""
     with gr.Blocks(title=TITLE, delete_cache=(HOUR, 24 * HOUR)) as page:
+        if notice:
+            gr.HTML(notice_html(notice), elem_id="notice", apply_default_css=False)
         gr.HTML(head_html(classifier), elem_id="head", apply_default_css=False)
         with gr.Tabs():
             with gr.Tab("Predict", id="predict"):
@@ -30,6 +33,12 @@ def build_page(classifier: Classifier, data_dir: Path) -> gr.Blocks:
     # api_open=False closes the routes that would go round the queue; /predict through it stays open.
     page.queue(max_size=64, default_concurrency_limit=4, api_open=False)
     return page
+
+
+def notice_html(notice: str) -> str:
+    return (
+        f'<div class="notice" role="status"><strong>About the model on this page</strong><p>{escape(notice)}</p></div>'
+    )
 
 
 def head_html(classifier: Classifier) -> str:

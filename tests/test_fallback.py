@@ -1,0 +1,145 @@
+"""What the page serves where the model that it was asked for cannot be had."""
+
+import json
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+
+from model import artifact, fallback
+from model.artifact import ArtifactError
+from model.fallback import load_or_fall_back
+from tests.hub_client import REPO, contents, json_with
+
+
+@pytest.fixture(autouse=True)
+def short_deadline(monkeypatch):
+    monkeypatch.setattr(fallback, "START_SECONDS", 1)
+
+
+@pytest.fixture
+def refused_hub(monkeypatch) -> str:
+    """Nobody listens at the Hub's address any more."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    return url
+
+
+def test_what_can_be_had_comes_without_a_word(hub, sha, tiny_artifact):
+    assert load_or_fall_back(None)[1] is None
+    assert load_or_fall_back(tiny_artifact)[1] is None
+    classifier, notice = load_or_fall_back(REPO)
+    assert classifier.source == f"hub:{REPO}@{sha}" and notice is None
+
+
+def test_a_folder_that_is_no_artifact_is_an_error_not_a_reason_to_show_another(tmp_path):
+    with pytest.raises(ArtifactError):
+        load_or_fall_back(tmp_path)
+    with pytest.raises(ArtifactError):
+        load_or_fall_back("no/such/folder")
+    with pytest.raises(ValueError, match="names a commit of a Hub repository"):
+        load_or_fall_back(None, "v1")
+
+
+FAULTS = {
+    "reset": ("reset", "could not be reached for ann/resnet"),
+    "silent": ("hang", "The Hub did not finish within 1 seconds."),
+    "rate-limited": ((429, {"Retry-After": "600"}), "HTTP 429 for ann/resnet: too many requests"),
+    "down": (503, "HTTP 503 for ann/resnet"),
+    "not allowed": (401, "HTTP 401 for ann/resnet: the token is missing or wrong"),
+}
+
+
+@pytest.mark.parametrize(("fault", "reason"), FAULTS.values(), ids=FAULTS)
+def test_without_the_hub_the_copy_that_was_pulled_before_is_served_and_it_says_why(hub, sha, fault, reason):
+    load_or_fall_back(REPO)
+    hub.fail("info", fault)
+    started = time.monotonic()
+    classifier, notice = load_or_fall_back(REPO)
+    assert classifier.source == f"hub:{REPO}@{sha}"
+    assert reason in notice and f"This page uses commit {sha[:12]} of {REPO}, which was downloaded before." in notice
+    assert time.monotonic() - started < 3
+
+
+@pytest.mark.parametrize(("fault", "reason"), FAULTS.values(), ids=FAULTS)
+def test_with_nothing_pulled_before_the_bundled_model_is_served(hub, sha, fault, reason):
+    hub.fail("info", fault)
+    classifier, notice = load_or_fall_back(REPO)
+    assert classifier.source == "bundled"
+    assert reason in notice and f"This page uses the bundled model instead of {REPO}." in notice
+
+
+@pytest.mark.parametrize("step", ["head", "get", "lfs-get"])
+def test_a_pull_that_stops_half_way_is_as_none(hub, sha, step):
+    hub.fail(step, "hang", after=1 if step == "head" else 0)
+    classifier, notice = load_or_fall_back(REPO)
+    assert classifier.source == "bundled" and "did not finish within 1 seconds" in notice
+
+
+def test_nobody_at_the_address_is_told_at_once(hub, sha, refused_hub):
+    started = time.monotonic()
+    classifier, notice = load_or_fall_back(REPO)
+    assert classifier.source == "bundled" and "could not be reached" in notice
+    assert time.monotonic() - started < 3
+
+
+def test_gated_private_and_unknown_are_told(hub, sha, monkeypatch):
+    monkeypatch.delenv("HF_TOKEN")
+    hub.repo(REPO).gated = True
+    assert "ann/resnet is gated: accept its conditions" in load_or_fall_back(REPO)[1]
+    hub.repo(REPO).gated, hub.repo(REPO).private = False, True
+    assert "is private and no token that may read it was given" in load_or_fall_back(REPO)[1]
+    assert "ann/other is not on the Hub" in load_or_fall_back("ann/other")[1]
+
+
+def test_a_pinned_commit_in_the_cache_needs_no_hub(hub, sha, refused_hub, monkeypatch):
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    load_or_fall_back(REPO, sha)
+    monkeypatch.setattr(constants, "ENDPOINT", refused_hub)
+    assert load_or_fall_back(REPO, sha)[1] is None
+
+
+def test_another_commit_of_the_repository_comes_before_the_bundled_model(hub, sha):
+    load_or_fall_back(REPO)
+    newer = hub.commit(REPO, {"README.md": b"new"})
+    hub.fail("info", 503)
+    classifier, notice = load_or_fall_back(REPO, newer)
+    assert classifier.source == f"hub:{REPO}@{sha}" and f"uses commit {sha[:12]}" in notice
+
+
+def test_a_new_commit_that_is_refused_leaves_the_old_one_serving(hub, sha):
+    load_or_fall_back(REPO)
+    bad = hub.commit(REPO, {"config.json": json_with(hub, "config.json", class_names=["<b>x"] * 10)})
+    classifier, notice = load_or_fall_back(REPO)
+    assert classifier.source == f"hub:{REPO}@{sha}"
+    assert f"hub:{REPO}@{bad} is refused: config.json has class_names" in notice
+    assert f"uses commit {sha[:12]}" in notice
+
+
+def test_a_network_that_is_not_what_it_claims_is_passed_over(hub, sha):
+    load_or_fall_back(REPO)
+    logits = json.loads(hub.files(REPO)["config.json"])["expected_logits"]
+    config = json_with(hub, "config.json", expected_logits=[x + 1 for x in logits])
+    hub.commit(REPO, {"config.json": config})
+    for _ in range(2):  # the second time from the cache
+        classifier, notice = load_or_fall_back(REPO)
+        assert classifier.source == f"hub:{REPO}@{sha}"
+        assert "model.onnx does not answer as config.json expects" in notice
+        assert "/" not in notice.replace(REPO, "")
+
+
+def test_the_last_pulled_of_several_is_taken(hub, tiny_artifact):
+    first = hub.add_repo(REPO, contents(tiny_artifact))
+    load_or_fall_back(REPO, first)
+    time.sleep(0.02)
+    second = hub.commit(REPO, {"README.md": b"second"})
+    load_or_fall_back(REPO, second)
+    hub.fail("info", 503)
+    assert load_or_fall_back(REPO, "f" * 40)[0].source == f"hub:{REPO}@{second}"
+    graph = Path(constants.HF_HUB_CACHE) / "models--ann--resnet" / "snapshots" / second / artifact.GRAPH
+    graph.unlink()
+    assert load_or_fall_back(REPO, "f" * 40)[0].source == f"hub:{REPO}@{first}"

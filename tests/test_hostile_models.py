@@ -1,0 +1,127 @@
+"""A repository is somebody else's data: models made to break or mislead whoever loads them.
+
+Each is published with digests that fit, so that nothing but the check itself stands in the way. The graph's own checks
+are in test_graph.py, the tensors' in test_resnet.py, the ranges of config.json in test_artifact.py.
+"""
+
+import json
+import struct
+import time
+
+import pytest
+
+from model import Classifier, artifact
+from model.artifact import ArtifactError
+from model.fallback import load_or_fall_back
+from model.resnet import ResNet
+from tests.hub_client import REPO, contents
+
+
+def safetensors(header: object, data: bytes = b"", length: int | None = None) -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text) if length is None else length) + text + data
+
+
+def tensor(shape: list[int], start: int, stop: int, dtype: str = "F32") -> dict:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [start, stop]}
+
+
+ONCE = b'"fc.bias":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'
+TWICE = b"{" + ONCE + b"," + ONCE + b"}"
+WEIGHTS = {
+    "empty": b"",
+    "7 bytes": b"1234567",
+    "an error page": b"<!doctype html><title>502 Bad Gateway</title>",
+    "an LFS pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 1900000\n",
+    "a pickle": b"\x80\x04cposix\nsystem\n(S'touch pwned'\ntR.",
+    "a header of 2^63 bytes": safetensors({}, length=2**63),
+    "a header of 100 MB that is not there": safetensors(b"{", length=100_000_000),
+    "a header that is no JSON": safetensors(b"hello there"),
+    "a deep header": safetensors(b'{"a":' * 5000 + b"1" + b"}" * 5000),
+    "a name twice": safetensors(TWICE, bytes(4)),
+    "tensors that overlap": safetensors({"a": tensor([2], 0, 8), "b": tensor([2], 4, 12)}, bytes(12)),
+    "an offset beyond the end": safetensors({"fc.bias": tensor([100], 0, 400)}, bytes(8)),
+    "a shape of 4 TB": safetensors({"fc.bias": tensor([10**12], 0, 8)}, bytes(8)),
+    "a shape that overflows": safetensors({"fc.bias": tensor([2**33, 2**33], 0, 8)}, bytes(8)),
+    "a negative shape": safetensors({"fc.bias": tensor([-2], 0, 8)}, bytes(8)),
+    "an unknown type": safetensors({"fc.bias": tensor([2], 0, 8, "X99")}, bytes(8)),
+    "no tensors": safetensors({}),
+}
+
+
+def publish(hub, tiny_artifact, folder, **files: bytes) -> str:
+    """The artifact with these files in place of its own, sealed, as a new commit."""
+    folder.mkdir()
+    for name, data in (contents(tiny_artifact) | {n.replace("_", ".", 1): d for n, d in files.items()}).items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(data)
+    artifact.seal(folder, json.loads((tiny_artifact / artifact.CONFIG).read_text()))
+    return hub.commit(REPO, contents(folder))
+
+
+@pytest.mark.parametrize("data", WEIGHTS.values(), ids=WEIGHTS)
+def test_weights_that_are_no_network_are_refused_at_once(hub, sha, tiny_artifact, tmp_path, data):
+    publish(hub, tiny_artifact, tmp_path / "bad", model_safetensors=data)
+    started = time.monotonic()
+    with pytest.raises(ArtifactError, match=r"model\.safetensors (is no intact safetensors file|does not fit)"):
+        ResNet.from_pretrained(REPO)
+    assert time.monotonic() - started < 2
+
+
+CONFIGS = {
+    "empty": b"",
+    "a number": b"1",
+    "null": b"null",
+    "a list": b"[]",
+    "a text": b'"resnet"',
+    "no JSON": b"not json",
+    "NaN": b'{"temperature": NaN}',
+    "deep": b"[" * 60_000,
+    "deep objects": b'{"a":' * 12_000,
+    "a long number": b'{"format_version": ' + b"9" * 60_000 + b"}",
+    "not UTF-8": b"\xff\xfe{}",
+    "that of another program": b'{"architectures": ["ResNet"], "auto_map": {"AutoModel": "evil.Model"}}',
+}
+
+
+@pytest.mark.parametrize("data", CONFIGS.values(), ids=CONFIGS)
+def test_a_config_that_is_none_is_refused_and_the_page_keeps_what_it_had(hub, sha, data):
+    Classifier.load(REPO)
+    bad = hub.commit(REPO, {"config.json": data})
+    started = time.monotonic()
+    with pytest.raises(ArtifactError, match=f"hub:{REPO}@{bad} is refused: config.json"):
+        Classifier.load(REPO)
+    classifier, notice = load_or_fall_back(REPO)
+    assert classifier.source == f"hub:{REPO}@{sha}" and "is refused: config.json" in notice and len(notice) < 600
+    assert time.monotonic() - started < 3
+
+
+def edited_metrics(tiny_artifact, **test) -> bytes:
+    metrics = json.loads((tiny_artifact / artifact.METRICS).read_text())
+    return json.dumps(metrics | {"test": metrics["test"] | test}).encode()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"accuracy": 0.9999}, "has a test.accuracy that is not correct / n"),
+        ({"correct": 250}, "has a test.confusion_matrix that does not add up"),
+        ({"n": 10**9}, "has a test.confusion_matrix that does not add up"),
+        ({"confusion_matrix": [[10**12] * 10] * 10}, "has a test.confusion_matrix that does not add up"),
+        ({"loss": "<script>"}, "has test.loss"),
+    ],
+)
+def test_metrics_that_contradict_themselves_are_refused_with_the_reason(
+    hub, sha, tiny_artifact, tmp_path, changes, words
+):
+    publish(hub, tiny_artifact, tmp_path / "bad", metrics_json=edited_metrics(tiny_artifact, **changes))
+    with pytest.raises(ArtifactError, match=f"is refused: metrics.json {words}"):
+        Classifier.load(REPO)
+
+
+def test_nothing_of_a_repository_is_unpickled_or_imported(hub, sha, tiny_artifact, tmp_path, monkeypatch):
+    monkeypatch.setattr("pickle.Unpickler", lambda *args, **kwargs: pytest.fail("unpickled"))
+    monkeypatch.setattr("pickle.loads", lambda *args, **kwargs: pytest.fail("unpickled"))
+    hub.commit(REPO, {"pytorch_model.bin": WEIGHTS["a pickle"], "model.py": b"raise SystemExit"})
+    assert Classifier.load(REPO).source.startswith("hub:")
+    ResNet.from_pretrained(REPO)
