@@ -1,6 +1,7 @@
 """`python -m trainer`: flags in, one function call out.
 
-PyTorch is imported only after the flags are parsed, so that `--help` and mistakes answer at once.
+PyTorch is imported only after the flags are parsed, so that `--help` and mistakes answer at once; `publish` and
+`space` never import it.
 """
 
 import inspect
@@ -14,12 +15,17 @@ import typer
 
 from model import artifact, cifar10
 from model.artifact import ArtifactError
+from model.hub import HubError
 from trainer.config import RECIPES, ConfigError, TrainConfig, configure, flag, torchrun_devices
 from trainer.download import Source, download_if_missing
 from trainer.run import RUN, RunError, at_work_in, read_run
 from trainer.stops import Interrupted, TrainingError, interrupt_on_signals
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+Branch = Annotated[str | None, typer.Option(help="Branch, created if it is missing.  [default: main]")]
+Tag = Annotated[str | None, typer.Option(help="Tag for the commit, such as v1.")]
+Private = Annotated[bool, typer.Option("--private", help="A repository that is created is private.")]
 
 DataDir = Annotated[
     Path | None,
@@ -79,6 +85,11 @@ def train(
         bool, typer.Option("--resume", help="Continue the interrupted run in the output folder.")
     ] = False,
     no_test: Annotated[bool, typer.Option("--no-test", help="Stop after val: no test, no artifact.")] = False,
+    push_to_hub: Annotated[
+        str | None,
+        typer.Option(metavar="USER/REPO", help="Publish the artifact there; the right to do so is checked first."),
+    ] = None,
+    private: Private = False,
     **overrides: Any,
 ) -> None:
     """Train a ResNet on CIFAR-10, evaluate it on val and test, export the artifact folder.
@@ -89,6 +100,7 @@ def train(
         return refuse_flags_before_command(context)
     given = {name: value for name, value in overrides.items() if value is not None}
     config = configure(recipe, given | torchrun_devices(os.environ, given))
+    check_push(push_to_hub, private, no_test)
     data_dir = cifar10.data_dir(data_dir)
     run_dir = output_dir or Path("runs") / f"{recipe}-seed{config.seed}"
     download_if_missing(data_dir, download_from)
@@ -102,11 +114,38 @@ def train(
         if no_test:
             print(summary_table(evaluate_on_val(run_dir, data_dir)))
         else:
-            export_and_print(run_dir, data_dir)
+            folder = export_and_print(run_dir, data_dir)
+            if push_to_hub:
+                publish_and_print(folder, push_to_hub, private=private)
     except Interrupted as interrupted:
         if (run_dir / RUN).exists():
             interrupted.args = (f"{interrupted}. The same command with --resume goes on from here",)
         raise
+
+
+def check_push(repo: str | None, private: bool, no_test: bool) -> None:
+    """What would make the push fail in the end fails before the training."""
+    if repo is None:
+        if private:
+            raise ConfigError("--private has no effect without --push-to-hub: leave it out or add --push-to-hub")
+        return
+    if no_test:
+        raise ConfigError("--push-to-hub has no effect with --no-test, which makes no artifact: leave out one of them")
+    from trainer.publish import open_repo
+
+    if os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("RANK", "0") == "0":
+        open_repo(repo, private=private)
+
+
+def publish_and_print(folder: Path, repo: str, **where: Any) -> None:
+    from trainer.publish import publish
+
+    try:
+        done = publish(folder, repo, **where)
+    except HubError as error:
+        again = f"python -m trainer publish {folder} {repo}"
+        raise HubError(f"{error} {folder} is unchanged; the same command, or `{again}`, tries again") from error
+    print(f"Published: {done.url} (commit {done.sha})")
 
 
 def refuse_flags_before_command(context: typer.Context) -> None:
@@ -126,7 +165,7 @@ def export(
     export_and_print(run_dir, cifar10.data_dir(data_dir))
 
 
-def export_and_print(run_dir: Path, data_dir: Path) -> None:
+def export_and_print(run_dir: Path, data_dir: Path) -> Path:
     from trainer.evaluate import summary_table
     from trainer.export import export
 
@@ -137,6 +176,7 @@ def export_and_print(run_dir: Path, data_dir: Path) -> None:
             raise TrainingError(f"the artifact could not be written ({error}): try `export {run_dir}` again") from error
     print(summary_table(artifact.read(folder).metrics))
     print(f"The artifact lies in {folder}. See it: python app.py --model {folder}")
+    return folder
 
 
 @app.command()
@@ -155,6 +195,32 @@ def evaluate(
     print("Recomputed on val and test: all counts are equal, losses, intervals and calibration errors within 1e-4.")
 
 
+@app.command()
+def publish(
+    folder: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="An artifact folder.")],
+    repo: Annotated[str, typer.Argument(metavar="USER/REPO", help="A model repository of the Hub.")],
+    branch: Branch = None,
+    tag: Tag = None,
+    private: Private = False,
+) -> None:
+    """Push an artifact folder to the Hugging Face Hub, in one commit. Needs HF_TOKEN or a login."""
+    publish_and_print(folder, repo, branch=branch, tag=tag, private=private)
+
+
+@app.command()
+def space(
+    space: Annotated[str, typer.Argument(metavar="USER/SPACE", help="The Space, created if it is missing.")],
+    model: Annotated[str, typer.Option(metavar="USER/REPO", help="The model repository to serve.")],
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of it.  [default: main]")] = None,
+    private: Private = False,
+) -> None:
+    """Host the page as a Hugging Face Space that serves a published model. Needs HF_TOKEN or a login."""
+    from trainer.space import create_space
+
+    done = create_space(space, model, revision, private)
+    print(f"The page is being built: {done.url.split('/commit/')[0]} (commit {done.sha})")
+
+
 def main() -> None:
     interrupt_on_signals()
     try:
@@ -162,7 +228,7 @@ def main() -> None:
     except (ConfigError, RunError, ArtifactError, cifar10.DatasetError) as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(2)
-    except TrainingError as error:
+    except (TrainingError, HubError) as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(1)
     except Interrupted as interrupted:

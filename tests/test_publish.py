@@ -1,0 +1,294 @@
+"""Pushing an artifact: the real client against a Hub on the loopback interface, and the command line."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from huggingface_hub import HfApi
+from PIL import Image
+
+from model import Classifier, artifact
+from model.artifact import ArtifactError
+from model.hub import HubError
+from tests.hub_client import REPO, contents, environment, steps
+from trainer import card
+from trainer import publish as publishing
+from trainer.publish import publish
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def copy(tiny_artifact, tmp_path) -> Path:
+    return shutil.copytree(tiny_artifact, tmp_path / "artifact")
+
+
+def as_published(folder: Path) -> dict[str, bytes]:
+    """What the repository must hold: every byte of the folder; the card with the repository's name in its code."""
+    files = contents(folder)
+    return files | {artifact.CARD: files[artifact.CARD].replace(b"USER/REPO", REPO.encode())}
+
+
+def pushed(hub, repo=REPO, **at) -> dict[str, bytes]:
+    return {name: data for name, data in hub.files(repo, **at).items() if name != ".gitattributes"}
+
+
+def test_one_commit_holds_the_whole_folder_byte_for_byte(hub, copy):
+    before = contents(copy)
+    done = publish(copy, REPO)
+    created, commit = hub.history(REPO)
+    assert done.sha == commit and done.url == f"{hub.url}/{REPO}/commit/{commit}"
+    assert pushed(hub) == as_published(copy) and artifact.SAMPLE_FILES[0] in pushed(hub)
+    assert pushed(hub, revision=created) == {}
+    assert contents(copy) == before
+
+
+def test_what_was_pushed_is_pulled_into_an_empty_cache_byte_for_byte(hub, copy, tmp_path):
+    sha = publish(copy, REPO).sha
+    folder = Path(HfApi().snapshot_download(REPO, cache_dir=tmp_path / "another-cache"))
+    assert folder.name == sha
+    found = {name: data for name, data in contents(folder).items() if name != ".gitattributes"}
+    assert found == as_published(copy)
+    assert Classifier.load(folder).metrics == Classifier.load(REPO).metrics == Classifier.load(copy).metrics
+
+
+def test_the_event_file_is_where_the_hub_looks_for_training_metrics(hub, copy):
+    publish(copy, REPO)
+    assert any(re.fullmatch(r"tensorboard/(.*/)?events\.out\.tfevents\..*", name) for name in pushed(hub))
+
+
+def test_the_same_folder_again_makes_no_commit(hub, copy):
+    first = publish(copy, REPO)
+    assert publish(copy, REPO) == first
+    assert len(hub.history(REPO)) == 2
+
+
+def test_what_an_earlier_artifact_left_is_removed_by_the_same_commit_and_other_files_stay(hub, copy):
+    publish(copy, REPO)
+    hub.commit(REPO, {"LICENSE": b"mine", "notes/plan.md": b"mine", "figures/old.png": b"old"})
+    before = len(hub.history(REPO))
+    (copy / "samples" / "mistakes.png").rename(copy / "samples" / "errors.png")
+    publish(copy, REPO)
+    assert pushed(hub) == as_published(copy) | {"LICENSE": b"mine", "notes/plan.md": b"mine"}
+    assert len(hub.history(REPO)) == before + 1
+
+
+def test_hidden_files_stay_behind(hub, copy):
+    (copy / ".DS_Store").write_bytes(b"x")
+    (copy / ".cache").mkdir()
+    (copy / ".cache" / "secret").write_bytes(b"x")
+    publish(copy, REPO)
+    assert not any("DS_Store" in name or "secret" in name for name in pushed(hub))
+
+
+def test_an_edited_card_is_published_as_it_was_edited(hub, copy):
+    (copy / artifact.CARD).write_text("---\nlicense: mit\n---\nMy own words on USER/REPO.\n")
+    publish(copy, REPO)
+    assert pushed(hub)[artifact.CARD].decode().endswith("My own words on ann/resnet.\n")
+
+
+def test_a_branch_is_created_and_main_stays_as_it_was(hub, copy):
+    done = publish(copy, REPO, branch="trial")
+    assert hub.repo(REPO).branches["trial"] == done.sha
+    assert pushed(hub) == {} and pushed(hub, revision="trial") == as_published(copy)
+    assert Classifier.load(REPO, "trial").source == f"hub:{REPO}@{done.sha}"
+
+
+def test_a_tag_names_the_commit_and_is_never_moved(hub, copy):
+    done = publish(copy, REPO, tag="v1")
+    assert hub.repo(REPO).tags == {"v1": done.sha}
+    assert publish(copy, REPO, tag="v1") == done  # nothing to do
+    (copy / "figures" / "curves.png").unlink()
+    with pytest.raises(HubError, match=f"It stays on {done.sha[:12]}, which it named before: choose another"):
+        publish(copy, REPO, tag="v1")
+    history = hub.history(REPO)
+    with pytest.raises(HubError, match=f"The tag v1 of {REPO} exists, on {done.sha[:12]}: choose another"):
+        publish(copy, REPO, tag="v1")
+    assert hub.history(REPO) == history and hub.repo(REPO).tags == {"v1": done.sha}
+
+
+def test_a_private_repository_is_created_private_and_a_public_one_is_not_taken_for_it(hub, copy):
+    publish(copy, REPO, private=True)
+    assert hub.repo(REPO).private
+    publish(copy, REPO, private=True)
+    hub.repo(REPO).private = False
+    with pytest.raises(HubError, match="exists and is public: make it private"):
+        publish(copy, REPO, private=True)
+
+
+def test_a_folder_that_is_no_intact_artifact_asks_the_hub_nothing(hub, copy):
+    (copy / artifact.GRAPH).write_bytes(b"damaged")
+    with pytest.raises(ArtifactError, match="model.onnx is damaged"):
+        publish(copy, REPO)
+    assert steps(hub) == []
+
+
+@pytest.mark.parametrize("repo", ["resnet", "ann/", "ann/res net", "https://huggingface.co/ann/resnet", "../x"])
+def test_a_name_that_is_none_is_refused(hub, copy, repo):
+    with pytest.raises(HubError, match="is not the name of a repository: give OWNER/NAME|is no valid name on the Hub"):
+        publish(copy, repo)
+    assert not hub.repos
+
+
+def test_without_a_token_it_says_how_to_give_one(hub, copy, monkeypatch):
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(HubError, match="No token for the Hub: set HF_TOKEN to one with write access"):
+        publish(copy, REPO)
+    assert steps(hub) == []
+
+
+def test_a_namespace_of_somebody_else_is_refused_before_anything_is_sent(hub, copy):
+    hub.add_repo("bob/resnet", {"README.md": b"his"})
+    with pytest.raises(HubError, match="The Hub answered HTTP 403 for bob/resnet"):
+        publish(copy, "bob/resnet")
+    assert hub.files("bob/resnet") == {"README.md": b"his"} and "preupload" not in steps(hub)
+
+
+def test_somebody_elses_commit_in_between_is_not_overwritten(hub, copy, monkeypatch):
+    publish(copy, REPO)
+    (copy / artifact.CARD).write_text("---\nlicense: mit\n---\nnew\n")
+    create_commit = HfApi.create_commit
+
+    def after_another(api, *args, **kwargs):
+        hub.commit(REPO, {"theirs.txt": b"theirs"})
+        return create_commit(api, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(HfApi, "create_commit", after_another)
+        with pytest.raises(HubError, match="HTTP 412"):
+            publish(copy, REPO)
+    assert pushed(hub)["theirs.txt"] == b"theirs" and b"new" not in pushed(hub)[artifact.CARD]
+    publish(copy, REPO)
+    assert pushed(hub) == as_published(copy) | {"theirs.txt": b"theirs"}
+
+
+def test_a_silent_hub_is_left_after_the_deadline(hub, copy, monkeypatch):
+    monkeypatch.setattr(publishing, "ASK_SECONDS", 0.3)
+    monkeypatch.setattr(publishing, "COMMIT_SECONDS", 0.3)
+    for step in ("create", "commit"):
+        hub.fail(step, "hang")
+        with pytest.raises(HubError, match=r"did not finish within 0\.3 seconds"):
+            publish(copy, REPO)
+        hub.heal()
+    monkeypatch.setattr(publishing, "COMMIT_SECONDS", 60)
+    assert hub.files(REPO).keys() == {".gitattributes"}
+    publish(copy, REPO)
+    assert pushed(hub) == as_published(copy)
+
+
+# The card
+
+
+def usage_code(text: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+def test_every_piece_of_code_in_the_published_card_runs(hub, copy, tmp_path, monkeypatch, capsys):
+    publish(copy, REPO)
+    Image.new("RGB", (50, 40), "teal").save(tmp_path / "picture.png")
+    monkeypatch.chdir(tmp_path)
+    codes = usage_code(pushed(hub)[artifact.CARD].decode())
+    assert len(codes) == 3
+    for code in codes:
+        exec(compile(code, "README.md", "exec"), {})
+    plain, ours = capsys.readouterr().out.splitlines()[:3], Classifier.load(copy)
+    picture = Image.open(tmp_path / "picture.png")
+    assert plain == [f"{label:12}{p:.1%}" for label, p in ours.predict(picture, top_k=3)]
+
+
+def test_the_card_tells_the_hub_what_it_is(hub, copy):
+    publish(copy, REPO)
+    matter = yaml.safe_load(pushed(hub)[artifact.CARD].decode().split("---\n")[1])
+    assert matter["pipeline_tag"] == "image-classification" and matter["datasets"] == ["cifar10"]
+    assert matter["license"] == "mit" and matter["library_name"]
+    names = [result["dataset"]["name"] for result in matter["model-index"][0]["results"]]
+    assert names == ["CIFAR-10 val (n = 30)", "CIFAR-10 test (n = 250)"]
+
+
+def test_the_figures_that_the_card_shows_are_there(copy):
+    shown = re.findall(r"!\[.*?\]\((.*?)\)", (copy / artifact.CARD).read_text())
+    assert len(shown) == 4 and all((copy / name).is_file() for name in shown)
+
+
+def test_the_most_frequent_mistakes_are_counted_from_the_matrix():
+    sentence = card.confused_text([[5, 3, 0], [0, 9, 1], [2, 0, 8]], ["cat", "dog", "frog"])
+    assert sentence.endswith("cat called dog (3 of 8), frog called cat (2 of 10), dog called frog (1 of 10).")
+
+
+# The command line
+
+
+def run(*words: str, hub, cache: Path, check: str = "", **env: str) -> subprocess.CompletedProcess:
+    """`python -m trainer ...` in a process of its own; `check` is run in it at its end."""
+    code = f"import sys, runpy\nsys.argv = ['trainer', *{list(words)!r}]\ntry:\n    "
+    code += f"runpy.run_module('trainer', run_name='__main__')\nfinally:\n    {check or 'pass'}"
+    env = environment(hub, cache, **env)
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
+
+
+def test_publish_prints_address_and_commit_and_needs_neither_torch_nor_lightning(hub, copy, tmp_path):
+    names = "['torch', 'torchvision', 'lightning', 'matplotlib', 'gradio', 'safetensors']"
+    check = f"print('heavy:', [n for n in {names} if n in sys.modules])"
+    done = run("publish", str(copy), REPO, "--tag", "v1", hub=hub, cache=tmp_path / "home", check=check)
+    sha = hub.history(REPO)[-1]
+    assert done.stdout == f"Published: {hub.url}/{REPO}/commit/{sha} (commit {sha})\nheavy: []\n", done.stderr
+    assert done.returncode == 0 and hub.repo(REPO).tags == {"v1": sha}
+
+
+def test_a_failed_publish_is_one_sentence_and_exit_code_1_and_the_same_command_then_succeeds(hub, copy, tmp_path):
+    hub.fail("commit", 500, times=1)
+    before = contents(copy)
+    done = run("publish", str(copy), REPO, hub=hub, cache=tmp_path / "home")
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith(f"Error: The Hub answered HTTP 500 for {REPO}")
+    assert f"python -m trainer publish {copy} {REPO}" in done.stderr and done.stderr.count("\n") == 1
+    assert contents(copy) == before and pushed(hub) == {}
+    assert run("publish", str(copy), REPO, hub=hub, cache=tmp_path / "home").returncode == 0
+    assert pushed(hub) == as_published(copy)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--push-to-hub", REPO, "--no-test"], "--push-to-hub has no effect with --no-test"),
+        (["--private"], "--private has no effect without --push-to-hub"),
+    ],
+)
+def test_flags_that_contradict_each_other_are_refused(hub, tmp_path, flags, words):
+    done = run(*flags, hub=hub, cache=tmp_path)
+    assert done.returncode == 2 and words in done.stderr
+    assert steps(hub) == []
+
+
+def test_the_right_to_push_is_checked_before_the_training(hub, tmp_path):
+    flags = ["--push-to-hub", REPO, "--output-dir", str(tmp_path / "run")]
+    done = run(*flags, hub=hub, cache=tmp_path, HF_TOKEN="hf_wrong")
+    assert done.returncode == 1 and "HTTP 401" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_ends_with_the_push(hub, tiny_cifar, tmp_path, monkeypatch, capsys):
+    from tests.conftest import TINY_FLAGS
+    from trainer.__main__ import app
+
+    flags = [*TINY_FLAGS, "--data-dir", str(tiny_cifar), "--output-dir", str(tmp_path / "run")]
+    app([*flags, "--push-to-hub", REPO, "--private"], standalone_mode=False)
+    assert hub.repo(REPO).private and pushed(hub) == as_published(tmp_path / "run" / "artifact")
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"Published: {hub.url}/{REPO}/commit/")
+
+
+def test_a_push_that_fails_after_the_training_says_where_the_artifact_is(hub, tiny_cifar, tmp_path, capsys):
+    from tests.conftest import TINY_FLAGS
+    from trainer.__main__ import app
+
+    hub.fail("preupload", 403)
+    flags = [*TINY_FLAGS, "--data-dir", str(tiny_cifar), "--output-dir", str(tmp_path / "run")]
+    with pytest.raises(HubError, match=f"HTTP 403.*python -m trainer publish {tmp_path}/run/artifact {REPO}"):
+        app([*flags, "--push-to-hub", REPO], standalone_mode=False)
+    assert artifact.read(tmp_path / "run" / "artifact")
+    assert os.listdir(tmp_path / "run" / "artifact" / "samples")

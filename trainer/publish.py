@@ -1,0 +1,148 @@
+"""An artifact folder becomes one commit on the Hugging Face Hub. Needs neither torch nor Lightning.
+
+Readers of the repository see the old artifact or the new one, never a mixture: all files go into one commit, which is
+refused where somebody else pushed in the meantime.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
+
+from model import Classifier, artifact
+from model.hub import HubError, explained, is_repo_id, within
+from trainer.card import REPO
+
+ASK_SECONDS = 30
+"""For a request that moves no files."""
+
+COMMIT_SECONDS = 600
+"""For upload and commit: 5 MB at 10 kB/s."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """What `publish` left on the Hub; `sha` is the commit."""
+
+    url: str
+    sha: str
+
+
+def publish(
+    folder: Path, repo: str, branch: str | None = None, tag: str | None = None, private: bool = False
+) -> Published:
+    """Puts the whole folder on a branch of a repository, which is created where it is missing.
+
+    What an earlier artifact left there of figures, samples and event files is removed by the same commit; other files
+    stay. A folder that is there already makes no new commit. Raises ArtifactError for a folder that `Classifier` would
+    refuse, HubError where the Hub does; the folder is only read.
+    """
+    found = artifact.read(folder)
+    Classifier.of(found, f"folder:{folder}")
+    open_repo(repo, private=private)
+    if tag is not None:
+        _check_tag(repo, branch, tag)
+    if branch is not None:
+        ask(HfApi().create_branch, repo, branch=branch, exist_ok=True)
+    test = found.metrics["test"]
+    message = f"ResNet-{found.config['depth']}: {test['accuracy']:.2%} on {test['n']:,} test images"
+    published = commit(repo, _contents(folder, repo), OWNED, message, branch=branch)
+    if tag is not None:
+        try:
+            _set_tag(repo, published.sha, tag)
+        except HubError as error:
+            raise HubError(f"{published.url} is there, but without the tag {tag}: {error}") from error
+    return published
+
+
+OWNED = tuple(f"{name}/" for name in (artifact.FIGURES, artifact.SAMPLES, artifact.TENSORBOARD))
+"""Folders that hold nothing but what an export wrote."""
+
+
+def _contents(folder: Path, repo: str) -> dict[str, Path | bytes]:
+    """Path in the repository -> file or content. The card gets the repository's name; hidden files stay behind."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    names = {path.relative_to(folder).as_posix(): path for path in paths}
+    files: dict[str, Path | bytes] = {
+        name: path for name, path in names.items() if not any(part.startswith(".") for part in Path(name).parts)
+    }
+    if artifact.CARD in files:
+        files[artifact.CARD] = (folder / artifact.CARD).read_text("utf-8").replace(REPO, repo).encode()
+    return files
+
+
+def open_repo(repo: str, repo_type: str = "model", private: bool = False, **creation: Any) -> None:
+    """Creates the repository if it is missing, and makes sure that it can be written. Raises HubError."""
+    if not is_repo_id(repo):
+        raise HubError(f"{repo!r} is not the name of a repository: give OWNER/NAME.")
+    if get_token() is None:
+        raise HubError("No token for the Hub: set HF_TOKEN to one with write access, or log in with `hf auth login`.")
+    api = HfApi()
+    ask(api.create_repo, repo, repo_type=repo_type, private=private or None, exist_ok=True, **creation)
+    ask(api.auth_check, repo, repo_type=repo_type, write=True)
+    if private and not ask(api.repo_info, repo, repo_type=repo_type).private:
+        raise HubError(f"{repo} exists and is public: make it private in its settings, or leave out --private.")
+
+
+def commit(
+    repo: str,
+    files: Mapping[str, Path | bytes],
+    owned: Sequence[str],
+    message: str,
+    repo_type: str = "model",
+    branch: str | None = None,
+) -> Published:
+    """One commit after which the repository holds `files`, and nothing else below the folders `owned`. Raises HubError.
+
+    Files that the Hub has already are not sent; where it has all, there is no new commit.
+    """
+    api = HfApi()
+    before = ask(api.repo_info, repo, repo_type=repo_type, revision=branch)
+    stale = [
+        file.rfilename
+        for file in before.siblings or []
+        if file.rfilename.startswith(tuple(owned)) and file.rfilename not in files
+    ]
+    with explained(repo, branch):
+        done = within(
+            COMMIT_SECONDS,
+            api.create_commit,
+            repo,
+            [
+                *(CommitOperationAdd(name, content) for name, content in files.items()),
+                *(CommitOperationDelete(name) for name in stale),
+            ],
+            commit_message=message,
+            repo_type=repo_type,
+            revision=branch,
+            parent_commit=before.sha,
+        )
+    return Published(done.commit_url, done.oid)
+
+
+def _check_tag(repo: str, branch: str | None, tag: str) -> None:
+    """Refuses a tag that is taken before anything is pushed. One on the branch's last commit may be that of an earlier
+    attempt."""
+    refs = ask(HfApi().list_repo_refs, repo)
+    taken = next((ref.target_commit for ref in refs.tags if ref.name == tag), None)
+    heads = {ref.target_commit for ref in refs.branches if ref.name == (branch or "main")}
+    if taken is not None and taken not in heads:
+        raise HubError(f"The tag {tag} of {repo} exists, on {taken[:12]}: choose another.")
+
+
+def _set_tag(repo: str, sha: str, tag: str) -> None:
+    refs = ask(HfApi().list_repo_refs, repo)
+    taken = next((ref.target_commit for ref in refs.tags if ref.name == tag), None)
+    if taken == sha:
+        return
+    if taken is not None:
+        raise HubError(f"It stays on {taken[:12]}, which it named before: choose another.")
+    ask(HfApi().create_tag, repo, tag=tag, revision=sha)
+
+
+def ask(call: Callable[..., Any], repo: str, **arguments: Any) -> Any:
+    """A call of the Hub's client that moves no files, under a deadline. Raises HubError."""
+    with explained(repo, arguments.get("revision")):
+        return within(ASK_SECONDS, call, repo, **arguments)

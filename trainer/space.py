@@ -1,0 +1,103 @@
+"""The page becomes a Hugging Face Space: one commit of this project's page, and two variables that name the model.
+
+Needs neither torch nor Lightning; gradio must be installed, but is not imported.
+"""
+
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import HfApi
+
+from model import artifact, hub
+from model.classifier import Classifier
+from model.hub import HubError
+from trainer.publish import Published, ask, commit, open_repo
+
+PROJECT = Path(__file__).resolve().parent.parent
+FILES = ("app.py", "LICENSE")
+FOLDERS = ("ui/", "model/", "assets/examples/", "assets/resnet32-cifar10/")
+"""All that `python app.py` reads; a Space holds nothing else below these folders."""
+
+NEEDED = (artifact.CONFIG, *artifact.SERVING, *artifact.SAMPLE_FILES)
+"""Of the model's repository; fetched when the Space is built, so that it starts without asking the Hub."""
+
+
+def create_space(space: str, model: str, revision: str | None = None, private: bool = False) -> Published:
+    """Creates or updates the Space that serves `model` at the commit that `revision` is now.
+
+    Raises HubError where the Hub refuses or the model's repository has no sample images, ArtifactError where the page
+    would refuse the model.
+    """
+    if not hub.is_repo_id(model):
+        raise HubError(f"{model!r} is not the name of a repository: give OWNER/NAME.")
+    files = space_files()
+    info = ask(HfApi().model_info, model, revision=revision)
+    present = {file.rfilename for file in info.siblings or []}
+    if missing := [name for name in NEEDED if name not in present]:
+        raise HubError(
+            f"{model} lacks {', '.join(missing)} at {info.sha[:12]}: a Space has no CIFAR-10 of its own, so the page "
+            "needs the sample images too. `python -m trainer publish` brings all of a folder that was exported."
+        )
+    Classifier.load(model, info.sha)  # what the page would refuse is not hosted
+    open_repo(space, "space", private, space_sdk="gradio")
+    for key, value in (("MODEL_REPO", model), ("MODEL_REVISION", info.sha)):
+        ask(HfApi().add_space_variable, space, key=key, value=value)
+    files["README.md"] = space_card(model, info.sha, hidden=bool(info.private or info.gated)).encode()
+    return commit(space, files, FOLDERS, f"Serve {model} at {info.sha[:12]}", repo_type="space")
+
+
+def space_files() -> dict[str, Path | bytes]:
+    """Path in the Space -> file of this project. Raises HubError where it is incomplete."""
+    files: dict[str, Path | bytes] = {name: PROJECT / name for name in FILES}
+    for folder in FOLDERS:
+        found = sorted(path for path in (PROJECT / folder).rglob("*") if path.is_file())
+        names = {path.relative_to(PROJECT).as_posix(): path for path in found if "__pycache__" not in path.parts}
+        files |= {name: path for name, path in names.items() if not path.name.startswith(".")}
+    files["requirements.txt"] = PROJECT / "requirements-app.txt"
+    if missing := [name for name, path in files.items() if not Path(path).is_file()]:
+        raise HubError(f"{PROJECT} lacks {', '.join(missing)}: run this in a clone of the project.")
+    return files
+
+
+def space_card(model: str, sha: str, hidden: bool = False) -> str:
+    """README.md of the Space: front matter that the Hub obeys, then what a reader should know."""
+    note = (
+        "\nThe model's repository is private or gated: give the Space a secret HF_TOKEN that may read it.\n"
+        if hidden
+        else ""
+    )
+    return (
+        f"---\n{yaml.safe_dump(front_matter(model, sha), sort_keys=False, allow_unicode=True)}---\n\n"
+        "# CIFAR-10 image classifier\n\n"
+        f"The page for [{model}](https://huggingface.co/{model}), commit `{sha}`. To show another model, duplicate "
+        "this Space and set its variables `MODEL_REPO` and `MODEL_REVISION`.\n" + note
+    )
+
+
+def front_matter(model: str, sha: str) -> dict[str, Any]:
+    """https://huggingface.co/docs/hub/spaces-config-reference"""
+    try:
+        gradio = version("gradio")
+    except PackageNotFoundError:
+        raise HubError("gradio is not installed: pip install -r requirements-app.txt") from None
+    return {
+        "title": "CIFAR-10 image classifier",
+        "emoji": "🐸",
+        "colorFrom": "green",
+        "colorTo": "blue",
+        "sdk": "gradio",
+        "sdk_version": gradio,
+        "python_version": f"{sys.version_info.major}.{sys.version_info.minor}",
+        "app_file": "app.py",
+        "short_description": "What a small ResNet sees in 32x32 pixels",
+        "models": [model],
+        "datasets": ["cifar10"],
+        "tags": ["image-classification", "resnet", "onnx"],
+        "license": "mit",
+        "pinned": False,
+        "suggested_hardware": "cpu-basic",
+        "preload_from_hub": [f"{model} {','.join(NEEDED)} {sha}"],
+    }
