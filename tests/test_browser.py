@@ -2,6 +2,9 @@
 
 import os
 import shutil
+import subprocess
+import sys
+import venv
 from urllib.parse import urlsplit
 
 import pytest
@@ -9,7 +12,11 @@ from PIL import Image, ImageDraw
 
 from model import Classifier
 from model.cifar10 import CLASS_NAMES
+from tests.hub_client import REPO, environment
 from tests.serving import running_app
+from tests.test_space import SPACE, write_tree
+from trainer.publish import publish
+from trainer.space import create_space
 from ui.predict import EXAMPLES
 
 FLAGS = (
@@ -135,3 +142,80 @@ def test_no_tab_is_wider_than_a_phone_and_wide_tables_scroll_inside_their_card(b
     assert cards.evaluate_all("cards => cards.filter(card => card.scrollWidth > card.clientWidth).length") == 0
     assert page.get_by_role("region", name="Confusion matrix").evaluate("region => region.scrollWidth") > 390
     page.close()
+
+
+# A model from the Hub
+
+
+def test_the_page_on_a_pulled_model_predicts_and_shows_its_samples_and_numbers(
+    browser, hub, sha, tiny_artifact, drawing, tmp_path
+):
+    classifier = Classifier.load(tiny_artifact)
+    with running_app(tmp_path, "--model", REPO, env=environment(hub, tmp_path / "home")) as address:
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.goto(address)
+        page.locator("#head dd", has_text=f"hub:{REPO}@{sha}").wait_for()
+        assert page.locator("#notice").count() == 0
+        visit(page, classifier, drawing)
+        page.close()
+
+
+def visit(page, classifier, drawing):
+    """A prediction, a test image of the samples, the accuracy."""
+    page.set_input_files("#picture input[type=file]", drawing)
+    page.locator("#prediction h2", has_text=classifier.predict(Image.open(drawing))[0][0]).wait_for()
+    page.get_by_role("tab", name="Test images").click()
+    page.locator("#test-images .thumbnail-item").nth(1).click()
+    page.locator("#verdict", has_text="It is automobile.").wait_for()
+    page.get_by_role("tab", name="Accuracy").click()
+    row = page.locator("#summary tbody tr").first.inner_text().split("\t")
+    assert row[:2] == ["Test", f"{classifier.metrics['test']['accuracy']:.2%}"]
+
+
+def test_what_is_uploaded_to_a_space_serves_the_page_by_itself(
+    browser, hub, tiny_artifact, drawing, tmp_path, lean_python
+):
+    """From training's end to a visitor: publish, host, and run what the Space holds as Spaces would."""
+    publish(tiny_artifact, REPO)
+    create_space(SPACE, REPO)
+    root = write_tree(hub, tmp_path / "space")
+    hub_space = hub.repo(SPACE, "space")
+    env = environment(hub, tmp_path / "home", **hub_space.variables)
+    python = lean_python(root / "requirements.txt")
+    with running_app(tmp_path, env=env, root=root, python=python) as address:
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.goto(address)
+        source = f"hub:{REPO}@{hub_space.variables['MODEL_REVISION']}"
+        page.locator("#head dd", has_text=source).wait_for()
+        visit(page, Classifier.load(tiny_artifact), drawing)
+        page.close()
+
+
+@pytest.fixture
+def lean_python(tmp_path):
+    """The interpreter that runs a Space: where CI=true, one with nothing installed but its requirements."""
+
+    def install(requirements):
+        if os.environ.get("CI") != "true":
+            return sys.executable
+        venv.create(tmp_path / "venv", with_pip=True)
+        python = str(tmp_path / "venv" / "bin" / "python")
+        subprocess.run([python, "-m", "pip", "install", "-q", "-r", str(requirements)], check=True, timeout=600)
+        absent = subprocess.run([python, "-c", "import torch"], capture_output=True)
+        assert absent.returncode != 0
+        return python
+
+    return install
+
+
+def test_the_notice_says_which_model_it_is_and_why(browser, tmp_path):
+    env = environment("http://127.0.0.1:9", tmp_path / "home")
+    with running_app(tmp_path, "--model", REPO, env=env) as address:
+        page = browser.new_page(viewport={"width": 390, "height": 844})
+        page.goto(address)
+        text = page.locator("#notice").inner_text()
+        assert "The connection to the Hub failed for ann/resnet" in text
+        assert "This page uses the bundled model instead of ann/resnet." in text
+        assert page.locator("#notice [role=status]").is_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        page.close()

@@ -1,0 +1,169 @@
+"""Every request of a push and of a pull, with every fault at it: what a person reads, and what is left behind.
+
+`tests/test_hub_faults.py` runs all cases; `python -m tests.hub_faults` writes them into docs/hub-faults.md.
+"""
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from model import Classifier, artifact, fallback
+from model import hub as model_hub
+from model.artifact import ArtifactError
+from model.hub import HubError
+from tests.hub_client import REPO, contents, end_calls, point_client_at
+from tests.loopback_hub import Fault, LoopbackHub
+from trainer import publish as publishing
+
+DEADLINE = 0.7
+"""Seconds, instead of those of a person's run."""
+
+RETRY = {"Retry-After": "600"}
+HTTP_FAULTS: list[Fault] = [401, 403, 404, 409, (429, RETRY), 500]
+PUSH = ["create", "auth", "refs", "branch", "info", "validate", "preupload", "lfs-batch", "lfs-put", "lfs-verify"]
+PUSH += ["commit", "tag"]
+PULL = ["info", "head", "get", "lfs-get"]
+CASES: list[tuple[str, str, Fault]] = [
+    *(("push", step, fault) for step in PUSH for fault in [*HTTP_FAULTS, "reset", "cut", "lost", "hang"]),
+    *(("pull", step, fault) for step in PULL for fault in [*HTTP_FAULTS, "reset", "hang"]),
+    *(("pull", step, fault) for step in ("info", "get", "lfs-get") for fault in ("cut", "stall")),
+    *(("pull", step, fault) for step in ("get", "lfs-get") for fault in ("truncated", "garbage")),
+    ("pull", "head", "wrong-etag"),
+]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a case.
+
+    message   the error as a person reads it, or None: the command succeeded in spite of the fault
+    after     what the Hub (push) or the next call (pull) then has: "old" or "new"
+    again     whether the same command, with the fault gone, succeeds and gives the new state
+    touched   whether the local folder (push) was changed
+    """
+
+    message: str | None
+    after: str
+    again: bool
+    touched: bool = False
+
+
+def words(fault: Fault) -> str:
+    return f"{fault[0]}, Retry-After {fault[1]['Retry-After']}" if isinstance(fault, tuple) else str(fault)
+
+
+def attempt(command: Callable[[], object]) -> str | None:
+    try:
+        command()
+    except (HubError, ArtifactError) as error:
+        return str(error)
+    return None
+
+
+def _told(message: str | None, hub: LoopbackHub) -> str | None:
+    return message and message.replace(hub.url, "https://huggingface.co")
+
+
+def push_case(step: str, fault: Fault, folder: Path, hub: LoopbackHub) -> Outcome:
+    """`publish --branch trial --tag v2` of a folder over an older version of it."""
+    old = {"config.json": b"{}", "figures/old.png": b"old"}
+    hub.add_repo(REPO, old)
+    hub.fail(step, fault)
+    before = contents(folder)
+
+    def push() -> object:
+        return publishing.publish(folder, REPO, branch="trial", tag="v2")
+
+    def state() -> str:
+        """ "old" or "new", and nothing between them."""
+        branches = hub.repo(REPO).branches
+        found = hub.files(REPO, "trial" if "trial" in branches else "main")
+        card = before[artifact.CARD].replace(b"USER/REPO", REPO.encode())
+        assert hub.files(REPO) == old and found in (old, before | {artifact.CARD: card})
+        return "old" if found == old else "new"
+
+    message, after = _told(attempt(push), hub), state()
+    hub.heal()
+    end_calls(hub)
+    again = attempt(push) is None and state() == "new"
+    assert not again or hub.repo(REPO).tags == {"v2": hub.history(REPO, "trial")[-1]}
+    return Outcome(message, after, again, contents(folder) != before)
+
+
+def pull_case(step: str, fault: Fault, folder: Path, hub: LoopbackHub) -> Outcome:
+    """`Classifier.load(REPO)` into an empty cache."""
+    sha = hub.add_repo(REPO, contents(folder))
+    hub.fail(step, fault)
+    message = _told(attempt(lambda: Classifier.load(REPO)), hub)
+    after = "new" if model_hub.cached(REPO, None) else "old"
+    hub.heal()
+    end_calls(hub)
+    again = attempt(lambda: Classifier.load(REPO)) is None and Classifier.load(REPO).source == f"hub:{REPO}@{sha}"
+    return Outcome(message, after, again)
+
+
+def run_case(direction: str, step: str, fault: Fault, folder: Path, cache: Path) -> Outcome:
+    """On a Hub and a cache of its own, with short deadlines."""
+    with LoopbackHub() as hub, pytest.MonkeyPatch.context() as patch:
+        point_client_at(hub.url, cache, patch)
+        patch.setattr(publishing, "ASK_SECONDS", DEADLINE)
+        patch.setattr(publishing, "COMMIT_SECONDS", 2 * DEADLINE)
+        patch.setattr(model_hub.pull, "__defaults__", (*model_hub.pull.__defaults__[:-1], DEADLINE))
+        return (push_case if direction == "push" else pull_case)(step, fault, folder, hub)
+
+
+def table(outcomes: list[Outcome]) -> str:
+    """In Markdown: a row for each fault and what is printed, with the requests that it was tried at."""
+    rows: dict[tuple, list[str]] = {}
+    for (direction, step, fault), found in zip(CASES, outcomes, strict=True):
+        message = (found.message or "(succeeds)").replace("|", "\\|")
+        again = "succeeds" if found.again else "FAILS"
+        rows.setdefault((direction, words(fault), message, found.after, again), []).append(f"`{step}`")
+    lines = ["| | fault | at | what is printed | then there | same command again |", "|---|---|---|---|---|---|"]
+    for (direction, fault, message, after, again), steps in sorted(rows.items(), key=lambda row: row[0][:2]):
+        lines.append(f"| {direction} | {fault} | {', '.join(steps)} | {message} | {after} | {again} |")
+    return "\n".join(lines) + "\n"
+
+
+ABOUT = """# Faults of the Hub
+
+Written by `python -m tests.hub_faults`: the bundled model is pushed and pulled over HTTP by the real client to a Hub on
+the loopback interface, with one fault at every answer to one kind of request. Deadlines are shortened to {deadline}
+seconds; a person's are {ask} and {commit} (push), {pull} (pull) and {start} (pull at a start of the page).
+
+- `reset`: the connection ends before an answer; `cut`: in the middle of one; `lost`: the Hub did as asked, but its
+  answer never came; `hang`, `stall`: no answer, or half of one, and then silence; `truncated`, `garbage`: a wrong file
+  that looks right to the client.
+- `old`, `new`: the Hub (push) or the local cache (pull) has the version from before, or all of the new one. It was one
+  of these in every case, and the local folder was unchanged.
+
+"""
+
+
+def main() -> None:
+    page = Path(__file__).resolve().parent.parent / "docs" / "hub-faults.md"
+    outcomes = []
+    about = ABOUT.format(
+        deadline=DEADLINE,
+        ask=publishing.ASK_SECONDS,
+        commit=publishing.COMMIT_SECONDS,
+        pull=model_hub.PULL_SECONDS,
+        start=fallback.START_SECONDS,
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = shutil.copytree(model_hub.BUNDLED, Path(scratch) / "artifact")
+        for number, case in enumerate(CASES):
+            outcomes.append(run_case(*case, folder, Path(scratch) / f"cache-{number}"))
+            print(case, outcomes[-1], file=sys.stderr)
+    assert not any(found.touched for found in outcomes)
+    page.write_text(about + table(outcomes))
+    print(f"{page}: {len(outcomes)} cases, {sum(not found.again for found in outcomes)} that do not recover")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""Hosting the page: the Space that `python -m trainer space` makes, on a Hub on the loopback interface."""
+
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import yaml
+
+from model import artifact
+from model.artifact import ArtifactError
+from model.hub import HubError
+from tests.hub_client import REPO, contents, environment, json_with, steps
+from tests.test_publish import ROOT, run
+from trainer import space as hosting
+from trainer.space import create_space
+
+SPACE = "ann/page"
+
+
+def tree(hub) -> dict[str, bytes]:
+    return hub.files(SPACE, repo_type="space")
+
+
+def front_matter(hub) -> dict:
+    return yaml.safe_load(tree(hub)["README.md"].decode().split("---\n")[1])
+
+
+def test_one_commit_holds_all_that_the_page_needs_and_nothing_of_the_trainer(hub, sha):
+    done = create_space(SPACE, REPO)
+    created, commit = hub.history(SPACE, repo_type="space")
+    assert done.sha == commit and done.url == f"{hub.url}/spaces/{SPACE}/commit/{commit}"
+    found = tree(hub)
+    assert found["requirements.txt"] == (ROOT / "requirements-app.txt").read_bytes()
+    for name in ("app.py", "ui/page.py", "ui/page.css", "model/hub.py", "assets/resnet32-cifar10/model.onnx"):
+        assert found[name] == (ROOT / name).read_bytes()
+    folders = {name.split("/")[0] for name in found}
+    assert folders == {".gitattributes", "LICENSE", "README.md", "app.py", "assets", "model", "requirements.txt", "ui"}
+    assert not any("__pycache__" in name or name.endswith(".pyc") for name in found)
+
+
+def test_the_model_is_pinned_to_the_commit_that_the_revision_is_now(hub, sha):
+    create_space(SPACE, REPO)
+    assert hub.repo(SPACE, "space").variables == {"MODEL_REPO": REPO, "MODEL_REVISION": sha}
+    hub.repo(REPO).tags["v1"] = sha
+    newer = hub.commit(REPO, {"README.md": b"new"})
+    create_space(SPACE, REPO)
+    assert hub.repo(SPACE, "space").variables["MODEL_REVISION"] == newer
+    create_space(SPACE, REPO, revision="v1")
+    assert hub.repo(SPACE, "space").variables["MODEL_REVISION"] == sha
+
+
+def test_the_front_matter_is_what_the_hub_reads(hub, sha):
+    create_space(SPACE, REPO)
+    matter = front_matter(hub)
+    files = ",".join((artifact.CONFIG, *artifact.SERVING, *artifact.SAMPLE_FILES))
+    assert matter["preload_from_hub"] == [f"{REPO} {files} {sha}"]
+    assert hub.repo(SPACE, "space").sdk == matter["sdk"] == "gradio"
+    assert matter["sdk_version"] == version("gradio")
+    assert matter["python_version"] == f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert matter["app_file"] in tree(hub) and matter["models"] == [REPO]
+    assert 0 < len(matter["short_description"]) <= 60 and len(matter["emoji"]) == 1
+    colours = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
+    assert {matter["colorFrom"], matter["colorTo"]} <= colours
+    assert matter["license"] == "mit" and matter["pinned"] is False and matter["title"]
+
+
+def test_again_makes_no_commit_and_a_file_that_the_page_has_no_more_is_removed(hub, sha):
+    create_space(SPACE, REPO)
+    assert create_space(SPACE, REPO).sha == hub.history(SPACE, repo_type="space")[-1]
+    assert len(hub.history(SPACE, repo_type="space")) == 2
+    hub.commit(SPACE, {"ui/old_tab.py": b"import torch", "notes.md": b"mine"}, repo_type="space")
+    create_space(SPACE, REPO)
+    assert "ui/old_tab.py" not in tree(hub) and tree(hub)["notes.md"] == b"mine"
+
+
+@pytest.mark.parametrize("missing", ["samples/samples.json", "samples/test.png", "model.onnx"])
+def test_a_model_without_samples_is_refused_with_the_reason(hub, sha, missing):
+    hub.commit(REPO, {missing: None})
+    with pytest.raises(HubError, match=f"{REPO} lacks {missing} at .*a Space has no CIFAR-10 of its own"):
+        create_space(SPACE, REPO)
+    assert ("space", SPACE) not in hub.repos
+
+
+def test_a_model_that_the_page_would_refuse_is_not_hosted(hub, sha):
+    hub.commit(REPO, {"config.json": json_with(hub, "config.json", temperature=-1)})
+    with pytest.raises(ArtifactError, match="is refused: config.json has temperature"):
+        create_space(SPACE, REPO)
+    assert ("space", SPACE) not in hub.repos
+
+
+def test_a_private_model_needs_a_secret_and_the_card_says_so(hub, sha):
+    create_space(SPACE, REPO)
+    assert "HF_TOKEN" not in tree(hub)["README.md"].decode()
+    hub.repo(REPO).private = True
+    create_space(SPACE, REPO)
+    assert "give the Space a secret HF_TOKEN that may read it" in tree(hub)["README.md"].decode()
+    assert "hf_loopback" not in str(hub.repo(SPACE, "space").variables)
+
+
+@pytest.mark.parametrize("model", ["resnet", "assets/resnet32-cifar10/model.onnx", ""])
+def test_what_is_no_repository_is_refused(hub, model):
+    with pytest.raises(HubError, match="is not the name of a repository"):
+        create_space(SPACE, model)
+    assert steps(hub) == []
+
+
+def test_an_incomplete_project_is_named(hub, sha, tmp_path, monkeypatch):
+    monkeypatch.setattr(hosting, "PROJECT", tmp_path)
+    with pytest.raises(HubError, match=r"lacks app\.py, LICENSE, requirements\.txt: run this in a clone"):
+        create_space(SPACE, REPO)
+
+
+def test_the_command_prints_the_address_and_needs_neither_torch_nor_gradio(hub, sha, tmp_path):
+    names = "['torch', 'torchvision', 'lightning', 'matplotlib', 'gradio', 'safetensors']"
+    check = f"print('heavy:', [n for n in {names} if n in sys.modules])"
+    done = run("space", SPACE, "--model", REPO, hub=hub, cache=tmp_path / "home", check=check)
+    commit = hub.history(SPACE, repo_type="space")[-1]
+    expected = f"The page is being built: {hub.url}/spaces/{SPACE} (commit {commit})\nheavy: []\n"
+    assert done.stdout == expected, done.stderr
+    assert done.returncode == 0
+
+
+def test_the_uploaded_tree_imports_by_itself(hub, sha, tmp_path):
+    """As the Space would: nothing of this project on the path but what was uploaded."""
+    create_space(SPACE, REPO)
+    write_tree(hub, tmp_path / "space")
+    code = "import app, ui.page, sys; print(app.__file__); assert 'torch' not in sys.modules"
+    env = environment(hub, tmp_path / "home") | {"PYTHONPATH": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path / "space", env=env, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.strip() == str(tmp_path / "space" / "app.py"), done.stderr
+
+
+def write_tree(hub, folder: Path) -> Path:
+    """The Space's files as a checkout."""
+    for name, data in tree(hub).items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    assert contents(folder).keys() == tree(hub).keys()
+    return folder
