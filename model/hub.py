@@ -232,6 +232,11 @@ def within(seconds: float, call: Callable[..., Any], *args: Any, **kwargs: Any) 
     return outcome["result"]
 
 
+def call_is_running() -> bool:
+    """Whether a call that `within` gave up goes on in the background."""
+    return any(thread.name == THREAD for thread in threading.enumerate())
+
+
 @contextmanager
 def _collected_warnings(said: list[str]) -> Iterator[None]:
     """Collects the HTTP errors that the client's retries warn of, instead of printing them."""

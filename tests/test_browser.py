@@ -13,10 +13,8 @@ from PIL import Image, ImageDraw
 from model import Classifier
 from model.cifar10 import CLASS_NAMES
 from tests.hub_client import REPO, environment
-from tests.serving import running_app
+from tests.serving import ROOT, running_app
 from tests.test_space import SPACE, write_tree
-from trainer.publish import publish
-from trainer.space import create_space
 from ui.predict import EXAMPLES
 
 FLAGS = (
@@ -154,7 +152,7 @@ def test_the_page_on_a_pulled_model_predicts_and_shows_its_samples_and_numbers(
     with running_app(tmp_path, "--model", REPO, env=environment(hub, tmp_path / "home")) as address:
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.goto(address)
-        page.locator("#head dd", has_text=f"hub:{REPO}@{sha}").wait_for()
+        page.locator("#head dd", has_text=f"commit {sha[:12]}").wait_for()
         assert page.locator("#notice").count() == 0
         visit(page, classifier, drawing)
         page.close()
@@ -172,40 +170,33 @@ def visit(page, classifier, drawing):
     assert row[:2] == ["Test", f"{classifier.metrics['test']['accuracy']:.2%}"]
 
 
-def test_what_is_uploaded_to_a_space_serves_the_page_by_itself(
-    browser, hub, tiny_artifact, drawing, tmp_path, lean_python
-):
-    """From training's end to a visitor: publish, host, and run what the Space holds as Spaces would."""
-    publish(tiny_artifact, REPO)
-    create_space(SPACE, REPO)
-    root = write_tree(hub, tmp_path / "space")
-    hub_space = hub.repo(SPACE, "space")
-    env = environment(hub, tmp_path / "home", **hub_space.variables)
-    python = lean_python(root / "requirements.txt")
-    with running_app(tmp_path, env=env, root=root, python=python) as address:
+def test_from_the_lean_install_to_a_visitor_on_a_space(browser, hub, tiny_artifact, drawing, tmp_path, lean_python):
+    """Publish, host, and run what the Space holds as Spaces would; where CI=true, with its requirements alone."""
+    env = environment(hub, tmp_path / "home")
+    for words in (["publish", str(tiny_artifact), REPO], ["space", SPACE, "--model", REPO]):
+        subprocess.run([lean_python, "-m", "trainer", *words], cwd=ROOT, env=env, check=True, timeout=120)
+    root, variables = write_tree(hub, tmp_path / "space"), hub.repo(SPACE, "space").variables
+    assert (root / "requirements.txt").read_bytes() == (ROOT / "requirements-app.txt").read_bytes()
+    with running_app(tmp_path, env=env | variables, root=root, python=lean_python) as address:
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.goto(address)
-        source = f"hub:{REPO}@{hub_space.variables['MODEL_REVISION']}"
-        page.locator("#head dd", has_text=source).wait_for()
+        page.locator("#head dd", has_text=f"commit {variables['MODEL_REVISION'][:12]}").wait_for()
         visit(page, Classifier.load(tiny_artifact), drawing)
         page.close()
 
 
-@pytest.fixture
-def lean_python(tmp_path):
-    """The interpreter that runs a Space: where CI=true, one with nothing installed but its requirements."""
-
-    def install(requirements):
-        if os.environ.get("CI") != "true":
-            return sys.executable
-        venv.create(tmp_path / "venv", with_pip=True)
-        python = str(tmp_path / "venv" / "bin" / "python")
-        subprocess.run([python, "-m", "pip", "install", "-q", "-r", str(requirements)], check=True, timeout=600)
-        absent = subprocess.run([python, "-c", "import torch"], capture_output=True)
-        assert absent.returncode != 0
-        return python
-
-    return install
+@pytest.fixture(scope="module")
+def lean_python(tmp_path_factory) -> str:
+    """An interpreter that has requirements-app.txt and nothing else where CI=true, else this one."""
+    if os.environ.get("CI") != "true":
+        return sys.executable
+    folder = tmp_path_factory.mktemp("lean") / "venv"
+    venv.create(folder, with_pip=True)
+    python = str(folder / "bin" / "python")
+    requirements = str(ROOT / "requirements-app.txt")
+    subprocess.run([python, "-m", "pip", "install", "-q", "-r", requirements], check=True, timeout=600)
+    assert subprocess.run([python, "-c", "import torch"], capture_output=True).returncode != 0
+    return python
 
 
 def test_the_notice_says_which_model_it_is_and_why(browser, tmp_path):

@@ -46,7 +46,7 @@ def test_a_folder_that_is_no_artifact_is_an_error_not_a_reason_to_show_another(t
 
 
 FAULTS = {
-    "reset": ("reset", "could not be reached for ann/resnet"),
+    "reset": ("reset", "The connection to the Hub failed for ann/resnet"),
     "silent": ("hang", "The Hub did not finish within 1 seconds."),
     "rate-limited": ((429, {"Retry-After": "600"}), "HTTP 429 for ann/resnet: too many requests"),
     "down": (503, "HTTP 503 for ann/resnet"),
@@ -83,7 +83,7 @@ def test_a_pull_that_stops_half_way_is_as_none(hub, sha, step):
 def test_nobody_at_the_address_is_told_at_once(hub, sha, refused_hub):
     started = time.monotonic()
     classifier, notice = load_or_fall_back(REPO)
-    assert classifier.source == "bundled" and "could not be reached" in notice
+    assert classifier.source == "bundled" and "connection to the Hub failed" in notice
     assert time.monotonic() - started < 3
 
 

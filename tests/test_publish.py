@@ -3,8 +3,10 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -238,6 +240,29 @@ def test_publish_prints_address_and_commit_and_needs_neither_torch_nor_lightning
     sha = hub.history(REPO)[-1]
     assert done.stdout == f"Published: {hub.url}/{REPO}/commit/{sha} (commit {sha})\nheavy: []\n", done.stderr
     assert done.returncode == 0 and hub.repo(REPO).tags == {"v1": sha}
+
+
+@pytest.mark.parametrize("step", ["lfs-put", "commit"])
+def test_the_command_ends_although_a_call_that_was_given_up_hangs(hub, copy, tmp_path, step):
+    hub.fail(step, "hang")
+    code = "import trainer.publish as p, trainer.__main__ as m, sys; p.COMMIT_SECONDS = 1; "
+    code += f"sys.argv = ['trainer', 'publish', {str(copy)!r}, {REPO!r}]; m.main()"
+    env = environment(hub, tmp_path / "home")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1 and done.stderr.startswith("Error: The Hub did not finish within 1 seconds.")
+
+
+def test_a_push_that_hangs_can_be_interrupted(hub, copy, tmp_path):
+    hub.fail("lfs-put", "hang")
+    command = [sys.executable, "-m", "trainer", "publish", str(copy), REPO]
+    env = environment(hub, tmp_path / "home")
+    process = subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while "lfs-put" not in steps(hub) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130 and errors == "Stopped: interrupted by SIGINT.\n"
 
 
 def test_a_failed_publish_is_one_sentence_and_exit_code_1_and_the_same_command_then_succeeds(hub, copy, tmp_path):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from model import Classifier
-from ui.page import build_page, head_html, theme
+from ui.page import build_page, head_html, model_name, theme
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +74,11 @@ def test_gradios_analytics_are_off_and_its_table_of_calls_is_not_rebuilt_on_ever
 
     assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
     assert os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] == "100000"
+
+
+def test_a_model_from_the_hub_is_named_by_its_repository_and_commit():
+    assert model_name("hub:ann/resnet@" + "0123456789abcdef" * 2 + "01234567", "recipe: default") == (
+        "ann/resnet",
+        "commit 0123456789ab, recipe: default",
+    )
+    assert model_name("bundled", "recipe: paper") == ("bundled", "recipe: paper")

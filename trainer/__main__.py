@@ -15,7 +15,7 @@ import typer
 
 from model import artifact, cifar10
 from model.artifact import ArtifactError
-from model.hub import HubError
+from model.hub import HubError, call_is_running
 from trainer.config import RECIPES, ConfigError, TrainConfig, configure, flag, torchrun_devices
 from trainer.download import Source, download_if_missing
 from trainer.run import RUN, RunError, at_work_in, read_run
@@ -227,13 +227,23 @@ def main() -> None:
         app()
     except (ConfigError, RunError, ArtifactError, cifar10.DatasetError) as error:
         print(f"Error: {error}", file=sys.stderr)
-        sys.exit(2)
+        leave(2)
     except (TrainingError, HubError) as error:
         print(f"Error: {error}", file=sys.stderr)
-        sys.exit(1)
+        leave(1)
     except Interrupted as interrupted:
         print(f"Stopped: {interrupted}.", file=sys.stderr)
-        sys.exit(interrupted.exit_code)
+        leave(interrupted.exit_code)
+
+
+def leave(exit_code: int) -> None:
+    """Ends the process. Python would first wait for the threads in which the Hub's client uploads: for ever, where an
+    upload that was given up hangs."""
+    if call_is_running():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(exit_code)
+    sys.exit(exit_code)
 
 
 if __name__ == "__main__":

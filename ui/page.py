@@ -50,7 +50,7 @@ def head_html(classifier: Classifier) -> str:
     facts = (
         ("Test accuracy", f"{test['accuracy']:.2%}", f"{low:.2%} to {high:.2%} (95%)"),
         ("Network", f"ResNet-{classifier.config['depth']}", f"{training['parameters']:,} weights"),
-        ("Model", classifier.source, f"recipe: {training['recipe']}"),
+        ("Model", *model_name(classifier.source, f"recipe: {training['recipe']}")),
     )
     tiles = "".join(
         f"<div><dt>{term}</dt><dd{' class=long' if len(value) > 16 else ''}>{escape(value)}</dd>"
@@ -62,6 +62,14 @@ def head_html(classifier: Classifier) -> str:
         "It looks at 32 × 32 pixels, and calls any other picture one of these too.</p></div>"
         f"<dl>{tiles}</dl></header>"
     )
+
+
+def model_name(source: str, recipe: str) -> tuple[str, str]:
+    """What to call the model of a `Classifier.source`, and the small print, where a commit of the Hub goes."""
+    if not source.startswith("hub:"):
+        return source, recipe
+    repo, sha = source.removeprefix("hub:").split("@")
+    return repo, f"commit {sha[:12]}, {recipe}"
 
 
 def theme() -> gr.themes.Base:
