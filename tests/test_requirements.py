@@ -49,9 +49,15 @@ def test_every_requirement_is_bounded_to_a_major_version(name):
 
 
 def test_what_the_app_imports_is_in_its_requirements():
-    files = ("app.py", "ui", "model/__init__.py", "model/artifact.py", "model/cifar10.py")
-    needed = imported(*files, "model/classifier.py", "model/preprocess.py")
-    assert needed <= requirements("requirements-app.txt").keys()
+    model = [f"model/{path.name}" for path in (PROJECT / "model").glob("*.py") if path.name != "resnet.py"]
+    assert imported("app.py", "ui", *model) <= requirements("requirements-app.txt").keys()
+
+
+def test_what_publishing_and_hosting_import_is_in_the_apps_requirements():
+    names = ("__init__", "__main__", "card", "config", "download", "lock", "publish", "run", "space", "stops")
+    needed = imported(*(f"trainer/{name}.py" for name in names))
+    only_for_training = {"lightning", "pyarrow", "torchvision"}  # imported in functions that publishing never calls
+    assert needed - only_for_training <= requirements("requirements-app.txt").keys()
 
 
 def test_what_model_trainer_and_benchmarks_import_is_in_the_complete_list():
