@@ -4,6 +4,7 @@ A repository is pulled file by file at one commit into the Hub client's own cach
 silent server and obeys a `Retry-After` of minutes; so every call of it runs under a deadline of ours (`within`).
 """
 
+import hashlib
 import logging
 import re
 import threading
@@ -101,11 +102,11 @@ def _find_on_hub(repo: str, revision: str | None, files: Sequence[str]) -> tuple
 
 
 def read(snapshot: Snapshot, files: Sequence[str] = artifact.SERVING) -> Artifact:
-    """The checked artifact. Raises ArtifactError, and forgets the files then: the next pull downloads them again."""
+    """The checked artifact. Raises ArtifactError; what was damaged on its way is downloaded again the next time."""
     try:
         return artifact.read(snapshot.folder, files)
     except ArtifactError as error:
-        _forget(snapshot)
+        _forget_damaged(snapshot)
         raise refusal(error, snapshot.folder, snapshot.source) from None
 
 
@@ -125,7 +126,7 @@ def pull(
     """config.json, `files` and, for the page, the samples of one commit; a commit that is pulled already costs no
     request. Raises HubError, and ArtifactError for a config.json or a size that no artifact has."""
     sha = revision if revision and _SHA.fullmatch(revision) else None
-    if sha and (known := cached(repo, sha, files)):
+    if sha and (known := cached(repo, sha, files, samples=True)):
         return known
     if constants.is_offline_mode():
         raise HubError(f"The Hub was not asked for {repo}, because HF_HUB_OFFLINE is set: unset it.")
@@ -138,7 +139,7 @@ def _pull(repo: str, revision: str | None, files: Sequence[str]) -> Snapshot:
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
     if missing := [name for name in (artifact.CONFIG, *files) if name not in sizes]:
         raise HubError(f"{repo} lacks {', '.join(missing)} at {info.sha}: `python -m trainer publish` writes all.")
-    known = cached(repo, info.sha, files)
+    known = cached(repo, info.sha, files, samples=True)
     if known and cached(repo, revision, files) == known:
         return known
     folder = _fetch(repo, info.sha, artifact.CONFIG, sizes, artifact.MAX_CONFIG_BYTES).parent
@@ -146,7 +147,7 @@ def _pull(repo: str, revision: str | None, files: Sequence[str]) -> Snapshot:
     try:
         config = artifact.read_config(folder / artifact.CONFIG)
     except ArtifactError as error:
-        _forget(snapshot)
+        _forget_damaged(snapshot)
         raise refusal(error, folder, snapshot.source) from None
     for name in files:
         _fetch(repo, info.sha, name, sizes, artifact.max_bytes(config, name))
@@ -154,8 +155,10 @@ def _pull(repo: str, revision: str | None, files: Sequence[str]) -> Snapshot:
         with suppress(RemoteEntryNotFoundError):
             _fetch(repo, info.sha, name, sizes, MAX_SAMPLE_BYTES)
     if revision != info.sha:
-        # Not before the rest: the client's cache now remembers which commit the branch or tag is, for offline use.
-        hf_hub_download(repo, artifact.CONFIG, revision=revision)
+        # Not before the rest: now the client's cache remembers which commit the branch or tag is. That serves only who
+        # is offline later, so it may fail.
+        with suppress(Exception):
+            hf_hub_download(repo, artifact.CONFIG, revision=revision)
     return snapshot
 
 
@@ -169,16 +172,22 @@ def _optional(files: Sequence[str]) -> Sequence[str]:
     return artifact.SAMPLE_FILES if set(artifact.SERVING) <= set(files) else ()
 
 
-def cached(repo: str, revision: str | None, files: Sequence[str] = artifact.SERVING) -> Snapshot | None:
-    """The commit that the revision was when it was last pulled, if the cache has all of it. Asks nobody."""
+def cached(
+    repo: str, revision: str | None, files: Sequence[str] = artifact.SERVING, samples: bool = False
+) -> Snapshot | None:
+    """The commit that the revision was when it was last pulled, if the cache has all of it. Asks nobody.
+
+    `samples`: all includes the sample images, or the knowledge that the repository has none.
+    """
 
     def lookup(name: str) -> Any:
         """A path, None for unknown, or an object that stands for "the repository has no such file"."""
         return try_to_load_from_cache(repo, name, revision=revision)
 
     path = lookup(artifact.CONFIG)
-    required = all(isinstance(lookup(name), str) for name in (artifact.CONFIG, *files))
-    if not required or any(lookup(name) is None for name in _optional(files)):
+    if not all(isinstance(lookup(name), str) for name in (artifact.CONFIG, *files)):
+        return None
+    if samples and any(lookup(name) is None for name in _optional(files)):
         return None
     return Snapshot(repo, Path(path).parent.name, Path(path).parent)
 
@@ -199,12 +208,23 @@ def all_cached(repo: str, files: Sequence[str] = artifact.SERVING) -> Iterator[S
             yield snapshot
 
 
-def _forget(snapshot: Snapshot) -> None:
+def _forget_damaged(snapshot: Snapshot) -> None:
+    """Removes from the cache what is not the file that the Hub named. The others stay: older commits may share them."""
     for path in [snapshot.folder / name for name in (artifact.CONFIG, *artifact.SEALED, *artifact.SAMPLE_FILES)]:
         with suppress(OSError):
-            path.resolve(strict=True).unlink()  # the blob: a link alone would be made anew without a download
-        with suppress(OSError):
-            path.unlink()
+            blob = path.resolve(strict=True)
+            if blob.name != _etag(blob):
+                blob.unlink()  # not the link alone, which would be made anew without a download
+                path.unlink(missing_ok=True)
+
+
+def _etag(blob: Path) -> str:
+    """What the Hub calls a file with this content, and the client's cache its blob: by the name's length, the sha256 of
+    a large file, or the git object of a small one."""
+    if len(blob.name) == 64:
+        return artifact.sha256(blob)
+    content = blob.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def within(seconds: float, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

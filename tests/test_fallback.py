@@ -120,6 +120,17 @@ def test_a_new_commit_that_is_refused_leaves_the_old_one_serving(hub, sha):
     assert f"uses commit {sha[:12]}" in notice
 
 
+@pytest.mark.parametrize("name", [artifact.METRICS, artifact.GRAPH])
+def test_a_refused_commit_does_not_cost_the_files_that_it_shares_with_the_old_one(hub, sha, name):
+    load_or_fall_back(REPO)
+    digests = json.loads(hub.files(REPO)["config.json"])["sha256"] | {name: "0" * 64}
+    bad = hub.commit(REPO, {"config.json": json_with(hub, "config.json", sha256=digests)})
+    for _ in range(2):
+        classifier, notice = load_or_fall_back(REPO)
+        assert classifier.source == f"hub:{REPO}@{sha}"
+        assert f"hub:{REPO}@{bad} is refused: {name} is damaged or altered" in notice
+
+
 def test_a_network_that_is_not_what_it_claims_is_passed_over(hub, sha):
     load_or_fall_back(REPO)
     logits = json.loads(hub.files(REPO)["config.json"])["expected_logits"]

@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import constants, snapshot_download
 
 from model import Classifier, artifact
 from model import hub as model_hub
@@ -182,6 +182,15 @@ def test_offline_mode_asks_nobody(hub, sha, monkeypatch):
         warnings.simplefilter("error")
         assert Classifier.load(REPO, sha).source.endswith(sha)
     assert hub.log == []
+
+
+def test_offline_what_another_program_downloaded_will_do_even_without_samples(hub, tiny_artifact, monkeypatch):
+    sha = hub.add_repo(REPO, {n: data for n, data in contents(tiny_artifact).items() if "samples" not in n})
+    snapshot_download(REPO)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    for revision in (None, sha):
+        with pytest.warns(UserWarning, match="HF_HUB_OFFLINE is set"):
+            assert Classifier.load(REPO, revision).source.endswith(sha)
 
 
 def test_a_half_pulled_commit_is_not_taken_for_a_whole_one(hub, sha):
