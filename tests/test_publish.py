@@ -268,10 +268,10 @@ def test_a_push_that_hangs_can_be_interrupted(hub, copy, tmp_path):
 def test_a_failed_publish_is_one_sentence_and_exit_code_1_and_the_same_command_then_succeeds(hub, copy, tmp_path):
     hub.fail("commit", 500, times=1)
     before = contents(copy)
-    done = run("publish", str(copy), REPO, hub=hub, cache=tmp_path / "home")
+    done = run("publish", str(copy), REPO, "--tag", "v1", "--private", hub=hub, cache=tmp_path / "home")
     assert done.returncode == 1 and done.stdout == ""
-    assert done.stderr.startswith(f"Error: The Hub answered HTTP 500 for {REPO}")
-    assert f"python -m trainer publish {copy} {REPO}" in done.stderr and done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"Error: The Hub answered HTTP 500 for {REPO}") and done.stderr.count("\n") == 1
+    assert done.stderr.endswith(f"to try again: python -m trainer publish {copy} {REPO} --tag v1 --private\n")
     assert contents(copy) == before and pushed(hub) == {}
     assert run("publish", str(copy), REPO, hub=hub, cache=tmp_path / "home").returncode == 0
     assert pushed(hub) == as_published(copy)

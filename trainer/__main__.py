@@ -6,6 +6,7 @@ PyTorch is imported only after the flags are parsed, so that `--help` and mistak
 
 import inspect
 import os
+import shlex
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -137,14 +138,17 @@ def check_push(repo: str | None, private: bool, no_test: bool) -> None:
         open_repo(repo, private=private)
 
 
-def publish_and_print(folder: Path, repo: str, **where: Any) -> None:
+def publish_and_print(
+    folder: Path, repo: str, branch: str | None = None, tag: str | None = None, private: bool = False
+) -> None:
     from trainer.publish import publish
 
     try:
-        done = publish(folder, repo, **where)
+        done = publish(folder, repo, branch, tag, private)
     except HubError as error:
-        again = f"python -m trainer publish {folder} {repo}"
-        raise HubError(f"{error} {folder} is unchanged; the same command, or `{again}`, tries again") from error
+        flags = ["--branch", branch] * bool(branch) + ["--tag", tag] * bool(tag) + ["--private"] * private
+        again = shlex.join(["python", "-m", "trainer", "publish", str(folder), repo, *flags])
+        raise HubError(f"{error} {folder} is unchanged; to try again: {again}") from error
     print(f"Published: {done.url} (commit {done.sha})")
 
 
@@ -204,7 +208,7 @@ def publish(
     private: Private = False,
 ) -> None:
     """Push an artifact folder to the Hugging Face Hub, in one commit. Needs HF_TOKEN or a login."""
-    publish_and_print(folder, repo, branch=branch, tag=tag, private=private)
+    publish_and_print(folder, repo, branch, tag, private)
 
 
 @app.command()
