@@ -42,6 +42,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="port to listen on (default: $GRADIO_SERVER_PORT, else the first free one from 7860)",
     )
     args = parser.parse_args(argv)
+    args.revision = args.revision or None
     on_hub = args.model and not Path(args.model).is_dir()
     if args.revision is None and on_hub and os.environ.get("MODEL_REPO") in (None, "", args.model):
         args.revision = os.environ.get("MODEL_REVISION") or None  # not of another repository than MODEL_REPO

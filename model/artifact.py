@@ -82,9 +82,17 @@ def probe_image() -> np.ndarray:
 def read(folder: str | Path, files: Sequence[str] = SEALED) -> Artifact:
     """Reads config.json, checks it and `files` against it; the artifact's metrics are {} where `files` leaves them out.
 
-    Nothing is read before its size was found to be within `max_bytes`. Raises ArtifactError.
+    Nothing is read before its size was found to be within `max_bytes`. Raises ArtifactError, also for what cannot be
+    read.
     """
     folder = Path(folder)
+    try:
+        return _read(folder, files)
+    except OSError as error:
+        raise ArtifactError(f"{folder} cannot be read ({error.strerror or type(error).__name__})") from None
+
+
+def _read(folder: Path, files: Sequence[str]) -> Artifact:
     if not folder.is_dir():
         raise ArtifactError(f"{folder} is not a folder: name an artifact folder, as `python -m trainer` writes it")
     missing = [name for name in (CONFIG, *files) if not (folder / name).is_file()]
@@ -210,7 +218,7 @@ def _number(value: Any) -> bool:
 
 
 def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 10**12
 
 
 def _fraction(value: Any) -> bool:

@@ -49,6 +49,11 @@ class Classifier:
         return cls.of(*hub.find(source, revision))
 
     @classmethod
+    def of_snapshot(cls, snapshot: hub.Snapshot) -> "Classifier":
+        """From a commit that was pulled. Raises ArtifactError."""
+        return cls.of(hub.read(snapshot), snapshot.source)
+
+    @classmethod
     def of(cls, found: Artifact, source: str) -> "Classifier":
         """The classifier of an artifact that was read. Raises ArtifactError where its network is not what it claims."""
         try:

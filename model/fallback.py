@@ -21,19 +21,15 @@ def load_or_fall_back(source: str | Path | None = None, revision: str | None = N
         return Classifier.load(source, revision), None
     repo = str(source)
     try:
-        return _classifier(hub.pull(repo, revision, seconds=START_SECONDS)), None
+        return Classifier.of_snapshot(hub.pull(repo, revision, seconds=START_SECONDS)), None
     except (HubError, ArtifactError) as error:
         reason = str(error)
     # First what the asked revision was when it was last pulled, then any other commit, the newest first.
-    asked = hub.pulled_before(repo, revision)
+    asked = hub.cached(repo, revision)
     for snapshot in [*([asked] if asked else []), *hub.all_cached(repo)]:
         try:
-            classifier = _classifier(snapshot)
+            classifier = Classifier.of_snapshot(snapshot)
         except ArtifactError:
             continue
         return classifier, f"{reason} This page uses commit {snapshot.sha[:12]} of {repo}, which was downloaded before."
     return Classifier.load(), f"{reason} This page uses the bundled model instead of {repo}."
-
-
-def _classifier(snapshot: hub.Snapshot) -> Classifier:
-    return Classifier.of(hub.read(snapshot), snapshot.source)

@@ -26,6 +26,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.utils import validate_repo_id
 
 from model import artifact
 from model.artifact import Artifact, ArtifactError
@@ -41,7 +42,6 @@ MAX_SAMPLE_BYTES = 4_000_000
 THREAD = "hub-call"
 """Name of the threads in which the client runs."""
 
-_REPO = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 _SHA = re.compile(r"[0-9a-f]{40}")
 
 
@@ -63,8 +63,12 @@ class Snapshot:
 
 
 def is_repo_id(source: str | Path) -> bool:
-    """Whether it reads as the OWNER/NAME of a repository."""
-    return bool(_REPO.fullmatch(str(source)))
+    """Whether it is an OWNER/NAME that a repository may have."""
+    try:
+        validate_repo_id(str(source))
+    except HFValidationError:
+        return False
+    return "/" in str(source)
 
 
 def find(
@@ -94,7 +98,7 @@ def _find_on_hub(repo: str, revision: str | None, files: Sequence[str]) -> tuple
     try:
         snapshot = pull(repo, revision, files)
     except HubError as error:
-        snapshot = pulled_before(repo, revision, files)
+        snapshot = cached(repo, revision, files)
         if snapshot is None:
             raise
         warnings.warn(f"{error} Using {snapshot.source}, which was pulled before.", stacklevel=4)
@@ -114,7 +118,8 @@ def refusal(error: ArtifactError, folder: Path, source: str) -> ArtifactError:
     """The error of an artifact from the Hub without the path of the cache, which visitors may see; else the same."""
     if not source.startswith("hub:"):
         return error
-    return ArtifactError(f"{source} is refused: {str(error).replace(f'{folder}/', '')}")
+    words = str(error).replace(f"{folder}/", "").replace(str(folder), "it")
+    return ArtifactError(f"{source} is refused: {words}")
 
 
 def pull(
@@ -154,6 +159,7 @@ def _pull(repo: str, revision: str | None, files: Sequence[str]) -> Snapshot:
     for name in _optional(files):
         with suppress(RemoteEntryNotFoundError):
             _fetch(repo, info.sha, name, sizes, MAX_SAMPLE_BYTES)
+    read(snapshot, files)  # a commit that is refused must not take the place of the one before it
     if revision != info.sha:
         # Not before the rest: now the client's cache remembers which commit the branch or tag is. That serves only who
         # is offline later, so it may fail.
@@ -182,7 +188,8 @@ def cached(
 
     def lookup(name: str) -> Any:
         """A path, None for unknown, or an object that stands for "the repository has no such file"."""
-        return try_to_load_from_cache(repo, name, revision=revision)
+        with suppress(OSError):  # a cache that cannot be read is as good as none
+            return try_to_load_from_cache(repo, name, revision=revision)
 
     path = lookup(artifact.CONFIG)
     if not all(isinstance(lookup(name), str) for name in (artifact.CONFIG, *files)):
@@ -192,19 +199,14 @@ def cached(
     return Snapshot(repo, Path(path).parent.name, Path(path).parent)
 
 
-def pulled_before(repo: str, revision: str | None, files: Sequence[str] = artifact.SERVING) -> Snapshot | None:
-    """As `cached`; an invalid repository name or revision was never pulled."""
-    with suppress(HFValidationError):
-        return cached(repo, revision, files)
-    return None
-
-
 def all_cached(repo: str, files: Sequence[str] = artifact.SERVING) -> Iterator[Snapshot]:
     """Every commit of the repository that the cache has all of, the last pulled first."""
     storage = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="model") / "snapshots"
-    folders = [path for path in storage.glob("*") if _SHA.fullmatch(path.name)]
-    for folder in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True):
-        if snapshot := pulled_before(repo, folder.name, files):
+    times: dict[str, float] = {}
+    with suppress(OSError):
+        times = {path.name: path.stat().st_mtime for path in storage.iterdir() if _SHA.fullmatch(path.name)}
+    for sha in sorted(times, key=times.__getitem__, reverse=True):
+        if snapshot := cached(repo, sha, files):
             yield snapshot
 
 
@@ -213,17 +215,16 @@ def _forget_damaged(snapshot: Snapshot) -> None:
     for path in [snapshot.folder / name for name in (artifact.CONFIG, *artifact.SEALED, *artifact.SAMPLE_FILES)]:
         with suppress(OSError):
             blob = path.resolve(strict=True)
-            if blob.name != _etag(blob):
+            if blob.name != etag(blob.read_bytes(), len(blob.name)):
                 blob.unlink()  # not the link alone, which would be made anew without a download
                 path.unlink(missing_ok=True)
 
 
-def _etag(blob: Path) -> str:
-    """What the Hub calls a file with this content, and the client's cache its blob: by the name's length, the sha256 of
-    a large file, or the git object of a small one."""
-    if len(blob.name) == 64:
-        return artifact.sha256(blob)
-    content = blob.read_bytes()
+def etag(content: bytes, digits: int) -> str:
+    """What the Hub calls a file, and the client's cache its blob: a large one by its sha256 (64 digits), a small one by
+    its git object (40)."""
+    if digits == 64:
+        return hashlib.sha256(content).hexdigest()
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
@@ -259,22 +260,22 @@ def call_is_running() -> bool:
 
 @contextmanager
 def _collected_warnings(said: list[str]) -> Iterator[None]:
-    """Collects the HTTP errors that the client's retries warn of, instead of printing them."""
+    """Collects the HTTP errors that the client's retries in this thread warn of, instead of printing them."""
+    own = threading.get_ident()
 
-    class Collect(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if found := re.search(r"HTTP Error (\d+)", record.getMessage()):
-                said.append(f"HTTP {found[1]}")
+    def collect(record: logging.LogRecord) -> bool:
+        if record.thread != own:
+            return True
+        if found := re.search(r"HTTP Error (\d+)", record.getMessage()):
+            said.append(f"HTTP {found[1]}")
+        return False
 
     logger = logging.getLogger("huggingface_hub.utils._http")
-    handler, propagate = Collect(), logger.propagate
-    logger.addHandler(handler)
-    logger.propagate = False
+    logger.addFilter(collect)
     try:
         yield
     finally:
-        logger.removeHandler(handler)
-        logger.propagate = propagate
+        logger.removeFilter(collect)
 
 
 @contextmanager
@@ -296,14 +297,20 @@ def explain(error: BaseException, repo: str, revision: str | None = None) -> str
     for kind, words in _REASONS:
         if found := next((link for link in chain if isinstance(link, kind)), None):
             return words(found, repo, revision)
-    if found := next((link for link in chain if _is_of_the_network(link)), None):
-        return f"The connection to the Hub failed for {repo} ({_in_one_line(found)}): check it, or try again later."
+    if found := next((link for link in chain if type(link).__module__.startswith("httpx")), None):  # or httpx2
+        return _connection_failed(found, repo)
+    if found := next((link for link in chain if isinstance(link, OSError)), None):
+        if found.errno is None or isinstance(found, ConnectionError | TimeoutError):
+            return _connection_failed(found, repo)
+        return (  # without the path, which visitors may see
+            f"A file of this machine cannot be read or written for {repo} ({found.strerror}): look at the free space, "
+            "and at the cache of the Hub's client (HF_HOME)."
+        )
     return f"The Hub's answer for {repo} was not understood ({_in_one_line(error)}): try again later."
 
 
-def _is_of_the_network(error: BaseException) -> bool:
-    """The client raises errors of httpx or httpx2, by version, and OSErrors."""
-    return isinstance(error, OSError) or type(error).__module__.startswith("httpx")
+def _connection_failed(error: BaseException, repo: str) -> str:
+    return f"The connection to the Hub failed for {repo} ({_in_one_line(error)}): check it, or try again later."
 
 
 def _http_reason(error: HfHubHTTPError, repo: str, revision: str | None) -> str:
@@ -314,6 +321,7 @@ def _http_reason(error: HfHubHTTPError, repo: str, revision: str | None) -> str:
 
 _STATUS = {
     401: "the token is missing or wrong; set HF_TOKEN, or log in with `hf auth login`",
+    402: "it takes a paid plan; a new Gradio Space on CPU basic does, for one",
     403: "the token may not do that; it needs write access to push, and the right to read this repository to pull",
     404: "there is no such thing",
     409: "it conflicts with what is there, or with another request; try again",

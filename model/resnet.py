@@ -6,8 +6,12 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from model import artifact, hub
+from model.artifact import Artifact, ArtifactError
 from model.cifar10 import MEAN, STD
 
 
@@ -122,30 +126,28 @@ class ResNet(nn.Module):
         ArtifactError, as do weights that do not give the logits that config.json expects, and anything else that is
         wrong with the folder. Raises HubError where a repository cannot be had.
         """
-        from model import artifact, hub
+        found, source = hub.find(folder_or_repo, revision, files=(artifact.WEIGHTS,))
+        try:
+            return _network_of(found)
+        except ArtifactError as error:
+            raise hub.refusal(error, found.folder, source) from None
 
-        found, _ = hub.find(folder_or_repo, revision, files=(artifact.WEIGHTS,))
-        path = found.folder / artifact.WEIGHTS
-        network = cls(**{name: found.config[name] for name in artifact.ARCHITECTURE})
-        network.load_state_dict(read_weights(path, network.state_dict()), strict=True)
-        network.eval()
-        with torch.inference_mode():
-            logits = network(torch.from_numpy(artifact.probe_image())).numpy()
-        if not artifact.agrees(logits, np.asarray([found.config["expected_logits"]], np.float32)):
-            raise artifact.ArtifactError(
-                f"{path} does not answer as config.json expects: it is another network or damaged"
-            )
-        return network
+
+def _network_of(found: Artifact) -> ResNet:
+    path = found.folder / artifact.WEIGHTS
+    network = ResNet(**{name: found.config[name] for name in artifact.ARCHITECTURE})
+    network.load_state_dict(read_weights(path, network.state_dict()), strict=True)
+    network.eval()
+    with torch.inference_mode():
+        logits = network(torch.from_numpy(artifact.probe_image())).numpy()
+    if not artifact.agrees(logits, np.asarray([found.config["expected_logits"]], np.float32)):
+        raise ArtifactError(f"{path} does not answer as config.json expects: it is another network or damaged")
+    return network
 
 
 def read_weights(path: Path, expected: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of a safetensors file, which must have the names, shapes and types of `expected` and be finite:
     `load_state_dict` would convert another type in silence. Raises ArtifactError."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    from model.artifact import ArtifactError
-
     try:
         found = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:

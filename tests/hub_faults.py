@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnx
 import pytest
 
 from model import Classifier, artifact, fallback
@@ -96,15 +97,38 @@ def push_case(step: str, fault: Fault, folder: Path, hub: LoopbackHub) -> Outcom
 
 
 def pull_case(step: str, fault: Fault, folder: Path, hub: LoopbackHub) -> Outcome:
-    """`Classifier.load(REPO)` into an empty cache."""
-    sha = hub.add_repo(REPO, contents(folder))
+    """`Classifier.load(REPO)`, where an older version lies in the cache. Offline, one of the two must load."""
+    old = hub.add_repo(REPO, older(folder))
+    Classifier.load(REPO)
+    new = hub.commit(REPO, contents(folder))
     hub.fail(step, fault)
-    message = _told(attempt(lambda: Classifier.load(REPO)), hub)
-    after = "new" if model_hub.cached(REPO, None) else "old"
+
+    def pull() -> object:
+        """As a person's program that has no use for the older version."""
+        return Classifier.of_snapshot(model_hub.pull(REPO))
+
+    def state() -> str:
+        snapshot = model_hub.cached(REPO, None)
+        assert snapshot is not None and snapshot.sha in (old, new)
+        Classifier.of_snapshot(snapshot)
+        return "old" if snapshot.sha == old else "new"
+
+    message, after = _told(attempt(pull), hub), state()
     hub.heal()
     end_calls(hub)
-    again = attempt(lambda: Classifier.load(REPO)) is None and Classifier.load(REPO).source == f"hub:{REPO}@{sha}"
+    again = attempt(pull) is None and state() == "new"
     return Outcome(message, after, again)
+
+
+def older(folder: Path) -> dict[str, bytes]:
+    """Another intact artifact, which shares neither the graph nor config.json with this one."""
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = shutil.copytree(folder, Path(scratch) / "artifact")
+        model = onnx.load(copy / artifact.GRAPH)
+        model.producer_version = "older"
+        onnx.save(model, copy / artifact.GRAPH)
+        artifact.seal(copy, artifact.read_config(copy / artifact.CONFIG))
+        return contents(copy)
 
 
 def run_case(direction: str, step: str, fault: Fault, folder: Path, cache: Path) -> Outcome:
@@ -139,8 +163,8 @@ seconds; a person's are {ask} and {commit} (push), {pull} (pull) and {start} (pu
 - `reset`: the connection ends before an answer; `cut`: in the middle of one; `lost`: the Hub did as asked, but its
   answer never came; `hang`, `stall`: no answer, or half of one, and then silence; `truncated`, `garbage`: a wrong file
   that looks right to the client.
-- `old`, `new`: the Hub (push) or the local cache (pull) has the version from before, or all of the new one. It was one
-  of these in every case, and the local folder was unchanged.
+- `old`, `new`: the Hub (push), or the local cache as one finds it offline (pull), has the version from before or all of
+  the new one. It was one of these in every case, and the local folder was unchanged.
 
 """
 

@@ -230,6 +230,7 @@ def test_a_revision_of_the_bundled_model_ends_with_one_sentence_and_exit_code_2(
         (["--model", "ann/a"], {"MODEL_REPO": "ann/a", "MODEL_REVISION": "v1"}, ("ann/a", "v1")),
         (["--model", "ann/b"], {"MODEL_REVISION": "v1"}, ("ann/b", "v1")),
         (["--model", "."], {"MODEL_REVISION": "v1"}, (".", None)),
+        (["--model", "ann/b", "--revision", ""], {}, ("ann/b", None)),
     ],
 )
 def test_flags_beat_the_environment_and_a_revision_goes_with_its_repository(monkeypatch, flags, env, expected):

@@ -41,6 +41,9 @@ def test_a_folder_that_is_no_artifact_is_an_error_not_a_reason_to_show_another(t
         load_or_fall_back(tmp_path)
     with pytest.raises(ArtifactError):
         load_or_fall_back("no/such/folder")
+    for name in ("ann/--x", "../x", "ann/x.git"):  # no repository can be called so
+        with pytest.raises(ArtifactError, match="neither a folder nor the OWNER/NAME"):
+            load_or_fall_back(name)
     with pytest.raises(ValueError, match="names a commit of a Hub repository"):
         load_or_fall_back(None, "v1")
 
@@ -154,3 +157,29 @@ def test_the_last_pulled_of_several_is_taken(hub, tiny_artifact):
     graph = Path(constants.HF_HUB_CACHE) / "models--ann--resnet" / "snapshots" / second / artifact.GRAPH
     graph.unlink()
     assert load_or_fall_back(REPO, "f" * 40)[0].source == f"hub:{REPO}@{first}"
+
+
+def test_a_cache_that_cannot_be_written_is_told_without_its_path(hub, sha, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "file" / "hub"))
+    classifier, notice = load_or_fall_back(REPO)
+    assert classifier.source == "bundled"
+    assert "A file of this machine cannot be read or written for ann/resnet (Not a directory)" in notice
+    assert str(tmp_path) not in notice
+
+
+def test_a_cached_file_that_cannot_be_read_is_passed_over(hub, sha, monkeypatch):
+    load_or_fall_back(REPO)
+    newer = hub.commit(REPO, {"README.md": b"new"})
+    load_or_fall_back(REPO)
+    read = artifact.read_config
+
+    def read_config(path):
+        if path.parent.name == newer:
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path)
+
+    monkeypatch.setattr(artifact, "read_config", read_config)
+    classifier, notice = load_or_fall_back(REPO)
+    assert classifier.source == f"hub:{REPO}@{sha}"
+    assert f"hub:{REPO}@{newer} is refused: it cannot be read (Permission denied)" in notice

@@ -1,5 +1,6 @@
 """Pulling a model: the real client against a Hub on the loopback interface."""
 
+import logging
 import shutil
 import time
 import warnings
@@ -224,3 +225,21 @@ def test_a_hub_that_limits_requests_is_told_from_a_silent_one(hub, sha, monkeypa
     hub.fail("head", (429, {"Retry-After": "600"}))
     with pytest.raises(HubError, match=r"did not finish within 0\.5 seconds; it last answered HTTP 429\."):
         model_hub.pull(REPO, seconds=0.5)
+
+
+def test_only_the_calls_own_warnings_are_kept_from_the_log(hub, sha, caplog, monkeypatch):
+    logger = logging.getLogger("huggingface_hub.utils._http")
+    monkeypatch.setattr(logger, "propagate", True)
+    monkeypatch.setattr(logging.getLogger("huggingface_hub"), "propagate", True)
+    hub.fail("head", 503, times=1)
+    Classifier.load(REPO)
+    assert caplog.text == ""
+    logger.warning("somebody else's")
+    assert "somebody else's" in caplog.text
+
+
+def test_refused_weights_are_named_by_their_repository(hub, sha, tiny_artifact):
+    hub.commit(REPO, {"model.safetensors": b"damaged"})
+    with pytest.raises(ArtifactError, match="is refused: model.safetensors is damaged") as caught:
+        ResNet.from_pretrained(REPO)
+    assert "/snapshots/" not in str(caught.value)

@@ -106,12 +106,26 @@ def test_a_tag_names_the_commit_and_is_never_moved(hub, copy):
     assert hub.repo(REPO).tags == {"v1": done.sha}
     assert publish(copy, REPO, tag="v1") == done  # nothing to do
     (copy / "figures" / "curves.png").unlink()
-    with pytest.raises(HubError, match=f"It stays on {done.sha[:12]}, which it named before: choose another"):
-        publish(copy, REPO, tag="v1")
     history = hub.history(REPO)
     with pytest.raises(HubError, match=f"The tag v1 of {REPO} exists, on {done.sha[:12]}: choose another"):
         publish(copy, REPO, tag="v1")
     assert hub.history(REPO) == history and hub.repo(REPO).tags == {"v1": done.sha}
+
+
+def test_a_push_whose_tag_was_set_without_an_answer_is_found_done_the_next_time(hub, copy):
+    hub.fail("tag", "lost")
+    with pytest.raises(HubError, match="is there, but without the tag v1"):
+        publish(copy, REPO, tag="v1")
+    hub.heal()
+    done = publish(copy, REPO, tag="v1")
+    assert hub.repo(REPO).tags == {"v1": done.sha} and len(hub.history(REPO)) == 2
+
+
+def test_a_card_that_is_no_text_is_refused_before_the_hub_is_asked(hub, copy):
+    (copy / artifact.CARD).write_bytes(b"\xe9")
+    with pytest.raises(ArtifactError, match="README.md is not UTF-8 text"):
+        publish(copy, REPO)
+    assert steps(hub) == []
 
 
 def test_a_private_repository_is_created_private_and_a_public_one_is_not_taken_for_it(hub, copy):

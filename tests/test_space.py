@@ -97,6 +97,45 @@ def test_a_private_model_needs_a_secret_and_the_card_says_so(hub, sha):
     create_space(SPACE, REPO)
     assert "give the Space a secret HF_TOKEN that may read it" in tree(hub)["README.md"].decode()
     assert "hf_loopback" not in str(hub.repo(SPACE, "space").variables)
+    assert "preload_from_hub" not in front_matter(hub)
+
+
+def test_a_new_space_has_its_variables_from_the_start_and_only_what_differs_is_written_later(hub, sha):
+    create_space(SPACE, REPO)
+    assert "variable" not in [step for step, method, _ in hub.log if method == "POST"]
+    newer = hub.commit(REPO, {"README.md": b"new"})
+    hub.log.clear()
+    create_space(SPACE, REPO)
+    written = [path for step, method, path in hub.log if step == "variable" and method == "POST"]
+    assert len(written) == 1 and hub.repo(SPACE, "space").variables["MODEL_REVISION"] == newer
+
+
+def test_where_the_variables_cannot_be_set_it_says_so_and_the_same_command_finishes(hub, sha):
+    create_space(SPACE, REPO)
+    newer = hub.commit(REPO, {"README.md": b"new"})
+    hub.fail("variable", 500)
+    with pytest.raises(HubError, match="is there, but may still show another model: The Hub answered HTTP 500"):
+        create_space(SPACE, REPO)
+    hub.heal()
+    create_space(SPACE, REPO)
+    assert hub.repo(SPACE, "space").variables == {"MODEL_REPO": REPO, "MODEL_REVISION": newer}
+
+
+def test_hidden_files_and_folders_stay_behind(hub, sha, tmp_path, monkeypatch):
+    for name in ("app.py", "LICENSE", "requirements-app.txt", "ui/page.py", "ui/.ipynb_checkpoints/secret.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    (tmp_path / "model" / "__pycache__").mkdir(parents=True)
+    (tmp_path / "model" / "__pycache__" / "hub.pyc").write_text("x")
+    monkeypatch.setattr(hosting, "PROJECT", tmp_path)
+    create_space(SPACE, REPO)
+    assert tree(hub).keys() == {".gitattributes", "README.md", "LICENSE", "app.py", "requirements.txt", "ui/page.py"}
+
+
+def test_a_folder_of_that_name_does_not_stand_for_the_repository(hub, sha, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / REPO).mkdir(parents=True)
+    assert create_space(SPACE, REPO).sha
 
 
 @pytest.mark.parametrize("model", ["resnet", "assets/resnet32-cifar10/model.onnx", ""])

@@ -12,7 +12,8 @@ from typing import Any
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 
 from model import Classifier, artifact
-from model.hub import HubError, explained, is_repo_id, within
+from model.artifact import ArtifactError
+from model.hub import HubError, etag, explained, is_repo_id, within
 from trainer.card import REPO
 
 ASK_SECONDS = 30
@@ -41,17 +42,17 @@ def publish(
     """
     found = artifact.read(folder)
     Classifier.of(found, f"folder:{folder}")
+    files = _contents(folder, repo)
     open_repo(repo, private=private)
-    if tag is not None:
-        _check_tag(repo, branch, tag)
+    tagged = _commit_of_tag(repo, branch, tag, files) if tag else None
     if branch is not None:
         ask(HfApi().create_branch, repo, branch=branch, exist_ok=True)
     test = found.metrics["test"]
     message = f"ResNet-{found.config['depth']}: {test['accuracy']:.2%} on {test['n']:,} test images"
-    published = commit(repo, _contents(folder, repo), OWNED, message, branch=branch)
-    if tag is not None:
+    published = commit(repo, files, OWNED, message, branch=branch)
+    if tag and not tagged:
         try:
-            _set_tag(repo, published.sha, tag)
+            ask(HfApi().create_tag, repo, tag=tag, revision=published.sha)
         except HubError as error:
             raise HubError(f"{published.url} is there, but without the tag {tag}: {error}") from error
     return published
@@ -62,15 +63,24 @@ OWNED = tuple(f"{name}/" for name in (artifact.FIGURES, artifact.SAMPLES, artifa
 
 
 def _contents(folder: Path, repo: str) -> dict[str, Path | bytes]:
-    """Path in the repository -> file or content. The card gets the repository's name; hidden files stay behind."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    names = {path.relative_to(folder).as_posix(): path for path in paths}
-    files: dict[str, Path | bytes] = {
-        name: path for name, path in names.items() if not any(part.startswith(".") for part in Path(name).parts)
-    }
+    """Path in the repository -> file, or content: the card gets the repository's name."""
+    files: dict[str, Path | bytes] = {**visible_files(folder)}
     if artifact.CARD in files:
-        files[artifact.CARD] = (folder / artifact.CARD).read_text("utf-8").replace(REPO, repo).encode()
+        try:
+            files[artifact.CARD] = (folder / artifact.CARD).read_text("utf-8").replace(REPO, repo).encode()
+        except ValueError:
+            raise ArtifactError(f"{folder / artifact.CARD} is not UTF-8 text: save it as such") from None
     return files
+
+
+def visible_files(folder: Path) -> dict[str, Path]:
+    """Every file below the folder by its path in it; not hidden ones, those in hidden folders, and Python's caches."""
+    found = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        name.as_posix(): path
+        for name, path in found.items()
+        if not any(part.startswith(".") or part == "__pycache__" for part in name.parts)
+    }
 
 
 def open_repo(repo: str, repo_type: str = "model", private: bool = False, **creation: Any) -> None:
@@ -122,24 +132,23 @@ def commit(
     return Published(done.commit_url, done.oid)
 
 
-def _check_tag(repo: str, branch: str | None, tag: str) -> None:
-    """Refuses a tag that is taken before anything is pushed. One on the branch's last commit may be that of an earlier
-    attempt."""
+def _commit_of_tag(repo: str, branch: str | None, tag: str, files: Mapping[str, Path | bytes]) -> str | None:
+    """Refuses a tag that is taken, before anything is pushed; but it may be that of an earlier attempt: on the branch's
+    last commit, which holds these files."""
     refs = ask(HfApi().list_repo_refs, repo)
     taken = next((ref.target_commit for ref in refs.tags if ref.name == tag), None)
     heads = {ref.target_commit for ref in refs.branches if ref.name == (branch or "main")}
-    if taken is not None and taken not in heads:
+    if taken is not None and not (taken in heads and _holds(repo, taken, files)):
         raise HubError(f"The tag {tag} of {repo} exists, on {taken[:12]}: choose another.")
+    return taken
 
 
-def _set_tag(repo: str, sha: str, tag: str) -> None:
-    refs = ask(HfApi().list_repo_refs, repo)
-    taken = next((ref.target_commit for ref in refs.tags if ref.name == tag), None)
-    if taken == sha:
-        return
-    if taken is not None:
-        raise HubError(f"It stays on {taken[:12]}, which it named before: choose another.")
-    ask(HfApi().create_tag, repo, tag=tag, revision=sha)
+def _holds(repo: str, sha: str, files: Mapping[str, Path | bytes]) -> bool:
+    info = ask(HfApi().repo_info, repo, revision=sha, files_metadata=True)
+    known = {file.rfilename: file.lfs.sha256 if file.lfs else file.blob_id for file in info.siblings or []}
+    contents = {name: file if isinstance(file, bytes) else file.read_bytes() for name, file in files.items()}
+    stale = any(name.startswith(OWNED) and name not in files for name in known)
+    return not stale and all(known.get(n) == etag(data, len(known.get(n) or "")) for n, data in contents.items())
 
 
 def ask(call: Callable[..., Any], repo: str, **arguments: Any) -> Any:

@@ -14,7 +14,7 @@ from huggingface_hub import HfApi
 from model import artifact, hub
 from model.classifier import Classifier
 from model.hub import HubError
-from trainer.publish import Published, ask, commit, open_repo
+from trainer.publish import Published, ask, commit, open_repo, visible_files
 
 PROJECT = Path(__file__).resolve().parent.parent
 FILES = ("app.py", "LICENSE")
@@ -41,21 +41,35 @@ def create_space(space: str, model: str, revision: str | None = None, private: b
             f"{model} lacks {', '.join(missing)} at {info.sha[:12]}: a Space has no CIFAR-10 of its own, so the page "
             "needs the sample images too. `python -m trainer publish` brings all of a folder that was exported."
         )
-    Classifier.load(model, info.sha)  # what the page would refuse is not hosted
-    open_repo(space, "space", private, space_sdk="gradio")
-    for key, value in (("MODEL_REPO", model), ("MODEL_REVISION", info.sha)):
-        ask(HfApi().add_space_variable, space, key=key, value=value)
+    Classifier.of_snapshot(hub.pull(model, info.sha))  # what the page would refuse is not hosted
+    variables = {"MODEL_REPO": model, "MODEL_REVISION": info.sha}
+    open_repo(space, "space", private, space_sdk="gradio", space_variables=_pairs(variables))
     files["README.md"] = space_card(model, info.sha, hidden=bool(info.private or info.gated)).encode()
-    return commit(space, files, FOLDERS, f"Serve {model} at {info.sha[:12]}", repo_type="space")
+    done = commit(space, files, FOLDERS, f"Serve {model} at {info.sha[:12]}", repo_type="space")
+    try:
+        _set_variables(space, variables)
+    except HubError as error:
+        raise HubError(f"{done.url} is there, but may still show another model: {error}") from error
+    return done
+
+
+def _pairs(variables: dict[str, str]) -> list[dict[str, str]]:
+    return [{"key": key, "value": value} for key, value in variables.items()]
+
+
+def _set_variables(space: str, variables: dict[str, str]) -> None:
+    """Only those that differ: each change starts the Space anew. One that was just created has them already."""
+    before = ask(HfApi().get_space_variables, space)
+    for key, value in variables.items():
+        if key not in before or before[key].value != value:
+            ask(HfApi().add_space_variable, space, key=key, value=value)
 
 
 def space_files() -> dict[str, Path | bytes]:
     """Path in the Space -> file of this project. Raises HubError where it is incomplete."""
     files: dict[str, Path | bytes] = {name: PROJECT / name for name in FILES}
     for folder in FOLDERS:
-        found = sorted(path for path in (PROJECT / folder).rglob("*") if path.is_file())
-        names = {path.relative_to(PROJECT).as_posix(): path for path in found if "__pycache__" not in path.parts}
-        files |= {name: path for name, path in names.items() if not path.name.startswith(".")}
+        files |= {folder + name: path for name, path in visible_files(PROJECT / folder).items()}
     files["requirements.txt"] = PROJECT / "requirements-app.txt"
     if missing := [name for name, path in files.items() if not Path(path).is_file()]:
         raise HubError(f"{PROJECT} lacks {', '.join(missing)}: run this in a clone of the project.")
@@ -70,15 +84,16 @@ def space_card(model: str, sha: str, hidden: bool = False) -> str:
         else ""
     )
     return (
-        f"---\n{yaml.safe_dump(front_matter(model, sha), sort_keys=False, allow_unicode=True)}---\n\n"
+        f"---\n{yaml.safe_dump(front_matter(model, sha, hidden), sort_keys=False, allow_unicode=True)}---\n\n"
         "# CIFAR-10 image classifier\n\n"
         f"The page for [{model}](https://huggingface.co/{model}), commit `{sha}`. To show another model, duplicate "
         "this Space and set its variables `MODEL_REPO` and `MODEL_REVISION`.\n" + note
     )
 
 
-def front_matter(model: str, sha: str) -> dict[str, Any]:
-    """https://huggingface.co/docs/hub/spaces-config-reference"""
+def front_matter(model: str, sha: str, hidden: bool = False) -> dict[str, Any]:
+    """https://huggingface.co/docs/hub/spaces-config-reference. A build has no token to fetch a hidden model with."""
+    preload = {} if hidden else {"preload_from_hub": [f"{model} {','.join(NEEDED)} {sha}"]}
     try:
         gradio = version("gradio")
     except PackageNotFoundError:
@@ -99,5 +114,4 @@ def front_matter(model: str, sha: str) -> dict[str, Any]:
         "license": "mit",
         "pinned": False,
         "suggested_hardware": "cpu-basic",
-        "preload_from_hub": [f"{model} {','.join(NEEDED)} {sha}"],
-    }
+    } | preload
