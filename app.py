@@ -1,8 +1,10 @@
 """Serve the page: `python app.py`, then open http://127.0.0.1:7860. Hugging Face Spaces runs this file too."""
 
 import argparse
+import importlib
 import os
 import sys
+import threading
 from pathlib import Path
 
 
@@ -60,7 +62,11 @@ def main(argv: list[str] | None = None) -> int:
     from model.artifact import ArtifactError
     from model.cifar10 import data_dir
     from model.fallback import load_or_fall_back
+    from model.hub import is_repo_id
 
+    if args.model and is_repo_id(args.model) and not Path(args.model).is_dir():
+        # gradio is imported while the Hub is waited for
+        threading.Thread(target=importlib.import_module, args=("ui.page",), daemon=True).start()
     try:
         classifier, notice = load_or_fall_back(args.model, args.revision)
     except (ArtifactError, ValueError) as error:

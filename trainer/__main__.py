@@ -88,7 +88,10 @@ def train(
     no_test: Annotated[bool, typer.Option("--no-test", help="Stop after val: no test, no artifact.")] = False,
     push_to_hub: Annotated[
         str | None,
-        typer.Option(metavar="USER/REPO", help="Publish the artifact there; the right to do so is checked first."),
+        typer.Option(
+            metavar="USER/REPO",
+            help="Publish the artifact there. Created, and checked for write access, before training.",
+        ),
     ] = None,
     private: Private = False,
     **overrides: Any,
