@@ -1,4 +1,4 @@
-"""Every request of a push and of a pull, with every fault at it: what a person reads, and what is left behind.
+"""Every request of a push, a pull and the hosting of a page, with faults at it: what a person reads, what is left.
 
 `tests/test_hub_faults.py` runs all cases; `python -m tests.hub_faults` writes them into docs/hub-faults.md.
 """
@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
@@ -20,21 +20,25 @@ from model.hub import HubError
 from tests.hub_client import REPO, contents, end_calls, point_client_at
 from tests.loopback_hub import Fault, LoopbackHub
 from trainer import publish as publishing
+from trainer import space as hosting
 
 DEADLINE = 0.7
 """Seconds, instead of those of a person's run."""
 
+PAGE = "ann/page"
 RETRY = {"Retry-After": "600"}
 HTTP_FAULTS: list[Fault] = [401, 403, 404, 409, (429, RETRY), 500]
 PUSH = ["create", "auth", "refs", "branch", "info", "validate", "preupload", "lfs-batch", "lfs-put", "lfs-verify"]
 PUSH += ["commit", "tag"]
 PULL = ["info", "head", "get", "lfs-get"]
+SPACE = ["info", "create", "auth", "validate", "preupload", "lfs-batch", "lfs-put", "lfs-verify", "commit", "variable"]
 CASES: list[tuple[str, str, Fault]] = [
     *(("push", step, fault) for step in PUSH for fault in [*HTTP_FAULTS, "reset", "cut", "lost", "hang"]),
     *(("pull", step, fault) for step in PULL for fault in [*HTTP_FAULTS, "reset", "hang"]),
     *(("pull", step, fault) for step in ("info", "get", "lfs-get") for fault in ("cut", "stall")),
     *(("pull", step, fault) for step in ("get", "lfs-get") for fault in ("truncated", "garbage")),
     ("pull", "head", "wrong-etag"),
+    *(("space", step, fault) for step in SPACE for fault in (403, (429, RETRY), 500, "reset", "lost", "hang")),
 ]
 
 
@@ -43,7 +47,7 @@ class Outcome:
     """What came of a case.
 
     message   the error as a person reads it, or None: the command succeeded in spite of the fault
-    after     what the Hub (push) or the next call (pull) then has: "old" or "new"
+    after     what the Hub (push, space) or the next call (pull) then has: "old" or "new"
     again     whether the same command, with the fault gone, succeeds and gives the new state
     touched   whether the local folder (push) was changed
     """
@@ -120,6 +124,46 @@ def pull_case(step: str, fault: Fault, folder: Path, hub: LoopbackHub) -> Outcom
     return Outcome(message, after, again)
 
 
+def space_case(step: str, fault: Fault, folder: Path, hub: LoopbackHub) -> Outcome:
+    """`space` again, after a newer model was published. Its code and its variables may be of different times."""
+    hub.add_repo(REPO, older(folder))
+    hosting.create_space(PAGE, REPO)
+    old = state_of_space(hub)
+    new = (f"Serve {REPO} at {(sha := hub.commit(REPO, contents(folder)))[:12]}", sha)
+    lose_uploads(hub)
+    hub.fail(step, fault)
+
+    def host() -> object:
+        return hosting.create_space(PAGE, REPO)
+
+    def state() -> str:
+        found = state_of_space(hub)
+        assert found in (old, new, (new[0], old[1]))  # the new page may still show the old model
+        return "new" if found == new else "old"
+
+    message, after = _told(attempt(host), hub), state()
+    hub.heal()
+    end_calls(hub)
+    return Outcome(message, after, attempt(host) is None and state() == "new")
+
+
+def state_of_space(hub: LoopbackHub) -> tuple[str, str]:
+    """Title of the last commit, and the commit of the model that it serves."""
+    repo = hub.repo(PAGE, "space")
+    assert repo.variables["MODEL_REPO"] == REPO
+    return repo.at("main").title, repo.variables["MODEL_REVISION"]
+
+
+def lose_uploads(hub: LoopbackHub) -> None:
+    """Makes the Space lack its LFS files, so that they are sent again."""
+    names = [name for name in hub.files(PAGE, repo_type="space") if name.endswith((".onnx", ".safetensors", ".png"))]
+    title = hub.repo(PAGE, "space").at("main").title
+    hub.commit(PAGE, dict.fromkeys(names), repo_type="space")
+    repo = hub.repo(PAGE, "space")
+    repo.lfs.clear()
+    repo.commits[repo.branches["main"]] = replace(repo.at("main"), title=title)
+
+
 def older(folder: Path) -> dict[str, bytes]:
     """Another intact artifact, which shares neither the graph nor config.json with this one."""
     with tempfile.TemporaryDirectory() as scratch:
@@ -138,7 +182,7 @@ def run_case(direction: str, step: str, fault: Fault, folder: Path, cache: Path)
         patch.setattr(publishing, "ASK_SECONDS", DEADLINE)
         patch.setattr(publishing, "COMMIT_SECONDS", 2 * DEADLINE)
         patch.setattr(model_hub.pull, "__defaults__", (*model_hub.pull.__defaults__[:-1], DEADLINE))
-        return (push_case if direction == "push" else pull_case)(step, fault, folder, hub)
+        return {"push": push_case, "pull": pull_case, "space": space_case}[direction](step, fault, folder, hub)
 
 
 def table(outcomes: list[Outcome]) -> str:
@@ -156,15 +200,17 @@ def table(outcomes: list[Outcome]) -> str:
 
 ABOUT = """# Faults of the Hub
 
-Written by `python -m tests.hub_faults`: the bundled model is pushed and pulled over HTTP by the real client to a Hub on
-the loopback interface, with one fault at every answer to one kind of request. Deadlines are shortened to {deadline}
-seconds; a person's are {ask} and {commit} (push), {pull} (pull) and {start} (pull at a start of the page).
+Written by `python -m tests.hub_faults`: the bundled model is pushed and pulled, and its page hosted (space), over HTTP
+by the real client on a Hub on the loopback interface, with one fault at every answer to one kind of request. Deadlines
+are shortened to {deadline} seconds; a person's are {ask} and {commit} (push, space), {pull} (pull) and {start} (pull at
+a start of the page).
 
 - `reset`: the connection ends before an answer; `cut`: in the middle of one; `lost`: the Hub did as asked, but its
   answer never came; `hang`, `stall`: no answer, or half of one, and then silence; `truncated`, `garbage`: a wrong file
   that looks right to the client.
-- `old`, `new`: the Hub (push), or the local cache as one finds it offline (pull), has the version from before or all of
-  the new one. It was one of these in every case, and the local folder was unchanged.
+- `old`, `new`: what the Hub (push), the local cache as one finds it offline (pull) or the hosted page (space) then
+  shows: the version from before, or all of the new one. It was one of these in every case, and the local folder was
+  unchanged. A Space may have its new code while it still shows the old model.
 
 """
 
@@ -181,6 +227,9 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as scratch:
         folder = shutil.copytree(model_hub.BUNDLED, Path(scratch) / "artifact")
+        (folder / artifact.SAMPLES).mkdir()
+        for name in artifact.SAMPLE_FILES:  # which the bundled model lacks, and nobody looks into here
+            (folder / name).write_bytes(b"made up")
         for number, case in enumerate(CASES):
             outcomes.append(run_case(*case, folder, Path(scratch) / f"cache-{number}"))
             print(case, outcomes[-1], file=sys.stderr)

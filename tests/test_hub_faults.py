@@ -7,7 +7,7 @@ from tests.hub_faults import CASES, run_case, words
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "hub-faults.md"
 
-CHANGES_NOTHING = [("push", "create", 401), ("push", "create", 403)]
+CHANGES_NOTHING = [("push", "create", 401), ("push", "create", 403), ("space", "create", 403)]
 """The client then asks whether the repository is there already, which it is."""
 
 
@@ -28,7 +28,9 @@ def test_a_fault_is_told_in_a_sentence_leaves_all_or_nothing_and_the_same_comman
 
 
 def test_the_page_of_faults_has_every_case():
-    rows = [line.split(" | ") for line in PAGE.read_text().splitlines() if line.startswith(("| push", "| pull"))]
+    rows = [
+        line.split(" | ") for line in PAGE.read_text().splitlines() if line.startswith(("| push", "| pull", "| space"))
+    ]
     told = {(row[0].removeprefix("| "), step, row[1]) for row in rows for step in row[2].split(", ")}
     assert told == {(direction, f"`{step}`", words(fault)) for direction, step, fault in CASES}
     assert all(row[-1] == "succeeds |" for row in rows)
