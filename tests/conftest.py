@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from model import cifar10
-from tests.hub_client import REPO, contents, point_client_at
+from tests.hub_client import REPO, contents, end_calls, point_client_at
 from tests.loopback_hub import LoopbackHub
 
 TRAIN_PER_BATCH = 60
@@ -98,6 +98,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub
     with LoopbackHub() as hub:
         point_client_at(hub.url, tmp_path / "hub-cache", monkeypatch)
         yield hub
+        hub.heal()
+        end_calls(hub)  # lest one that was given up closes the client's connections under the next test
 
 
 @pytest.fixture

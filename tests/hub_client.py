@@ -60,7 +60,9 @@ def json_with(hub: LoopbackHub, name: str, **changes) -> bytes:
 
 def end_calls(hub: LoopbackHub) -> None:
     """What the end of a process does to calls that were given up: their connections break."""
+    deadline = time.monotonic() + 20
     while calls := [thread for thread in threading.enumerate() if thread.name == THREAD]:
+        assert time.monotonic() < deadline, f"{len(calls)} calls go on although the Hub answers again"
         for connection in list(hub.connections):
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
