@@ -129,7 +129,7 @@ def pull(
     seconds: float = PULL_SECONDS,
 ) -> Snapshot:
     """config.json, `files` and, for the page, the samples of one commit; a commit that is pulled already costs no
-    request. Raises HubError, and ArtifactError for a config.json or a size that no artifact has."""
+    request. Raises HubError, and ArtifactError for what is downloaded and is no intact artifact."""
     sha = revision if revision and _SHA.fullmatch(revision) else None
     if sha and (known := cached(repo, sha, files, samples=True)):
         return known
@@ -232,8 +232,7 @@ def within(seconds: float, call: Callable[..., Any], *args: Any, **kwargs: Any) 
     """The call's result, or HubError after so many seconds. The call cannot be ended: it goes on in the background, and
     what it still brings into the cache serves the next attempt."""
     outcome: dict[str, Any] = {}
-
-    said: list[str] = []
+    said: list[str] = []  # by the client, of its retries
 
     def run() -> None:
         try:
