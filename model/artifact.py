@@ -175,6 +175,8 @@ def seal(folder: Path, config: dict[str, Any]) -> None:
 def check_config(config: Any, path: Path) -> None:
     """Raises ArtifactError unless `config` has the fields, types and ranges of docs/architecture.md."""
     problem = _problem(config, CONFIG_FIELDS)
+    if problem is None:
+        problem = _problem(config, {name: rule for name, rule in LATER_CONFIG_FIELDS.items() if name in config})
     if problem is None and len(config["class_names"]) != config["num_classes"]:
         problem = f"has {len(config['class_names'])} class_names for num_classes {config['num_classes']}"
     if problem is None and len(config["expected_logits"]) != config["num_classes"]:
@@ -244,6 +246,8 @@ CONFIG_FIELDS = {
     "expected_logits": (lambda v: isinstance(v, list) and all(map(_number, v)), "a list of finite numbers"),
     "sha256": (lambda v: isinstance(v, dict) and all(isinstance(v.get(n), str) for n in SEALED), "a digest per file"),
 }
+LATER_CONFIG_FIELDS = {"threshold": (_number, "a finite number")}
+"""Fields that older artifacts lack."""
 COUNT = (_whole, "a whole number")
 TEXT = (lambda v: isinstance(v, str) and len(v) <= 200, "a short text")
 OBJECT = (lambda v: isinstance(v, dict), "an object")

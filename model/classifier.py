@@ -11,6 +11,7 @@ from PIL import Image
 from model import artifact, hub
 from model.artifact import Artifact, ArtifactError
 from model.graph import check_graph
+from model.predictions import read_predictions
 from model.preprocess import preprocess
 
 BATCH = 250
@@ -35,9 +36,9 @@ class Classifier:
         self.metrics = metrics
         self.source = source
         self.class_names: tuple[str, ...] = tuple(config["class_names"])
-        check_graph(folder / artifact.GRAPH, config, artifact.parameters(config))
+        self._class_weights = check_graph(folder / artifact.GRAPH, config, artifact.parameters(config))
         self._session = _session(folder / artifact.GRAPH)
-        self._check_expected_logits()
+        self._check_answers()
 
     @classmethod
     def load(cls, source: str | Path | None = None, revision: str | None = None) -> "Classifier":
@@ -55,8 +56,10 @@ class Classifier:
 
     @classmethod
     def of(cls, found: Artifact, source: str) -> "Classifier":
-        """The classifier of an artifact that was read. Raises ArtifactError where its network is not what it claims."""
+        """The classifier of an artifact that was read. Raises ArtifactError where its network is not what it claims, or
+        its predictions.csv not what its metrics.json counts."""
         try:
+            read_predictions(found.folder, found.metrics)
             return cls(found.folder, found.config, found.metrics, source)
         except ArtifactError as error:
             raise hub.refusal(error, found.folder, source) from None
@@ -74,31 +77,67 @@ class Classifier:
 
     def probabilities(self, images: Images, fit: str = "crop") -> np.ndarray:
         """float32 (N, classes), calibrated with the artifact's temperature; rows sum to 1."""
-        return softmax(self.logits(images, fit) / self.config["temperature"])
+        return self.calibrated(self.logits(images, fit))
 
     def logits(self, images: Images, fit: str = "crop") -> np.ndarray:
         """float32 (N, classes), uncalibrated. An image's logits do not depend on the others in the call."""
         parts = [self._run(_to_array(images[i : i + BATCH], fit)) for i in range(0, len(images), BATCH)]
         return np.concatenate(parts) if parts else np.empty((0, len(self.class_names)), np.float32)
 
+    def calibrated(self, logits: np.ndarray) -> np.ndarray:
+        """Logits (N, classes) as probabilities, float32 (N, classes): the softmax of logits / temperature."""
+        return softmax(logits / self.config["temperature"])
+
+    def recognises(self, logits: np.ndarray) -> np.ndarray:
+        """bool (N,) of logits (N, classes): False where a picture is probably none of the classes.
+
+        True where the highest logit is at least config.json's `threshold`, which 95% of the val images reach (see
+        trainer.evaluate.fit_threshold), and everywhere for an older artifact, which has none.
+        """
+        return logits.max(axis=1) >= self.config.get("threshold", -np.inf)
+
+    def activation_map(self, image: Image.Image, label: str, fit: str = "crop") -> np.ndarray:
+        """Where the picture speaks for the class `label`: float32 (8, 8) in [0, 1], a number per 4x4 pixels of what
+        the network sees.
+
+        The class activation map (Zhou et al. 2016, https://arxiv.org/abs/1512.04150): the last feature maps, weighted
+        as the linear layer weighs their means for the class; below zero is 0, the highest is 1. All zeros where nothing
+        speaks for the class. Raises ValueError for a `label` that is no class name, and for an unknown `fit`.
+        """
+        if label not in self.class_names:
+            raise ValueError(f"label is {label!r}; it must be one of {', '.join(self.class_names)}")
+        features = self._features(_to_array([image], fit))[0]
+        weights = self._class_weights[self.class_names.index(label)]
+        evidence = np.maximum(np.tensordot(weights, features, axes=1), 0)  # (64,) and (64, 8, 8) -> (8, 8)
+        highest = evidence.max()
+        return evidence / highest if 0 < highest < np.inf else np.zeros_like(evidence)
+
     def _run(self, images: np.ndarray) -> np.ndarray:
         return self._session.run(["logits"], {"images": images})[0]
 
-    def _check_expected_logits(self) -> None:
+    def _features(self, images: np.ndarray) -> np.ndarray:
+        """The last feature maps, float32 (N, 64, 8, 8)."""
+        return self._session.run(["features"], {"images": images})[0]
+
+    def _check_answers(self) -> None:
         """A wrong or damaged network is refused before it answers anybody. The picture comes second of two, so that a
-        graph which mixes the pictures of a batch does not pass."""
-        probe, expected = artifact.probe_image(), np.asarray([self.config["expected_logits"]], np.float32)
+        graph which mixes the pictures of a batch does not pass. Between the two, logits must differ as the weighted
+        means of the features do: else an activation map would not show what an answer comes from."""
+        path, probe = self.folder / artifact.GRAPH, artifact.probe_image()
+        expected = np.asarray([self.config["expected_logits"]], np.float32)
+        pair = np.concatenate([probe[..., ::-1], probe])
         try:
-            found = self._run(np.concatenate([probe[..., ::-1], probe]))
+            logits, features = self._run(pair), self._features(pair)
         except Exception as error:  # ONNX Runtime's exceptions share no other base
+            raise ArtifactError(f"{path} cannot be run ({type(error).__name__}); export the artifact again") from None
+        if not artifact.agrees(logits[1:], expected):
             raise ArtifactError(
-                f"{self.folder / artifact.GRAPH} cannot be run ({type(error).__name__}); export the artifact again"
-            ) from None
-        if not artifact.agrees(found[1:], expected):
-            raise ArtifactError(
-                f"{self.folder / artifact.GRAPH} does not answer as config.json expects: it is another network or "
-                "damaged; export the artifact again"
+                f"{path} does not answer as config.json expects: it is another network or damaged; export the artifact "
+                "again"
             )
+        evidence = features.mean((2, 3)) @ self._class_weights.T  # (2, 64, 8, 8) -> (2, classes), logits without bias
+        if not artifact.agrees(np.diff(logits, axis=0), np.diff(evidence, axis=0)):
+            raise ArtifactError(f"{path} has logits that do not come from its features; export the artifact again")
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

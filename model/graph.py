@@ -103,8 +103,9 @@ class _Refusal(Exception):
     """What is wrong with a file, in words that go after its name."""
 
 
-def check_graph(path: Path, config: dict[str, Any], parameters: int) -> None:
-    """Raises ArtifactError unless the file is a graph such as the trainer exports for the network of `config`.
+def check_graph(path: Path, config: dict[str, Any], parameters: int) -> np.ndarray:
+    """The weights of the graph's linear layer, float32 (classes, 64). Raises ArtifactError unless the file is a graph
+    such as the trainer exports for the network of `config`.
 
     config        a checked config.json
     parameters    how many trained parameters this network has, 464,154 for the default one
@@ -120,12 +121,14 @@ def check_graph(path: Path, config: dict[str, Any], parameters: int) -> None:
         _check_nodes(graph.node, config["depth"])
         _check_interface(graph, config["num_classes"])
         floats, indices = _check_initializers(graph.initializer, _most_floats(config, parameters))
+        matrices = {tensor.name: _array(tensor) for tensor in graph.initializer if len(tensor.dims) == 2}
         _check_unknown_fields(model)
         _check_indices(graph.node, indices)
         _check_convolutions(graph.node, floats, config)
         _check_structure(model, floats, indices)
         _check_shapes(model, floats, indices, config["num_classes"])
         _check_flow(graph.node)
+        return _class_weights(graph.node, matrices, config["num_classes"])
     except _Refusal as refusal:
         raise ArtifactError(f"{path} {refusal}; export the artifact again with `python -m trainer export`") from None
 
@@ -466,6 +469,22 @@ def _check_flow(nodes: Sequence[NodeProto]) -> None:
             raise _Refusal(
                 f"needs several values at once for over {SEGMENT} nodes; allowed are {SEGMENT}, as in a block"
             )
+
+
+def _class_weights(nodes: Sequence[NodeProto], matrices: dict[str, np.ndarray], num_classes: int) -> np.ndarray:
+    """The matrix that `logits` are the product with: of a Gemm, or of a MatMul to which an Add adds the bias."""
+    makers = {name: node for node in nodes for name in node.output}
+    name = "logits"
+    while (node := makers.get(name)) is not None and node.op_type in ("Identity", "Add"):  # ends: there are no cycles
+        name = next((name for name in node.input if name in makers), "")
+    if node is None or node.op_type not in ("Gemm", "MatMul"):
+        raise _Refusal(f"computes logits by {_shown(node and node.op_type)}; allowed is a linear layer, Gemm or MatMul")
+    weights = matrices.get(node.input[1], np.empty((0, 0), np.float32))
+    if not any(attribute.name == "transB" and attribute.i for attribute in node.attribute):
+        weights = weights.T
+    if weights.shape != (num_classes, FEATURES[2][1]):
+        raise _Refusal(f"has a linear layer of {_shown(weights.shape)}; allowed is {(num_classes, FEATURES[2][1])}")
+    return np.ascontiguousarray(weights)
 
 
 def _within(numbers: Sequence[float], allowed: tuple[int, int]) -> bool:

@@ -122,8 +122,8 @@ def open_picture(file: str | Path | bytes | BinaryIO) -> Image.Image:
     return image
 
 
-def to_square_rgb(image: Image.Image, fit: str = "crop") -> Image.Image:
-    """The 32x32 RGB picture that the network sees.
+def to_square_rgb(image: Image.Image, fit: str = "crop", side: int = IMAGE_SIZE) -> Image.Image:
+    """The 32x32 RGB picture that the network sees; with another `side`, the same part of the picture for a person.
 
     Turned as its EXIF block asks, transparency laid over white, then `fit`: "crop" keeps the central square (half a
     pixel towards the top left where the sides differ by an odd number), "pad" keeps everything and fills up with white,
@@ -142,7 +142,7 @@ def to_square_rgb(image: Image.Image, fit: str = "crop") -> Image.Image:
         if fit == "crop":
             image = _central_square(image)  # before the conversion, so that what is thrown away costs nothing
         image = _to_rgb(image)
-        square = _pad_to_square(image) if fit == "pad" else _resize(image, (IMAGE_SIZE, IMAGE_SIZE))
+        square = _pad_to_square(image, side) if fit == "pad" else _resize(image, (side, side))
         square.info = {}  # Pillow hands the EXIF block on, and whoever preprocesses the square would turn it again
         return square
     except PictureError:
@@ -256,12 +256,12 @@ def _central_square(image: Image.Image) -> Image.Image:
     return image if width == height else image.crop((left, top, left + side, top + side))
 
 
-def _pad_to_square(image: Image.Image) -> Image.Image:
+def _pad_to_square(image: Image.Image, side: int) -> Image.Image:
     """Shrunk first and padded then: the white square around a 65500x1 picture would be 13 GB."""
     longer = max(image.size)
-    width, height = (max(1, round(IMAGE_SIZE * side / longer)) for side in image.size)
-    square = Image.new("RGB", (IMAGE_SIZE, IMAGE_SIZE), WHITE)
-    square.paste(_resize(image, (width, height)), ((IMAGE_SIZE - width) // 2, (IMAGE_SIZE - height) // 2))
+    width, height = (max(1, round(side * own / longer)) for own in image.size)
+    square = Image.new("RGB", (side, side), WHITE)
+    square.paste(_resize(image, (width, height)), ((side - width) // 2, (side - height) // 2))
     return square
 
 

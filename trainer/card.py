@@ -145,12 +145,22 @@ network = ResNet.from_pretrained("{REPO}").train()
 ## Limits
 
 - It knows {len(config["class_names"])} classes. A picture of anything else still gets one of these names, often with \
-a high probability: what a probability means holds for pictures like CIFAR-10's alone.
+a high probability: what a probability means holds for pictures like CIFAR-10's alone.{threshold_text(config)}
 - It sees 32x32 pixels. What a person tells apart by detail is lost before the network looks.
 - CIFAR-10's objects are large and in the middle. Photographs that are framed otherwise, drawings, and views that the \
 training images lack are classified less well than the test accuracy suggests; how much less was not measured.
 - The intervals above cover the choice of test images. Another seed gives another network.
 """
+
+
+def threshold_text(config: dict[str, Any]) -> str:
+    """A sentence on what `Classifier.recognises` tells; nothing where an older artifact lacks the threshold."""
+    if "threshold" not in config:
+        return ""
+    return (
+        f" `Classifier.recognises` says that a picture is probably none of them where its highest logit is below "
+        f"{config['threshold']:.3f}, which 95% of the validation images reach, but so do many pictures of other things."
+    )
 
 
 def confused_text(matrix: list[list[int]], class_names: list[str]) -> str:

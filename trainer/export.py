@@ -22,7 +22,7 @@ from trainer.card import write_card
 from trainer.checkpoints import BEST, FOLDER, DamagedCheckpoint, previous, read_checkpoint
 from trainer.config import TrainConfig
 from trainer.data import TrainingData, load_training_data, steps_per_epoch
-from trainer.evaluate import evaluate, evaluate_flipped, fit_temperature
+from trainer.evaluate import evaluate, evaluate_flipped, fit_temperature, fit_threshold
 from trainer.module import build_network
 from trainer.run import RunError, check_same_split, config_of, read_run
 
@@ -48,6 +48,7 @@ def export(run_dir: Path, data_dir: Path) -> Path:
     val_images, val_labels = _val(data)
     val_logits = classifier.logits(val_images)
     config["temperature"] = fit_temperature(val_logits, val_labels)
+    config["threshold"] = fit_threshold(val_logits)
     test_images, test_labels = cifar10.read_test(data_dir)  # not before everything is chosen
     test_logits = classifier.logits(test_images)
 
@@ -136,7 +137,8 @@ class WithFeatures(nn.Module):
 
 
 def write_network(network: ResNet, folder: Path) -> dict[str, Any]:
-    """Writes model.safetensors and model.onnx. Returns config.json's fields but for the digests; temperature is 1."""
+    """Writes model.safetensors and model.onnx. Returns config.json's fields but for the digests and what is fitted on
+    val: temperature is 1, there is no threshold."""
     weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     save_file(weights, folder / artifact.WEIGHTS, metadata={"format": "pt"})
     (folder / artifact.WEIGHTS).chmod(0o644)  # safetensors writes 0600

@@ -1,0 +1,149 @@
+"""`Classifier.activation_map` against Grad-CAM (Selvaraju et al. 2017) in captum, which for global average pooling and
+one linear layer gives the same map by another way: through gradients, in torch."""
+
+import json
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from captum.attr import LayerGradCam
+from onnx import helper, numpy_helper
+from PIL import Image
+
+from model import ArtifactError, Classifier, artifact, preprocess
+from model.hub import BUNDLED
+from model.resnet import ResNet
+from trainer.export import write_network
+
+
+def classifier_of(folder, **architecture):
+    """Of a network that was not trained, but with statistics of its own in each BatchNormalization."""
+    torch.manual_seed(0)
+    network = ResNet(**architecture).eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 2)
+    folder.mkdir()
+    config = write_network(network, folder)
+    config["class_names"] = [f"class {i}" for i in range(network.fc.out_features)]
+    return Classifier(folder, config, {}, f"folder:{folder}"), network
+
+
+@pytest.fixture(scope="module", params=["bundled", "stem 1 and shortcut B", "as many classes as features", "2 classes"])
+def pair(request, tmp_path_factory):
+    """A classifier and the same network in torch."""
+    if request.param == "bundled":
+        return Classifier.load(), ResNet.from_pretrained(BUNDLED)
+    architecture = {
+        "stem 1 and shortcut B": {"depth": 14, "stem_kernel": 1, "shortcut": "B"},
+        "as many classes as features": {"depth": 8, "num_classes": 64},  # the weights' shape does not tell their order
+        "2 classes": {"depth": 8, "num_classes": 2},
+    }[request.param]
+    return classifier_of(tmp_path_factory.mktemp("network") / "artifact", **architecture)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    random = np.random.RandomState(5)
+    drawn = [Image.open(BUNDLED.parent / "examples" / f"{name}.png") for name in ("cat", "ship", "truck")]
+    return [*drawn, *(Image.fromarray(random.randint(0, 256, (h, w, 3), np.uint8)) for h, w in ((7, 50), (90, 40)))]
+
+
+def grad_cam(network, picture, target, fit):
+    """float64 (8, 8), the highest 1; and by how much one place speaks for the class at most, before the division."""
+    images = torch.from_numpy(preprocess(picture, fit))[None].double().requires_grad_()
+    found = LayerGradCam(network.double(), network.stage3[-1]).attribute(images, target, relu_attributions=True)
+    network.float()
+    evidence = 64 * found.detach().numpy()[0, 0]  # captum weighs by the mean of the gradients over 8 x 8 places
+    highest = evidence.max()
+    return (evidence / highest if highest > 0 else evidence), highest
+
+
+def test_the_map_of_every_class_is_captums_grad_cam_within_1e_5(pair, pictures):
+    classifier, network = pair
+    for picture, fit in zip(pictures, ("crop", "pad", "stretch", "stretch", "pad"), strict=True):
+        for target, label in enumerate(classifier.class_names):
+            expected, highest = grad_cam(network, picture, target, fit)
+            least = min(1, highest) or 1  # dividing by little enlarges what float32 rounds: 2e-6 of a feature
+            found = classifier.activation_map(picture, label, fit)
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 / least)
+
+
+def test_a_map_is_float32_of_8_by_8_from_0_to_exactly_1(pair, pictures):
+    classifier, _ = pair
+    for label in classifier.class_names:
+        found = classifier.activation_map(pictures[0], label)
+        assert found.dtype == np.float32 and found.shape == (8, 8)
+        assert found.min() >= 0 and found.max() in (0, 1)
+
+
+def test_where_nothing_speaks_for_a_class_its_map_is_all_zeros(pictures):
+    classifier = Classifier.load()
+    classifier._class_weights = -np.abs(classifier._class_weights)  # features are never below 0
+    assert not classifier.activation_map(pictures[0], "cat").any()
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_evidence_that_is_not_finite_gives_a_map_of_zeros(pictures):
+    classifier = Classifier.load()
+    for wrong in (np.nan, np.inf):
+        classifier._class_weights = np.full((10, 64), wrong, np.float32)
+        assert not classifier.activation_map(pictures[0], "cat").any()
+
+
+@pytest.mark.parametrize("label", ["Cat", "", 3, None])
+def test_an_unknown_label_is_refused_and_the_names_are_listed(pictures, label):
+    with pytest.raises(ValueError, match="it must be one of airplane, automobile, bird, cat, .*, truck$"):
+        Classifier.load().activation_map(pictures[0], label)
+
+
+def test_an_unknown_fit_is_refused(pictures):
+    with pytest.raises(ValueError, match="unknown fit 'zoom'"):
+        Classifier.load().activation_map(pictures[0], "cat", "zoom")
+
+
+@pytest.fixture
+def altered(tmp_path):
+    """The bundled artifact with a changed graph, sealed."""
+
+    def alter(change):
+        folder = shutil.copytree(BUNDLED, tmp_path / "artifact")
+        model = onnx.load(folder / artifact.GRAPH)
+        change(model.graph)
+        onnx.save(model, folder / artifact.GRAPH)
+        artifact.seal(folder, json.loads((folder / artifact.CONFIG).read_text()))
+        return folder
+
+    return alter
+
+
+def test_a_matmul_with_a_bias_added_gives_the_same_maps(altered, pictures):
+    def split(graph):
+        gemm = graph.node.pop()
+        assert gemm.op_type == "Gemm"
+        mean, weight, bias = gemm.input
+        tensor = next(tensor for tensor in graph.initializer if tensor.name == weight)
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).T.copy(), weight))
+        graph.node.append(helper.make_node("MatMul", [mean, weight], ["product"]))
+        graph.node.append(helper.make_node("Add", [bias, "product"], ["logits"]))
+
+    found, expected = Classifier.load(altered(split)), Classifier.load()
+    for label in expected.class_names:
+        np.testing.assert_array_equal(
+            found.activation_map(pictures[0], label), expected.activation_map(pictures[0], label)
+        )
+
+
+def test_a_graph_whose_logits_do_not_come_from_its_features_is_refused(altered):
+    def other_features(graph):
+        (relu,) = [node for node in graph.node if "features" in node.output]
+        (mean,) = [node for node in graph.node if node.op_type == "ReduceMean"]
+        relu.output[0] = mean.input[0] = "hidden"
+        place = list(graph.node).index(mean)
+        graph.node.insert(place, helper.make_node("Add", ["hidden", "hidden"], ["features"]))
+
+    with pytest.raises(ArtifactError, match="model.onnx has logits that do not come from its features"):
+        Classifier.load(altered(other_features))

@@ -1,0 +1,156 @@
+"""`model.preprocess` for any picture and any file: what hypothesis tries to break, with the same cases every time."""
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from model.preprocess import _READERS, FITS, PictureError, open_picture, preprocess, to_square_rgb
+from tests.test_preprocess import STORED, encode, exif, smooth
+
+tried = settings(derandomize=True, deadline=None, database=None)
+
+MODES = {  # bits per pixel
+    **{"1": 1, "L": 8, "P": 8, "LA": 16, "La": 16, "PA": 16, "I;16": 16, "I;16L": 16, "I;16B": 16},
+    **{"RGB": 24, "YCbCr": 24, "LAB": 24, "HSV": 24, "RGBX": 32, "RGBA": 32, "RGBa": 32, "CMYK": 32},
+}
+REFUSED = ("I", "F")
+
+sides = st.integers(1, 80) | st.integers(81, 300)
+sizes = (
+    st.tuples(sides, sides)
+    | st.tuples(st.integers(1, 3), st.integers(300, 9000))
+    | st.tuples(st.integers(300, 9000), st.integers(1, 3))
+)
+fits = st.sampled_from(FITS)
+
+
+@st.composite
+def pictures(draw):
+    """A picture as a reader of Pillow may give it: noise or one value, maybe with a transparent value, maybe turned."""
+    mode, (width, height) = draw(st.sampled_from(sorted(MODES))), draw(sizes)
+    random = np.random.default_rng(draw(st.integers(0, 99)))
+    count = (width * MODES[mode] + 7) // 8 * height  # rows of mode "1" end at a whole byte
+    data = random.bytes(count) if draw(st.booleans()) else bytes([draw(st.integers(0, 255))]) * count
+    image = Image.new(mode, (width, height))
+    image.frombytes(data)
+    if mode in ("P", "PA"):
+        image.putpalette(random.bytes(768))
+    if mode in ("1", "L", "P", "I;16") and draw(st.booleans()):
+        image.info["transparency"] = draw(st.integers(0, 255))
+    if mode == "RGB" and draw(st.booleans()):
+        image.info["transparency"] = tuple(data[:3])
+    orientation = draw(st.none() | st.integers(0, 9))
+    if orientation is not None:
+        image.info["exif"] = exif(orientation)
+    return image
+
+
+@settings(tried, max_examples=250)
+@given(pictures(), fits)
+def test_any_picture_becomes_a_finite_array_of_the_promised_kind(picture, fit):
+    array = preprocess(picture, fit)
+    assert array.shape == (3, 32, 32) and array.dtype == np.float32 and array.flags.c_contiguous
+    assert np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1
+
+
+@settings(tried, max_examples=150)
+@given(pictures(), fits, fits)
+def test_preprocessing_the_square_picture_again_changes_nothing_under_any_fit(picture, fit, again):
+    square = to_square_rgb(picture, fit)
+    assert square.mode == "RGB" and square.size == (32, 32)
+    assert to_square_rgb(square, again) == square
+    assert np.array_equal(preprocess(square, again), preprocess(picture, fit))
+
+
+@settings(tried, max_examples=100)
+@given(pictures(), fits)
+def test_the_picture_given_is_never_changed(picture, fit):
+    before, info = picture.copy(), dict(picture.info)
+    preprocess(picture, fit)
+    assert picture == before and picture.info == info
+
+
+@settings(tried, max_examples=100)
+@given(sizes, st.sampled_from(("L", "LA", "RGB", "RGBA", "CMYK")), st.integers(0, 99), fits)
+def test_the_eight_orientations_of_a_picture_give_the_array_of_the_upright_one(size, mode, seed, fit):
+    upright = np.random.default_rng(seed).integers(0, 256, (*size, MODES[mode] // 8), dtype=np.uint8)  # (H, W, C)
+    expected = preprocess(Image.frombytes(mode, upright.shape[1::-1], upright.tobytes()), fit)
+    for orientation, stored in STORED.items():
+        turned = stored(upright)
+        picture = Image.frombytes(mode, turned.shape[1::-1], turned.tobytes())
+        picture.info["exif"] = exif(orientation)
+        assert np.array_equal(preprocess(picture, fit), expected), orientation
+
+
+@settings(tried, max_examples=30)
+@given(st.sampled_from(REFUSED), sizes, fits)
+def test_pixels_without_a_known_white_are_refused_at_any_size(mode, size, fit):
+    with pytest.raises(PictureError, match="do not say how bright white is"):
+        preprocess(Image.new(mode, size), fit)
+
+
+def opened(data):
+    """The picture, or None where it was refused; any other exception fails the test."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns about some of the broken metadata
+        try:
+            picture = open_picture(data)
+            assert preprocess(picture).shape == (3, 32, 32)
+            return picture
+        except PictureError as error:
+            assert str(error).endswith(".") and len(str(error)) < 300
+            return None
+
+
+LEADS = (b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\x10\0\0\0WEBP", b"GIF89a", b"BM", b"II*\0", b"MM\0*")
+
+
+@settings(tried, max_examples=300)
+@given(st.sampled_from(LEADS), st.binary(max_size=400))
+def test_arbitrary_bytes_end_in_a_picture_or_a_picture_error(lead, rest):
+    opened(lead + rest)
+
+
+def files():
+    """A small file of each format, with EXIF where the format has it; those with a palette and transparency, too."""
+    found = {"GIF": encode(smooth(24, 20), "GIF"), "BMP": encode(smooth(24, 20), "BMP")}
+    found |= {kind: encode(smooth(24, 20), kind.upper(), exif=exif(6)) for kind in _READERS if kind not in found}
+    found["progressive JPEG"] = encode(smooth(24, 20), "JPEG", progressive=True)
+    found["palette PNG"] = encode(Image.fromarray(smooth(24, 20)).quantize(8), "PNG", transparency=3)
+    found["16-bit TIFF"] = encode(Image.fromarray(np.arange(480, dtype=np.uint16).reshape(20, 24) * 99), "TIFF")
+    found["LZW TIFF"] = encode(smooth(24, 20), "TIFF", compression="tiff_lzw")
+    return found
+
+
+FILES = files()
+
+
+@st.composite
+def damaged(draw):
+    """A file with some of its bytes set, removed or added; heads, where sizes and offsets lie, more often."""
+    data = bytearray(FILES[draw(st.sampled_from(sorted(FILES)))])
+    for _ in range(draw(st.integers(1, 6))):
+        at = draw(st.integers(0, min(100, len(data))) | st.integers(0, len(data)))
+        length = draw(st.integers(0, 4))
+        data[at : at + length] = draw(st.binary(max_size=4) | st.just(b"\xff" * length) | st.just(bytes(length)))
+    return bytes(data[: draw(st.integers(1, len(data)))] if data and draw(st.booleans()) else data)
+
+
+@settings(tried, max_examples=500)
+@given(damaged())
+def test_a_damaged_file_ends_in_a_picture_or_a_picture_error(data):
+    opened(data)
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_the_files_to_be_damaged_are_fine_themselves(name):
+    assert sorted(opened(FILES[name]).size) == [20, 24]  # Pillow turns a TIFF itself
+
+
+def test_some_damage_is_refused_and_some_is_not():
+    whole = FILES["PNG"]
+    assert opened(whole[:40]) is None and opened(whole + b"more") is not None
