@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import os
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -66,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
 
     if args.model and is_repo_id(args.model) and not Path(args.model).is_dir():
         # gradio is imported while the Hub is waited for
-        threading.Thread(target=importlib.import_module, args=("ui.page",), daemon=True).start()
+        threading.Thread(target=importlib.import_module, args=("ui.serve",), daemon=True).start()
     try:
         classifier, notice = load_or_fall_back(args.model, args.revision)
     except (ArtifactError, ValueError) as error:
@@ -75,8 +76,11 @@ def main(argv: list[str] | None = None) -> int:
         print(f"app.py: {notice}", file=sys.stderr, flush=True)
 
     try:
-        from ui.page import build_page, launch  # gradio looks for its temporary folder at import
+        from ui.page import build_page  # gradio looks for its temporary folder at import
+        from ui.serve import launch
+        from ui.uploads import use_own_folder
 
+        use_own_folder()
         page = build_page(classifier, data_dir(args.data_dir), notice)
         address = launch(page, args.host, args.port)
     except OSError as error:
@@ -87,6 +91,7 @@ def main(argv: list[str] | None = None) -> int:
             "temporary folder that can be written"
         )
     print(f"Serving the model ({classifier.source}) at {address}", flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the uploads go, too
     page.block_thread()
     return 0
 

@@ -13,9 +13,10 @@ import torch
 from trainer.fit import cpu_name, git_commit
 
 
-def describe() -> dict[str, Any]:
-    """`load_average` is that of the minute before: near 0 where nothing else was running."""
-    packages = ("torch", "torchvision", "lightning", "numpy", "pillow")
+def describe(*more: str) -> dict[str, Any]:
+    """Versions are those of what every benchmark uses and of the packages `more`.
+    `load_average` is that of the minute before: near 0 where nothing else was running."""
+    packages = ("torch", "torchvision", "lightning", "numpy", "pillow", *more)
     return {
         "cpu": cpu_name(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),

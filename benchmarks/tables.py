@@ -1,8 +1,10 @@
 """Writes the tables of docs/benchmarks.md from docs/benchmarks/*.json: `python -m benchmarks.tables`."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -115,6 +117,111 @@ def input_pipeline(found: Results) -> str:
     return table(columns, rows)
 
 
+def middle(values: list[float], form: str = ",.0f") -> str:
+    """Median, and the smallest and largest round."""
+    return f"{median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
+
+
+def of_kind(found: Results, benchmark: str) -> list[tuple[str, dict[str, Any]]]:
+    return [(name, result) for name, result in found.items() if result["benchmark"] == benchmark]
+
+
+def serving(found: Results) -> str:
+    columns = ["measurement", "clients", "MB", "app, answers/s", "plain, answers/s", "app / plain"]
+    columns += ["app, processor ms", "plain, processor ms"]
+    rows = []
+    for name, result in of_kind(found, "serving"):
+        for cell in result["cells"]:
+            runs = {side: cell[side]["runs"] for side in ("app", "plain")}
+            rates = [middle([run["requests_per_second"] for run in each], ",.1f") for each in runs.values()]
+            costs = [f"{processor_ms(each):.1f}" if processor_ms(each) else "" for each in runs.values()]
+            ratio = f"{cell['app_over_plain']:.2f}" if cell["app_over_plain"] else ""
+            rows.append([name, str(cell["clients"]), f"{cell['megabytes']:g}", *rates, ratio, *costs])
+    return table(columns, rows)
+
+
+def processor_ms(runs: list[dict[str, Any]]) -> float | None:
+    """Of the server, per answer: median of the rounds that had one."""
+    costs = [1000 * run["server_processor_seconds"] / run["answered"] for run in runs if run["answered"]]
+    return median(costs) if costs else None
+
+
+def waiting(found: Results) -> str:
+    """Latency: the median of the rounds' own percentiles. Busy and errors: of all rounds together."""
+    sides, percents = ("app", "plain"), ("p50", "p95", "p99")
+    columns = ["measurement", "clients", "MB", *(f"{side}, {percent} ms" for side in sides for percent in percents)]
+    columns += [f"{what}, {side}" for what in ("busy", "errors") for side in sides]
+    rows = []
+    for name, result in of_kind(found, "serving"):
+        for cell in result["cells"]:
+            runs = {side: cell[side]["runs"] for side in sides}
+            latency = [latencies(runs[side], percent) for side in sides for percent in percents]
+            counts = [str(sum(run["busy"] for run in runs[side])) for side in sides]
+            counts += [errors(runs[side]) for side in sides]
+            rows.append([name, str(cell["clients"]), f"{cell['megabytes']:g}", *latency, *counts])
+    return table(columns, rows)
+
+
+def latencies(runs: list[dict[str, Any]], percent: str) -> str:
+    values = [run["latency"][percent] for run in runs if run["latency"]]
+    return f"{median(values):,.0f}" if values else ""
+
+
+def errors(runs: list[dict[str, Any]]) -> str:
+    """ "0", or how many of each kind."""
+    kinds: Counter[str] = Counter()
+    for run in runs:
+        kinds.update(run["errors"])
+    return ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "0"
+
+
+def start(found: Results) -> str:
+    keys = (("seconds", 1, ".2f"), ("processor_seconds", 1, ".2f"), ("resident_bytes", 1e6, ",.0f"))
+    units = ("s", "processor s", "memory MB")
+    columns = ["measurement", *(text for unit in units for text in (f"app, {unit}", f"bare, {unit}", "app / bare"))]
+    rows = []
+    for name, result in of_kind(found, "start"):
+        cells = [name]
+        for key, unit, form in keys:
+            values = [[run[key] / unit for run in result[side]["runs"]] for side in ("app", "bare")]
+            cells += [*(middle(each, form) for each in values), f"{result[f'{key}_ratio']:.2f}"]
+        rows.append(cells)
+    return table(columns, rows)
+
+
+def soak(found: Results) -> str:
+    columns = ["measurement", "predictions", "memory MB", "open files", "stored pictures", "stored MB"]
+    rows = []
+    for name, result in of_kind(found, "soak"):
+        samples = result["samples"]
+        step = max(1, (len(samples) - 1) // 10)  # ten rows tell the course; all samples are in the file
+        for each in samples[::step]:
+            rows.append(
+                [
+                    name,
+                    f"{each['predictions']:,}",
+                    f"{each['resident_bytes'] / 1e6:,.0f}",
+                    str(each["open_files"]),
+                    f"{each['upload_files']:,}",
+                    f"{each['upload_bytes'] / 1e6:,.1f}",
+                ]
+            )
+    return table(columns, rows)
+
+
+def growth(found: Results) -> str:
+    """What a soak came to, in one row."""
+    columns = ["measurement", "answers/s", "busy", "errors", "last half, per 1,000 predictions: memory MB"]
+    columns += ["open files", "stored pictures"]
+    rows = []
+    for name, result in of_kind(found, "soak"):
+        per, asked = result["last_half_per_1000"], result["samples"][-1]["predictions"]
+        slopes = [f"{per['resident_bytes'] / 1e6:+.2f}", f"{per['open_files']:+.2f}", f"{per['upload_files']:+.0f}"]
+        answered = asked - result["busy"] - sum(result["errors"].values())
+        rows.append([name, f"{answered / result['seconds']:.1f}", str(result["busy"]), errors([result]), *slopes])
+    return table(columns, rows)
+
+
 def short(commit: str | None) -> str:
     """Twelve digits, and whether files differed from it."""
     digits, dirty, _ = (commit or "unknown").partition("-dirty")
@@ -136,7 +243,18 @@ def machines(found: Results) -> str:
     return table(columns, rows)
 
 
-TABLES: list[Callable[[Results], str]] = [throughput, costs, scaling, input_pipeline, machines]
+TABLES: list[Callable[[Results], str]] = [
+    throughput,
+    costs,
+    scaling,
+    input_pipeline,
+    serving,
+    waiting,
+    start,
+    soak,
+    growth,
+    machines,
+]
 
 
 def of(found: Results) -> str:

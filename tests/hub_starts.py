@@ -9,21 +9,20 @@ import platform
 import shutil
 import socket
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 
+from benchmarks.server import app_command, free_port, running
 from benchmarks.tables import filled, table
 from model.hub import BUNDLED
 from tests.hub_client import REPO, contents, environment
 from tests.loopback_hub import LoopbackHub
-from tests.serving import ROOT, free_port
+from tests.serving import ROOT
 from trainer.fit import cpu_name, git_commit
 
 ROUNDS = 5
@@ -44,23 +43,10 @@ def silent_hub() -> Iterator[str]:
 
 def start(env: dict[str, str], *flags: str) -> tuple[float, int, str]:
     """Seconds from the command to a page that is served whole; resident megabytes then; what it says of its model."""
-    port = str(free_port())
-    command = [sys.executable, str(ROOT / "app.py"), "--host", "127.0.0.1", "--port", port, *flags]
-    started = time.monotonic()
-    process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        while True:
-            assert process.poll() is None and time.monotonic() - started < 60, "the app did not start"
-            try:
-                config = httpx.get(f"http://127.0.0.1:{port}/config", timeout=30).json()
-                break
-            except httpx.TransportError:
-                time.sleep(0.05)
-        took = time.monotonic() - started
-        memory = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 10**6
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
+    port = free_port()
+    with running([*app_command(port), *flags], port, env) as server:
+        config = httpx.get(f"{server.address}/config", timeout=30).json()
+        took, memory = server.start_seconds, server.resident_bytes() // 10**6
     parts = {part["props"].get("elem_id"): part["props"].get("value") for part in config["components"]}
     return took, memory, f"{parts['head']} {parts.get('notice', '')}"
 

@@ -1,7 +1,6 @@
 """Runs `python app.py` for a test, as a person would: a process of its own on a free port of 127.0.0.1."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -9,28 +8,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.server import free_port
+
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 120
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @contextmanager
 def running_app(
     folder: Path, *flags: str, env: dict[str, str] | None = None, root: Path = ROOT, python: str = sys.executable
 ) -> Iterator[str]:
-    """The address of an app with `flags`; its uploads and its output (app.log) lie in `folder`. `env` replaces this
-    process's environment, `root` holds the app.py to run."""
+    """The address of an app with `flags`; its uploads, its output (app.log) and its process id (app.pid) lie in
+    `folder`. `env` replaces this process's environment, `root` holds the app.py to run."""
     address = f"http://127.0.0.1:{(port := free_port())}"
     log = folder / "app.log"
     env = (env or dict(os.environ)) | {"GRADIO_TEMP_DIR": str(folder / "uploads")}
     command = [python, str(root / "app.py"), "--host", "127.0.0.1", "--port", str(port), *flags]
     with log.open("w") as output:
         process = subprocess.Popen(command, cwd=folder, env=env, stdout=output, stderr=subprocess.STDOUT)
+    (folder / "app.pid").write_text(str(process.pid))
     try:
         deadline = time.monotonic() + START_SECONDS
         while address not in log.read_text():

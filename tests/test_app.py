@@ -1,11 +1,13 @@
-"""app.py as its users meet it: the command line, and `/predict` over HTTP."""
+"""app.py as its users meet it: the command line, and its calls over HTTP."""
 
+import io
 import json
 import re
 import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -18,10 +20,14 @@ from PIL import Image
 import app
 from model import Classifier
 from model.preprocess import open_picture, to_square_rgb
+from tests.http_calls import ask, call, post, stored, upload
 from tests.hub_client import REPO, environment, json_with
+from tests.markup import find, pixels
 from tests.serving import ROOT, running_app
+from ui.serve import BAD_INPUTS
 
 WHOLE_NUMBER = "top_k must be a whole number from 1 to 10."
+NOT_UPLOADED = "Upload the picture itself: web addresses, data URLs and paths on the server are not read."
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +58,15 @@ def confidences(answer: dict) -> list[tuple[str, float]]:
 
 @pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
 def test_predict_answers_what_the_classifier_answers_for_the_same_file(client, tiny_artifact, photo, fit):
-    answer, seen = client.predict(handle_file(photo), top_k=10, fit=fit, api_name="/predict")
-    picture = open_picture(photo)
-    expected = Classifier.load(tiny_artifact).predict(picture, top_k=10, fit=fit)
+    answer, details = client.predict(handle_file(photo), top_k=10, fit=fit, api_name="/predict")
+    picture, classifier = open_picture(photo), Classifier.load(tiny_artifact)
+    expected = classifier.predict(picture, top_k=10, fit=fit)
     assert [label for label, _ in confidences(answer)] == [label for label, _ in expected]
     assert [p for _, p in confidences(answer)] == pytest.approx([p for _, p in expected], abs=1e-6)
     assert answer["label"] == expected[0][0]
-    assert np.array_equal(np.asarray(Image.open(seen).convert("RGB")), np.asarray(to_square_rgb(picture, fit)))
+    assert set(details) == {"probably_none_of_these", "milliseconds"} and details["milliseconds"] > 0
+    recognised = classifier.recognises(classifier.logits([picture], fit))[0]
+    assert details["probably_none_of_these"] is not bool(recognised)
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
@@ -116,14 +124,6 @@ def test_a_bad_upload_is_told_why_without_a_path_and_the_next_call_works(
     assert client.predict(handle_file(photo), api_name="/predict")[0]["label"]
 
 
-def call(address: str, image) -> tuple[str, str]:
-    """One raw call: its last event, "complete" or "error", and that event's data. The client would rewrite `image`."""
-    posted = httpx.post(f"{address}/gradio_api/call/predict", json={"data": [image, 5, "crop"]}, timeout=60)
-    event_id = posted.json()["event_id"]
-    lines = httpx.get(f"{address}/gradio_api/call/predict/{event_id}", timeout=60).text.splitlines()
-    return lines[0].removeprefix("event: "), lines[1].removeprefix("data: ")
-
-
 @pytest.mark.parametrize(
     "image",
     [
@@ -136,19 +136,34 @@ def call(address: str, image) -> tuple[str, str]:
     ids=["a path on the server", "an address", "an address as a file", "a data URL", "a data URL as a path"],
 )
 def test_only_an_uploaded_file_is_read(served, image):
-    event, data = call(served, image)
-    assert event == "error"
-    assert "Upload the picture itself" in data
+    assert call(served, "predict", [image, 5, "crop"]) == (200, NOT_UPLOADED)
+    assert call(served, "activation_map", [image, "cat", "crop"]) == (200, NOT_UPLOADED)
 
 
 def test_a_call_without_a_picture_says_so(served):
-    event, data = call(served, None)
-    assert event == "error"
-    assert "No picture was given" in data
+    assert call(served, "predict", [None, 5, "crop"]) == (200, "No picture was given: upload one as the first input.")
 
 
-def test_predict_is_the_only_public_call(client):
-    assert list(client.view_api(return_format="dict", print_info=False)["named_endpoints"]) == ["/predict"]
+def test_there_are_four_calls_for_others(client):
+    named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    assert list(named) == ["/predict", "/activation_map", "/predict_batch", "/model_info"]
+    inputs = {name: [given["parameter_name"] for given in about["parameters"]] for name, about in named.items()}
+    assert inputs == {
+        "/predict": ["image", "top_k", "fit"],
+        "/activation_map": ["image", "label", "fit"],
+        "/predict_batch": ["files", "top_k", "fit"],
+        "/model_info": [],
+    }
+
+
+def test_the_docs_list_the_calls_with_their_inputs():
+    page = (ROOT / "docs" / "deploy.md").read_text()
+    assert re.findall(r"^\| `(/\w+)` \|(?: ([^|]*))? \|", page, re.MULTILINE) == [
+        ("/predict", '`image`, `top_k=5`, `fit="crop"`'),
+        ("/predict_batch", '`files`, `top_k=5`, `fit="crop"`'),
+        ("/activation_map", '`image`, `label`, `fit="crop"`'),
+        ("/model_info", ""),
+    ]
 
 
 def test_no_route_goes_round_the_queue(served):
@@ -163,6 +178,160 @@ def test_the_client_example_in_the_docs_runs(served, photo, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     exec(compile(code.replace("http://127.0.0.1:7860", served), "deploy.md", "exec"), {})
     assert "'confidence'" in capsys.readouterr().out
+
+
+# Several visitors
+
+
+def noise(seed: int) -> bytes:
+    """A small PNG like no other."""
+    image = np.random.RandomState(seed).randint(0, 256, (24, 32 + seed, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(image // (1 + seed % 4) + 13 * (seed % 5)).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def classifier(tiny_artifact):
+    return Classifier.load(tiny_artifact)
+
+
+def expected_of(classifier, content: bytes, top_k: int, fit: str = "crop") -> list[tuple[str, float]]:
+    found = classifier.predict(open_picture(content), top_k=top_k, fit=fit)
+    return [(label, pytest.approx(p, abs=1e-6)) for label, p in found]
+
+
+def sent(address: str, content: bytes, name: str = "picture.png") -> dict:
+    status, path = upload(address, content, name)
+    assert status == 200
+    return stored(path)
+
+
+BAD = {
+    "no picture": (b"no picture", "please save the picture as"),
+    "empty": (b"", "This file is empty"),
+    "half": (noise(3)[:1500], "damaged or incomplete"),
+}
+
+
+def test_of_30_calls_at_once_each_gets_its_own_answer_and_a_bad_one_fails_alone(served, classifier):
+    good = {k: noise(k) for k in range(24)}
+    expected = {k: expected_of(classifier, content, 10) for k, content in good.items()}
+    exact = [classifier.predict(open_picture(content), top_k=10) for content in good.values()]
+    assert all(one not in exact[:k] for k, one in enumerate(exact))  # no picture may pass for another
+    asked = [(k, sent(served, content), 10, "crop") for k, content in good.items()]
+    asked += [(name, sent(served, content), 5, "crop") for name, (content, _) in BAD.items()]
+    asked += [("top_k", asked[0][1], 99, "crop"), ("fit", asked[0][1], 5, "Crop"), ("none", None, 5, "crop")]
+    asked = [asked[7 * k % 30] for k in range(30)]  # bad ones among good ones
+    with ThreadPoolExecutor(30) as pool:
+        answers = list(pool.map(lambda one: call(served, "predict", list(one[1:])), asked))
+    told = {one[0]: answer for one, answer in zip(asked, answers, strict=True)}
+    assert len(told) == 30 and {status for status, _ in told.values()} == {200}
+    for k in good:
+        label, details = told[k][1]
+        assert confidences(label) == expected[k] and list(details) == ["probably_none_of_these", "milliseconds"]
+    for name, (_, sentence) in BAD.items():
+        assert sentence in told[name][1] and "/" not in told[name][1]
+    assert told["top_k"][1] == WHOLE_NUMBER
+    assert told["none"][1] == "No picture was given: upload one as the first input."
+
+
+@pytest.fixture(scope="module")
+def page_event(served) -> int:
+    """Number of the event that answers a picture on the page."""
+    config = httpx.get(f"{served}/config", timeout=60).json()
+    (place,) = [part["id"] for part in config["components"] if part["props"].get("elem_id") == "answer"]
+    (event,) = [event["id"] for event in config["dependencies"] if event["outputs"] == [place]]
+    return event
+
+
+def shown_on_the_page(address: str, event: int, visitor: str, data: list) -> str:
+    """What the page's own event puts there, asked for as the browser does it."""
+    body = {"data": data, "fn_index": event, "session_hash": visitor, "event_data": None, "trigger_id": None}
+    status, _ = post(address, "/gradio_api/queue/join", body)
+    assert status == 200
+    _, _, events = ask(address, "GET", f"/gradio_api/queue/data?session_hash={visitor}")
+    messages = [json.loads(line.removeprefix("data: ")) for line in events.decode().splitlines() if line]
+    (done,) = [message for message in messages if message["msg"] == "process_completed"]
+    assert done["success"], done
+    return done["output"]["data"][0]
+
+
+def test_visitors_at_the_same_time_never_get_each_others_answer_or_picture(served, classifier, page_event):
+    def visit(visitor: int) -> None:
+        for turn in range(4):
+            content = noise(100 + 10 * visitor + turn)
+            file, fit = sent(served, content), ("crop", "pad", "stretch")[turn % 3]
+            label, _ = call(served, "predict", [file, 10, fit])[1]
+            assert confidences(label) == expected_of(classifier, content, 10, fit)
+            html = shown_on_the_page(served, page_event, f"visitor{visitor}", [file, 3, fit])
+            square = to_square_rgb(open_picture(content), fit)
+            assert np.array_equal(pixels(find(html, "img", "pixels")[0]["src"]), np.asarray(square))
+            names = [name for name, _ in expected_of(classifier, content, 3, fit)]
+            assert [bar["data-name"] for bar in find(html, "button", "bar")] == names
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(visit, range(4)))
+
+
+def test_several_pictures_are_answered_in_their_order_with_a_bad_one_among_them(served, classifier):
+    files = [sent(served, noise(1), "1.png"), sent(served, b"no picture", "<b>.png"), sent(served, noise(2), "2.png")]
+    status, (answers,) = call(served, "predict_batch", [files, 3, "pad"])
+    assert status == 200
+    assert [confidences(answers[k]) for k in (0, 2)] == [
+        expected_of(classifier, noise(1), 3, "pad"),
+        expected_of(classifier, noise(2), 3, "pad"),
+    ]
+    assert list(answers[1]) == ["error"] and "please save the picture as" in answers[1]["error"]
+    assert "/" not in answers[1]["error"] and "<b>" not in answers[1]["error"]
+
+
+def test_files_that_are_all_bad_are_answered_too(served):
+    bad = sent(served, b"no picture")
+    _, (answers,) = call(served, "predict_batch", [[bad, bad], 3, "pad"])
+    assert [list(answer) for answer in answers] == [["error"], ["error"]]
+
+
+def test_16_files_are_answered_17_and_none_refused(served):
+    file = sent(served, noise(1))
+    assert len(call(served, "predict_batch", [[file] * 16, 1, "crop"])[1][0]) == 16
+    refused = "Too many pictures: give 16 at once, or fewer."
+    assert call(served, "predict_batch", [[file] * 17, 1, "crop"]) == (200, refused)
+    for nothing in (None, []):
+        told = call(served, "predict_batch", [nothing, 1, "crop"])
+        assert told == (200, "No pictures were given: upload some as the first input.")
+    assert call(served, "predict_batch", [[file], 99, "crop"]) == (200, WHOLE_NUMBER)
+
+
+@pytest.mark.parametrize("path", [str(ROOT / "assets" / "examples" / "cat.png"), "/etc/hostname"])
+@pytest.mark.parametrize("more", [{}, {"meta": {"_type": "gradio.FileData"}}], ids=["plain", "as a file"])
+def test_several_files_are_not_read_where_one_of_them_was_not_uploaded(served, path, more):
+    told = call(served, "predict_batch", [[sent(served, noise(1)), {"path": path} | more], 1, "crop"])
+    assert told == (200, BAD_INPUTS)
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+def test_the_activation_map_is_the_classifiers(served, classifier, fit):
+    file = sent(served, noise(9))
+    for name in classifier.class_names[:3]:
+        status, (found,) = call(served, "activation_map", [file, name, fit])
+        expected = classifier.activation_map(open_picture(noise(9)), name, fit)
+        assert status == 200 and np.array(found).shape == (8, 8)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_the_activation_map_of_an_unknown_class_is_refused(served, classifier):
+    told = call(served, "activation_map", [sent(served, noise(9)), "lion", "crop"])
+    assert told == (200, f"label must be one of {', '.join(classifier.class_names)}.")
+
+
+def test_the_model_is_told_and_no_path_of_the_server(served, tiny_artifact):
+    status, (found,) = call(served, "model_info", [])
+    metrics = json.loads((tiny_artifact / "metrics.json").read_text())
+    assert status == 200 and found["source"] == "folder:artifact"
+    assert found["parameters"] == metrics["training"]["parameters"] and found["config"]["depth"] == 8
+    assert found["test"] == {key: metrics["test"][key] for key in ("n", "accuracy", "accuracy_interval")}
+    assert "/" not in json.dumps(found) and str(tiny_artifact.parent.name) not in json.dumps(found)
 
 
 # The command line
@@ -318,5 +487,5 @@ def test_importing_app_does_no_work():
 
 
 def test_the_whole_page_needs_neither_torch_nor_lightning_nor_matplotlib():
-    loaded = loaded_by("import app, model, ui.page")
+    loaded = loaded_by("import app, model, ui.serve")
     assert {name for name, present in loaded.items() if present} == {"gradio", "onnxruntime"}

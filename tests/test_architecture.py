@@ -28,7 +28,7 @@ def test_only_model_resnet_brings_torch():
 
 
 def test_the_app_needs_neither_torch_nor_lightning_nor_matplotlib():
-    found = imported_by("import app, ui.page")
+    found = imported_by("import app, ui.serve")
     assert not found & {"torch", "torchvision", "lightning", "pytorch_lightning", "trainer", "matplotlib"}
 
 

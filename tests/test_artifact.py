@@ -76,6 +76,11 @@ def test_card_figures_samples_and_events_may_be_absent(copy, name):
         ({"temperature": 0}, "has temperature"),
         ({"temperature": "1"}, "has temperature"),
         ({"temperature": 10**400}, "has temperature"),
+        ({"threshold": "5"}, "has threshold '5' where a finite number is allowed"),
+        ({"threshold": None}, "has threshold 'None' where"),
+        ({"threshold": True}, "has threshold 'True' where"),
+        ({"threshold": 10**400}, "has threshold"),
+        ({"threshold": [5.0]}, "has threshold"),
         ({"expected_logits": [0.0]}, "has 1 expected_logits for num_classes 10"),
         ({"sha256": {}}, "has sha256"),
         ({"sha256": ...}, "lacks sha256"),
@@ -86,6 +91,13 @@ def test_a_config_out_of_range_is_refused_with_the_field(copy, changes, words):
     edit(copy / artifact.CONFIG, **changes)
     with pytest.raises(ArtifactError, match=words):
         artifact.read(copy)
+
+
+@pytest.mark.parametrize("threshold", [..., 0, -3.5, 7])
+def test_the_threshold_may_be_absent_or_any_finite_number(copy, threshold):
+    edit(copy / artifact.CONFIG, threshold=threshold)
+    found = artifact.read(copy).config
+    assert found.get("threshold", ...) == threshold
 
 
 def test_json_with_nan_or_rubbish_is_refused(copy):

@@ -1,3 +1,5 @@
+import asyncio
+import io
 import json
 import os
 import sys
@@ -5,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import RandomSampler
 from torchvision import transforms
 from torchvision.datasets import CIFAR10
 from typer.testing import CliRunner
 
-from benchmarks import bare, classic, input_pipeline, tables, train_throughput
+from benchmarks import bare, classic, input_pipeline, load, pictures, serving, soak, start, tables, train_throughput
 from benchmarks.train_throughput import ratio
 from trainer.config import TrainConfig, configure
 from trainer.fit import laid_out
@@ -290,3 +293,211 @@ def test_tables_go_between_the_marks_and_nowhere_else():
 def test_no_measurement_holds_a_path_of_the_machine():
     for path in (PROJECT / "docs" / "benchmarks").glob("*.json"):
         assert '"/' not in path.read_text() and "=/" not in path.read_text() and " /" not in path.read_text(), path
+
+
+@pytest.mark.parametrize("megabytes", [0.1, 0.2, 0.5])
+def test_a_drawn_photo_has_the_size_asked_for_and_the_pixels_of_such_a_photo(megabytes):
+    jpeg = pictures.draw(int(megabytes * 1e6), seed=3)
+    assert len(jpeg) == pytest.approx(megabytes * 1e6, rel=0.03)
+    picture = Image.open(io.BytesIO(jpeg))
+    width, height = picture.size
+    assert picture.format == "JPEG" and picture.mode == "RGB"
+    assert len(jpeg) / (width * height) == pytest.approx(0.36, rel=0.05) and width / height == pytest.approx(
+        4 / 3, 0.03
+    )
+
+
+def test_the_seed_decides_what_is_drawn():
+    assert pictures.draw(50_000, 1) == pictures.draw(50_000, 1) != pictures.draw(50_000, 2)
+
+
+def test_a_marked_photo_has_other_bytes_and_the_same_pixels():
+    jpeg = pictures.draw(20_000, 0)
+    marked = [pictures.unique(jpeg, mark) for mark in ("a-1", "a-2")]
+    assert len({jpeg, *marked}) == 3
+    opened = [Image.open(io.BytesIO(each)) for each in marked]
+    assert [each.info["comment"] for each in opened] == [b"a-1", b"a-2"]
+    assert {each.tobytes() for each in opened} == {Image.open(io.BytesIO(jpeg)).tobytes()}
+
+
+def test_a_percentile_is_a_value_that_was_measured():
+    values = [float(value) for value in range(100, 0, -1)]
+    assert [load.percentile(values, percent) for percent in (50, 95, 99)] == [50, 95, 99]
+    assert load.percentile([3.0, 1.0, 2.0], 50) == 2 and load.percentile([7.0], 99) == 7
+    assert load.summary([0.002, 0.001]) == {"p50": 1.0, "p95": 2.0, "p99": 2.0} and load.summary([]) is None
+
+
+def test_only_a_finished_call_with_a_prediction_is_an_answer():
+    best = {"label": "cat", "confidences": [{"label": "cat", "confidence": 1}]}
+    stream = f"event: heartbeat\ndata: null\n\nevent: complete\ndata: {json.dumps([best])}\n\n"
+    assert load.answer(stream) == [best]
+    empty = 'event: complete\ndata: [{"confidences": []}]\n\n'
+    for text, kind in (("event: error\ndata: null\n\n", "error event"), ("", "empty stream"), (empty, "no prediction")):
+        with pytest.raises(load.Refused, match=kind):
+            load.answer(text)
+
+
+def made_up_page(upload_statuses):
+    """A server that gives the uploads these statuses in turn, and then answers like a page, in chunks."""
+    seen = []
+
+    async def serve(reader, writer):
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                length = int(head.lower().partition("content-length: ")[2].split("\r\n")[0] or 0)
+                seen.append((head.split(" HTTP")[0], await reader.readexactly(length)))
+                status, body = 200, b'{"event_id": "7"}'
+                if "/upload" in head:
+                    status, body = next(upload_statuses), b'["/stored"]'
+                if head.startswith("GET"):
+                    body = b'event: complete\ndata: [{"confidences": [1]}]\n\n'
+                    chunks = (
+                        b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:9], body[9:])) + b"0\r\n\r\n"
+                    )
+                    writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks)
+                else:
+                    writer.write(b"HTTP/1.1 %d X\r\ncontent-length: %d\r\n\r\n%s" % (status, len(body), body))
+        except asyncio.IncompleteReadError:
+            writer.close()
+
+    return serve, seen
+
+
+def ask_made_up_page(upload_statuses, clients, requests):
+    async def both():
+        serve, seen = made_up_page(iter(upload_statuses))
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            jpegs = [pictures.draw(5_000, 0)]
+            found = await load.Load(f"http://127.0.0.1:{port}", jpegs, [5, "crop"], "m").run(clients, requests=requests)
+        return found, seen
+
+    return asyncio.run(both())
+
+
+def test_a_request_is_upload_call_and_stream_and_no_two_send_the_same_bytes():
+    found, seen = ask_made_up_page([200] * 3, clients=1, requests=3)
+    assert [what for what, _ in seen[:3]] == [
+        "POST /gradio_api/upload",
+        "POST /gradio_api/call/predict",
+        "GET /gradio_api/call/predict/7",
+    ]
+    assert json.loads(seen[1][1]) == {"data": [{"path": "/stored", "meta": {"_type": "gradio.FileData"}}, 5, "crop"]}
+    assert len({body for what, body in seen if "upload" in what}) == 3
+    assert found["answered"] == 3 and found["busy"] == 0 and found["errors"] == {}
+    assert found["requests_per_second"] == 3 / found["seconds"] and found["latency"]["p50"] > 0
+
+
+def test_busy_and_errors_are_counted_by_kind_and_are_no_answers(monkeypatch):
+    monkeypatch.setattr(load, "BUSY_PAUSE", 0.01)
+    found, _ = ask_made_up_page([503, 200, 500, 503, 200], clients=2, requests=5)
+    assert (found["answered"], found["busy"], found["errors"]) == (2, 2, {"HTTP 500": 1})
+
+
+def test_servers_get_two_cores_and_the_load_the_rest_where_there_is_a_rest():
+    assert serving.split({0, 1}) == ({0, 1}, {0, 1})
+    assert serving.split({2, 3, 5, 7}) == ({2, 3}, {5, 7})
+
+
+def test_the_ratio_of_a_cell_is_the_median_of_the_rounds_own_ratios():
+    def runs(app, plain):
+        return {(32, 0.2): {"app": {"requests_per_second": app}, "plain": {"requests_per_second": plain}}}
+
+    (cell,) = serving.combined([runs(30.0, 10.0), runs(80.0, 20.0), runs(50.0, 5.0)])
+    assert (cell["clients"], cell["megabytes"], cell["app_over_plain"]) == (32, 0.2, 4)
+    assert [run["requests_per_second"] for run in cell["plain"]["runs"]] == [10, 20, 5]
+
+
+def test_the_page_and_the_plain_demo_are_measured_in_one_run(tiny_artifact, tmp_path):
+    output = tmp_path / "serving.json"
+    command = ["--quick", "--artifact", str(tiny_artifact), "--output", str(output)]
+    answer = CliRunner().invoke(serving.app, command, catch_exceptions=False)
+    result = json.loads(output.read_text())
+    assert answer.exit_code == 0 and "| app / plain |" in answer.stdout and result["rounds"] == 1
+    assert [(cell["clients"], cell["megabytes"]) for cell in result["cells"]] == serving.QUICK
+    for cell in result["cells"]:
+        for side in serving.SIDES:
+            (run,) = cell[side]["runs"]
+            assert run["answered"] > 0 and run["busy"] == 0 and run["errors"] == {}, f"{side}: {run}"
+            assert run["latency"]["p50"] <= run["latency"]["p95"] and run["server_processor_seconds"] > 0
+    assert {"gradio", "onnxruntime"} <= result["machine"]["versions"].keys() and str(tmp_path) not in output.read_text()
+
+
+def test_a_soak_looks_at_memory_files_and_descriptors_after_every_so_many(tiny_artifact, tmp_path):
+    output = tmp_path / "soak.json"
+    command = ["--predictions", "30", "--every", "10", "--clients", "2", "--artifact", str(tiny_artifact)]
+    CliRunner().invoke(soak.app, [*command, "--output", str(output)], catch_exceptions=False)
+    result = json.loads(output.read_text())
+    assert [each["predictions"] for each in result["samples"]] == [0, 10, 20, 30]
+    assert [each["upload_files"] for each in result["samples"]] == [0, 10, 20, 30], "uploads are looked for elsewhere"
+    last = result["samples"][-1]
+    assert last["resident_bytes"] > 50e6 and last["open_files"] > 3 and 100_000 < last["upload_bytes"] < 400_000
+    assert result["last_half_per_1000"]["upload_files"] == pytest.approx(1000)
+    assert result["busy"] == 0 and result["errors"] == {}
+
+
+def test_growth_is_the_slope_of_the_last_half():
+    memory = [10, 50, 90, 100, 102, 104, 106, 108]
+    samples = [{"predictions": 1000 * step, "resident_bytes": each} for step, each in enumerate(memory)]
+    assert soak.slope(samples, "resident_bytes") == pytest.approx(2)
+
+
+def test_a_start_is_compared_round_by_round():
+    def run(seconds, size):
+        return {"seconds": seconds, "processor_seconds": seconds, "resident_bytes": size}
+
+    runs = {"app": [run(2.0, 100), run(3.0, 90), run(9.0, 80)], "bare": [run(4.0, 200), run(4.0, 300), run(9.0, 100)]}
+    found = start.combined(runs)
+    assert found["seconds_ratio"] == 0.75 and found["resident_bytes_ratio"] == 0.5
+    assert start.command("app", 5)[1:] == [str(PROJECT / "app.py"), "--host", "127.0.0.1", "--port", "5"]
+    row = tables.start({"start-x": {"benchmark": "start"} | found}).splitlines()[-1]
+    assert row.startswith("| start-x | 3.00 (2.00 to 9.00) | 4.00 (4.00 to 9.00) | 0.75 | ") and row.endswith(
+        " | 0.50 |"
+    )
+
+
+def made_up_run(rate, latency, busy=0, **errors):
+    answered = rate * 10
+    run = {"seconds": 10, "answered": answered, "requests_per_second": float(rate), "busy": busy, "errors": errors}
+    percentiles = {f"p{percent}": float(latency) for percent in (50, 95, 99)} if answered else None
+    return run | {"latency": percentiles, "server_processor_seconds": answered / 100}
+
+
+def test_the_serving_tables_state_rates_waits_busy_and_errors():
+    cell = {"clients": 32, "megabytes": 2.0, "app_over_plain": 3.0}
+    cell["app"] = {"runs": [made_up_run(30, 900, busy=2), made_up_run(90, 1100), made_up_run(60, 1300, busy=1)]}
+    cell["plain"] = {
+        "runs": [made_up_run(10, 50, TimeoutError=1), made_up_run(0, 0, TimeoutError=4), made_up_run(20, 70)]
+    }
+    found = {"serving-x": {"benchmark": "serving", "cells": [cell]}}
+    rates = "| serving-x | 32 | 2 | 60.0 (30.0 to 90.0) | 10.0 (0.0 to 20.0) | 3.00 | 10.0 | 10.0 |\n"
+    assert tables.serving(found).endswith(rates)
+    waits = "| 1,100 | 1,100 | 1,100 | 60 | 60 | 60 | 3 | 0 | 0 | 5 TimeoutError |\n"
+    assert tables.waiting(found).endswith(waits)
+    assert tables.soak(found) == tables.start(found) == tables.growth(found) == "Not measured yet.\n"
+
+
+def test_the_soak_tables_state_the_course_and_what_grows():
+    samples = [
+        {
+            "predictions": step * 1000,
+            "resident_bytes": 2 * 10**8,
+            "open_files": 14,
+            "upload_files": 4000,
+            "upload_bytes": 32_000_000,
+        }
+        for step in range(21)
+    ]
+    per = {"resident_bytes": 30_000.0, "open_files": 0.0, "upload_files": -1.0}
+    result = {
+        "benchmark": "soak",
+        "samples": samples,
+        "last_half_per_1000": per,
+        "busy": 0,
+        "errors": {},
+        "seconds": 200,
+    }
+    course = tables.soak({"soak-x": result}).splitlines()
+    assert len(course) == 2 + 11 and course[-1] == "| soak-x | 20,000 | 200 | 14 | 4,000 | 32.0 |"
+    assert tables.growth({"soak-x": result}).endswith("| soak-x | 100.0 | 0 | 0 | +0.03 | +0.00 | -1 |\n")

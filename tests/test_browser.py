@@ -1,17 +1,27 @@
-"""The page in a real browser: one visit from the first upload to the confusion matrix."""
+"""The page in a real browser: what a visitor does on each tab, on a desktop and on a phone, by mouse and by keyboard.
 
+`SCREENSHOTS=assets/screenshots pytest tests/test_browser.py` redraws the pictures of the README and the docs.
+"""
+
+import csv
+import io
 import os
 import shutil
 import subprocess
 import sys
 import venv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
 from model import Classifier
 from model.cifar10 import CLASS_NAMES
+from model.preprocess import to_square_rgb
 from tests.hub_client import REPO, environment
 from tests.serving import ROOT, running_app
 from tests.test_space import SPACE, write_tree
@@ -21,6 +31,10 @@ FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
 ).split()
+
+TABS = ("Predict", "Test images", "Accuracy", "About / use it")
+DESKTOP = {"width": 1280, "height": 900}
+PHONE = {"width": 390, "height": 844}
 
 
 def cannot_run(reason: str) -> None:
@@ -47,8 +61,34 @@ def browser():
 
 @pytest.fixture(scope="module")
 def address(browser, tiny_artifact, tmp_path_factory):
+    """A page on the tiny network, which brings made-up test images."""
     with running_app(tmp_path_factory.mktemp("app"), "--model", str(tiny_artifact)) as address:
         yield address
+
+
+@pytest.fixture(scope="module")
+def bundled(browser, tmp_path_factory):
+    """A page on the bundled network, which brings no test images."""
+    folder = tmp_path_factory.mktemp("bundled")
+    with running_app(folder, "--data-dir", str(folder / "none")) as address:
+        yield address
+
+
+@contextmanager
+def visit(browser, address: str, **settings) -> Iterator:
+    """A visitor's page. Ends with no error on the console and no request to another host."""
+    context = browser.new_context(**({"viewport": DESKTOP} | settings))
+    page = context.new_page()
+    requests, errors = [], []
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.goto(address)
+    page.get_by_role("tab", name="Predict").wait_for()
+    yield page
+    context.close()
+    assert errors == []
+    assert {urlsplit(url).hostname for url in requests if not url.startswith(("data:", "blob:"))} == {"127.0.0.1"}
 
 
 @pytest.fixture
@@ -59,87 +99,407 @@ def drawing(tmp_path):
     return tmp_path / "drawing.png"
 
 
-def test_a_visitor_uploads_a_picture_asks_about_a_test_image_and_reads_the_accuracy(
-    browser, address, tiny_artifact, drawing
+def open_tab(page, name: str) -> None:
+    page.get_by_role("tab", name=name).click()
+    page.get_by_role("tabpanel").locator("visible=true").first.wait_for()
+
+
+def upload(page, file) -> None:
+    page.set_input_files("#picture input[type=file]", file)
+
+
+def bars(page, where: str = "#answer") -> list[str]:
+    return [text.split("\n") for text in page.locator(f"{where} .bar").all_inner_texts()]
+
+
+def pixels(image) -> np.ndarray:
+    """What an <img> of the page holds, as the browser decodes it: uint8 (H, W, 3)."""
+    width, height, data = image.evaluate(
+        """async (image) => {
+          await image.decode();
+          const canvas = document.createElement('canvas');
+          [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+          const context = canvas.getContext('2d');
+          context.drawImage(image, 0, 0);
+          return [canvas.width, canvas.height, [...context.getImageData(0, 0, canvas.width, canvas.height).data]];
+        }"""
+    )
+    return np.array(data, np.uint8).reshape(height, width, 4)[..., :3]
+
+
+# Predict
+
+
+def test_a_visitor_uploads_a_picture_and_sees_bars_the_networks_picture_and_what_spoke_for_a_class(
+    browser, bundled, drawing
 ):
-    classifier = Classifier.load(tiny_artifact)
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    requests, errors = [], []
-    page.on("request", lambda request: requests.append(request.url))
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    classifier, picture = Classifier.load(), Image.open(drawing)
+    with visit(browser, bundled) as page:
+        upload(page, drawing)
+        expected = classifier.predict(picture)
+        page.locator("#answer h2", has_text=expected[0][0]).wait_for()
+        assert [bar[0] for bar in bars(page)] == [label for label, _ in expected]
+        assert bars(page)[0][1] == f"{expected[0][1] * 100:.0f}%"
+        seen = page.locator("#answer .pixels")
+        assert np.array_equal(pixels(seen), np.asarray(to_square_rgb(picture)))
+        assert seen.bounding_box()["width"] > 150
+        assert seen.evaluate("image => getComputedStyle(image).imageRendering") == "pixelated"
+        assert "ms in the network" in page.locator("#answer .small").inner_text()
 
-    page.goto(address)
-    page.set_input_files("#picture input[type=file]", drawing)
-    label, probability = classifier.predict(Image.open(drawing))[0]
-    page.locator("#prediction h2", has_text=label).wait_for()
-    assert page.locator("#prediction .confidence").first.inner_text() == f"{probability * 100:.0f}%"
-    assert page.locator("#prediction .confidence").count() == 5
-    page.locator("#seen img").wait_for()
-    assert page.locator("#seen img").evaluate("image => image.decode().then(() => image.naturalWidth)") == 32
-    assert page.locator("#seen img").bounding_box()["width"] > 150
-    assert page.locator("#seen img").evaluate("image => getComputedStyle(image).imageRendering") == "pixelated"
-
-    page.get_by_role("tab", name="Test images").click()
-    page.locator("#test-images .thumbnail-item").nth(1).click()
-    page.locator("#verdict", has_text="It is automobile.").wait_for()
-    verdict = page.locator("#verdict").inner_text()
-    said = page.locator("#test-prediction h2").inner_text()
-    assert f"The network says {said} " in verdict
-    assert verdict.startswith("Right" if said == "automobile" else "Wrong")
-
-    page.get_by_role("tab", name="Accuracy").click()
-    row = page.locator("#summary tbody tr").first.inner_text().split("\t")
-    assert row[:2] == ["Test", f"{classifier.metrics['test']['accuracy']:.2%}"]
-    assert page.locator("#confusion tbody tr").count() == 10
-
-    hosts = {urlsplit(url).hostname for url in requests if not url.startswith(("data:", "blob:"))}
-    assert hosts == {"127.0.0.1"}
-    assert errors == []
-    page.close()
+        assert page.locator("#answer .map:visible").get_attribute("data-class") == str(
+            CLASS_NAMES.index(expected[0][0])
+        )
+        page.locator("#answer .bar").nth(2).click()
+        assert page.locator("#answer .map:visible").get_attribute("data-class") == str(
+            CLASS_NAMES.index(expected[2][0])
+        )
+        assert page.locator("#answer .of").inner_text() == expected[2][0]
+        assert page.locator("#answer .bar").nth(2).get_attribute("aria-pressed") == "true"
 
 
-def test_a_drawing_is_predicted_on_a_click_and_clearing_the_picture_clears_the_answer(browser, address, tiny_artifact):
-    classifier = Classifier.load(tiny_artifact)
-    page = browser.new_page()
-    page.goto(address)
-    page.locator("#examples .thumbnail-item", has_text="ship").click()
-    label, _ = classifier.predict(Image.open(EXAMPLES / "ship.png"))[0]
-    page.locator("#prediction h2", has_text=label).wait_for()
-    page.get_by_label("range slider for Classes to show").press("End")
-    page.locator("#prediction .confidence").nth(9).wait_for()
-    page.locator("#picture").get_by_role("button", name="Remove Image").click()
-    page.locator("#prediction h2").wait_for(state="detached")
-    page.close()
+@pytest.mark.parametrize("fit", ["pad", "stretch"])
+def test_the_fit_changes_what_the_network_sees_and_the_answer_at_once(browser, bundled, drawing, fit):
+    picture = Image.open(drawing)
+    with visit(browser, f"{bundled}?fit={fit}") as page:
+        upload(page, drawing)
+        page.locator("#answer .pixels").wait_for()
+        assert np.array_equal(pixels(page.locator("#answer .pixels")), np.asarray(to_square_rgb(picture, fit)))
+        page.get_by_label("Crop to the centre").click()
+        wanted = np.asarray(to_square_rgb(picture, "crop")).tobytes()
+        deadline = 50
+        while pixels(page.locator("#answer .pixels")).tobytes() != wanted:
+            page.wait_for_timeout(100)
+            assert (deadline := deadline - 1), "the picture of the new fit never came"
+        assert "fit=" not in page.url
 
 
-def test_one_class_of_test_images_can_be_chosen(browser, address):
-    page = browser.new_page()
-    page.goto(address)
-    page.get_by_role("tab", name="Test images").click()
-    assert page.locator("#test-images .caption-label").all_inner_texts()[:10] == list(CLASS_NAMES)
-    page.get_by_role("combobox", name="Show").click()
-    page.get_by_role("option", name="horse").click()
-    page.locator("#test-images .caption-label", has_text="airplane").first.wait_for(state="detached")
-    assert page.locator("#test-images .caption-label").all_inner_texts() == ["horse"] * 20
-    page.locator("#test-images .thumbnail-item").nth(19).click()
-    page.locator("#verdict", has_text="It is horse.").wait_for()
-    page.close()
+def test_a_drawing_is_predicted_on_a_click_more_classes_can_be_shown_and_clearing_clears_the_answer(browser, bundled):
+    label, _ = Classifier.load().predict(Image.open(EXAMPLES / "ship.png"))[0]
+    with visit(browser, bundled) as page:
+        page.locator("#examples").get_by_role("button", name="ship").click()
+        page.locator("#answer h2", has_text=label).wait_for()
+        page.get_by_label("range slider for Classes to show").press("End")
+        page.locator("#answer .bar").nth(9).wait_for()
+        page.locator("#picture").get_by_role("button", name="Remove Image").click()
+        page.locator("#answer .hint").wait_for()
+
+
+def test_a_picture_of_no_class_gets_a_notice_in_plain_words(browser, bundled, tmp_path):
+    blank = Image.new("RGB", (300, 300), (127, 127, 127))
+    blank.save(tmp_path / "blank.png")
+    classifier = Classifier.load()
+    assert not classifier.recognises(classifier.logits([blank]))[0]
+    with visit(browser, bundled) as page:
+        upload(page, tmp_path / "blank.png")
+        page.locator("#answer .none", has_text="This is probably none of the 10 classes").wait_for()
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [(b"<script>alert(1)</script>", "This file is not a picture that can be read here"), (b"", "This file is empty")],
+)
+def test_a_file_that_is_no_picture_is_told_on_the_page_and_the_next_picture_is_answered(
+    browser, bundled, drawing, tmp_path, content, sentence
+):
+    (tmp_path / "<img src=x>.png").write_bytes(content)
+    with visit(browser, bundled) as page:
+        upload(page, tmp_path / "<img src=x>.png")
+        problem = page.locator("#answer .problem[role=alert]")
+        problem.wait_for()
+        assert sentence in problem.inner_text() and str(tmp_path) not in problem.inner_text()
+        page.locator("#picture").get_by_role("button", name="Remove Image").click()
+        upload(page, drawing)
+        page.locator("#answer h2").wait_for()
+
+
+def test_several_pictures_give_a_table_and_the_same_as_csv(browser, bundled, tmp_path):
+    (tmp_path / "note.png").write_bytes(b"no picture")
+    files = [EXAMPLES / "cat.png", tmp_path / "note.png", EXAMPLES / "truck.png"]
+    classifier = Classifier.load()
+    with visit(browser, bundled) as page:
+        page.get_by_role("button", name="Several pictures at once").click()
+        page.set_input_files("#pictures input[type=file]", files)
+        rows = page.locator("#batch tbody tr")
+        rows.nth(2).wait_for()
+        for row, name in ((0, "cat"), (2, "truck")):
+            text = rows.nth(row).inner_text()
+            best = classifier.predict(Image.open(EXAMPLES / f"{name}.png"), top_k=3)
+            assert f"{name}.png" in text and all(label in text for label, _ in best)
+        assert "This file is not a picture" in rows.nth(1).inner_text()
+        with page.expect_download() as download:
+            page.get_by_role("link", name="Download as CSV").click()
+        text = Path(download.value.path()).read_text("utf-8-sig")
+        page.set_input_files("#pictures input[type=file]", [EXAMPLES / "cat.png"] * 1 + [EXAMPLES / "dog.png"] * 16)
+        page.locator("#pictures .state", has_text="choose 16 or fewer").wait_for()
+    table = list(csv.DictReader(io.StringIO(text)))
+    assert [row["file"] for row in table] == ["cat.png", "note.png", "truck.png"]
+    best = classifier.predict(Image.open(EXAMPLES / "cat.png"))[0]
+    assert (table[0]["label_1"], float(table[0]["probability_1"])) == (best[0], pytest.approx(best[1], abs=1e-5))
+    assert "not a picture" in table[1]["error"]
+
+
+def test_two_visitors_at_once_each_see_their_own_picture_and_answer(browser, bundled, tmp_path):
+    colours = {"red": (200, 30, 30), "blue": (30, 30, 200)}
+    for name, colour in colours.items():
+        Image.new("RGB", (64, 64), colour).save(tmp_path / f"{name}.png")
+    with visit(browser, bundled) as one, visit(browser, bundled) as other:
+        for _ in range(3):
+            upload(one, tmp_path / "red.png")
+            upload(other, tmp_path / "blue.png")
+            for page, name in ((one, "red"), (other, "blue")):
+                page.locator("#answer .pixels").wait_for()
+                assert (pixels(page.locator("#answer .pixels")) == colours[name]).all()
+            for page in (one, other):
+                page.locator("#picture").get_by_role("button", name="Remove Image").click()
+                page.locator("#answer .hint").wait_for()
+
+
+# Test images
+
+
+def test_the_test_images_can_be_filtered_and_one_is_asked_about(browser, address, tiny_artifact):
+    matrix = np.array(Classifier.load(tiny_artifact).metrics["test"]["confusion_matrix"])
+    mistakes = matrix.sum(1) - matrix.diagonal()
+    name = CLASS_NAMES[mistakes.argmax()]
+    with visit(browser, address) as page:
+        open_tab(page, "Test images")
+        page.locator("#test-images .test").first.wait_for()
+        page.get_by_label("Mistakes", exact=True).click()
+        page.locator("#test-images .tests .wrong").first.wait_for()
+        tiles = page.locator("#test-images .test")
+        page.wait_for_function(
+            "() => [...document.querySelectorAll('#test-images .test')].every(t => t.querySelector('.wrong'))"
+        )
+        page.get_by_label("It is").click()
+        page.get_by_role("option", name=name).click()
+        page.wait_for_function(
+            "(name) => [...document.querySelectorAll('#test-images .test')].every(t => t.ariaLabel.includes(name))",
+            arg=f": {name},",
+        )
+        assert 1 <= tiles.count() <= mistakes.max()
+        assert "show=mistakes" in page.url and f"true={name}" in page.url
+        tiles.first.click()
+        verdict = page.locator("#test-answer .verdict")
+        verdict.wait_for()
+        said = page.locator("#test-answer h2").inner_text()
+        assert said != name and f"The network says {said}. It is {name}." in verdict.inner_text()
+        assert page.locator("#test-answer .map:visible").count() == 1
+
+
+def test_the_pages_of_test_images_can_be_turned(browser, address):
+    with visit(browser, address) as page:
+        open_tab(page, "Test images")
+        page.locator("#test-images .count", has_text="page 1 of").wait_for()
+        first = page.locator("#test-images .test").first.get_attribute("data-index")
+        assert page.get_by_role("button", name="Previous").is_disabled()
+        page.get_by_role("button", name="Next").click()
+        page.locator("#test-images .count", has_text="page 2 of").wait_for()
+        assert page.locator("#test-images .test").first.get_attribute("data-index") != first
+
+
+def test_the_quiz_is_played_to_its_end_by_keyboard_and_keeps_the_score(browser, address):
+    with visit(browser, address) as page:
+        open_tab(page, "Test images")
+        page.get_by_role("button", name="Quiz: you against the network").click()
+        page.get_by_role("button", name="Start the quiz").click()
+        mine = theirs = 0
+        for turn in range(1, 11):
+            page.get_by_role("heading", name=f"Image {turn} of 10").wait_for()
+            page.locator("[data-choice]").nth(4).press("Enter")
+            told = page.locator(".outcome").inner_text()
+            mine += "You are right" in told
+            theirs += "the network is right" in told
+            assert page.locator(".score").inner_text() == f"You {mine}, network {theirs}"
+            page.keyboard.press("Enter")  # the button for the next image has the focus
+        page.locator("#quiz", has_text="of 10").wait_for()
+
+
+def test_a_cell_of_the_confusion_matrix_shows_its_images(browser, address, tiny_artifact):
+    matrix = np.array(Classifier.load(tiny_artifact).metrics["test"]["confusion_matrix"])
+    true, said = np.unravel_index(np.where(np.eye(10), 0, matrix).argmax(), matrix.shape)
+    with visit(browser, address) as page:
+        open_tab(page, "Accuracy")
+        name = f"{matrix[true, said]:,} of {matrix[true].sum():,} {CLASS_NAMES[true]} images called {CLASS_NAMES[said]}"
+        page.get_by_role("button", name=name).press("Enter")
+        heading = f"{matrix[true, said]:,} {CLASS_NAMES[true]} images called {CLASS_NAMES[said]}"
+        page.get_by_role("heading", name=heading).wait_for()
+        assert page.locator("#cell .tests img, .cell .tests img, .tests img").count() >= 1
+        page.get_by_role("link", name="Browse them").click()
+        page.wait_for_url("**tab=test-images**")
+        page.locator("#test-images .count").wait_for()
+        labels = page.locator("#test-images .test").evaluate_all("tiles => tiles.map(tile => tile.ariaLabel)")
+        assert labels and all(f": {CLASS_NAMES[true]}, called {CLASS_NAMES[said]}," in label for label in labels)
+
+
+def test_without_test_images_one_button_offers_to_download_them(browser, bundled):
+    with visit(browser, bundled) as page:
+        open_tab(page, "Test images")
+        page.get_by_role("heading", name="No test images yet").wait_for()
+        assert page.get_by_role("button", name="Download CIFAR-10 (170 MB)").is_visible()
+        assert page.locator("#test-images .test").count() == 0
+
+
+# Accuracy and About
+
+
+def test_the_accuracy_tab_has_the_numbers_of_metrics_json(browser, bundled):
+    metrics = Classifier.load().metrics
+    with visit(browser, bundled) as page:
+        open_tab(page, "Accuracy")
+        text = page.get_by_role("tabpanel").locator("visible=true").first.inner_text()
+        for split in ("test", "val"):
+            low, high = metrics[split]["accuracy_interval"]
+            assert f"{metrics[split]['accuracy']:.2%}" in text and f"{low:.2%} to {high:.2%}" in text
+        assert "86.77%" in text and "87.16%" in text and "92.49%" in text
+        assert page.locator("#confusion tbody tr").count() == 10
+        assert page.locator("svg").count() >= 5
+
+
+def test_the_code_on_the_about_tab_carries_the_address_of_the_page(browser, bundled):
+    with visit(browser, bundled) as page:
+        open_tab(page, "About / use it")
+        code = page.locator("pre").all_inner_texts()
+        assert sum(bundled in text for text in code) >= 4
+        assert not any("7860" in text for text in code)
+
+
+# The address, phones, dark mode, keyboard, screen readers
+
+
+def test_a_view_can_be_shared_by_its_address(browser, address, tiny_artifact):
+    with visit(browser, address) as page:
+        open_tab(page, "Test images")
+        page.locator("#test-images .test").first.wait_for()
+        usual = page.locator("#test-images").inner_html()
+        page.get_by_label("Least sure").click()
+        page.wait_for_function("(usual) => document.querySelector('#test-images').innerHTML !== usual", arg=usual)
+        page.locator("#test-images .test").nth(2).click()
+        page.locator("#test-answer .verdict").wait_for()
+        shared, verdict = page.url, page.locator("#test-answer .verdict").inner_text()
+        first = page.locator("#test-images .test").first.get_attribute("data-index")
+    assert "tab=test-images" in shared and "show=unsure" in shared and "image=" in shared
+    with visit(browser, shared) as page:
+        page.locator("#test-answer .verdict").wait_for()
+        assert page.locator("#test-answer .verdict").inner_text() == verdict
+        assert page.get_by_role("tab", name="Test images").get_attribute("aria-selected") == "true"
+        page.locator(f"#test-images .test[data-index='{first}']").wait_for()
+        assert page.locator("#test-images .test").first.get_attribute("data-index") == first
+        assert page.get_by_label("Least sure").is_checked()
+
+
+@pytest.mark.parametrize(
+    "query", ["tab=nope&fit=x&show=<b>&true=7&image=99999999999", "image=-1&predicted=", "tab=&image=x"]
+)
+def test_an_address_that_names_nothing_opens_the_usual_page(browser, address, query):
+    with visit(browser, f"{address}?{query}") as page:
+        page.wait_for_timeout(500)
+        assert page.get_by_role("tab", name="Predict").get_attribute("aria-selected") == "true"
+        assert page.get_by_label("Crop to the centre").is_checked()
+
+
+def use_everything(page, drawing) -> Iterator[str]:
+    """Each tab in the state that a visitor brings it to, by name."""
+    upload(page, drawing)
+    page.locator("#answer h2").wait_for()
+    page.get_by_role("button", name="Several pictures at once").click()
+    page.set_input_files("#pictures input[type=file]", [drawing])
+    page.locator("#batch tbody tr").wait_for()
+    yield "Predict"
+    open_tab(page, "Test images")
+    page.locator("#test-images .test").nth(3).click()
+    page.locator("#test-answer .verdict").wait_for()
+    page.get_by_role("button", name="Quiz: you against the network").click()
+    page.get_by_role("button", name="Start the quiz").click()
+    right = page.locator("#quiz").evaluate("quiz => quiz.getBoundingClientRect().right")
+    edges = page.locator("[data-choice]").evaluate_all("all => all.map(one => one.getBoundingClientRect().right)")
+    assert len(edges) == 10 and max(edges) <= right
+    page.locator("[data-choice]").nth(2).click()
+    yield "Test images"
+    open_tab(page, "Accuracy")
+    page.locator("#confusion button").first.click()
+    page.locator(".tests img").last.wait_for()
+    yield "Accuracy"
+    open_tab(page, "About / use it")
+    page.locator("pre").first.wait_for()
+    yield "About / use it"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_tab_is_wider_than_a_phone_and_wide_tables_scroll_inside_their_card(browser, address, scheme):
-    page = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme=scheme)
-    page.goto(address)
-    for name in ("Predict", "Test images", "Accuracy"):
-        page.get_by_role("tab", name=name).click()
-        page.get_by_role("tabpanel").locator("visible=true").first.wait_for()
-        assert page.evaluate("document.documentElement.scrollWidth") == 390
-    cards = page.locator(".report .card")
-    cards.first.wait_for()
-    assert cards.evaluate_all("cards => cards.filter(card => card.scrollWidth > card.clientWidth).length") == 0
-    assert page.get_by_role("region", name="Confusion matrix").evaluate("region => region.scrollWidth") > 390
-    page.close()
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_no_tab_is_wider_than_the_screen_or_has_a_serious_fault_of_accessibility(
+    browser, address, drawing, size, scheme
+):
+    from axe_playwright_python.sync_playwright import Axe
+
+    with visit(browser, address, viewport=size, color_scheme=scheme) as page:
+        for name in use_everything(page, drawing):
+            page.wait_for_timeout(400)  # the end of the fades, which axe would take for faint text
+            assert page.evaluate("document.documentElement.scrollWidth") == size["width"], name
+            found = Axe().run(page).response["violations"]
+            serious = [
+                (fault["id"], [node["html"][:200] for node in fault["nodes"]])
+                for fault in found
+                if fault["impact"] in ("serious", "critical")
+            ]
+            assert serious == [], name
+
+
+def test_a_visitor_needs_no_mouse(browser, bundled):
+    with visit(browser, bundled) as page:
+
+        def tab_to(matches: str) -> None:
+            for _ in range(80):
+                page.keyboard.press("Tab")
+                if page.evaluate(f"document.activeElement.matches({matches!r})"):
+                    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+                    assert outline != "none"
+                    return
+            raise AssertionError(f"Tab never reaches {matches}")
+
+        tab_to("#examples button[data-name=frog]")
+        page.keyboard.press("Enter")
+        page.locator("#answer h2").wait_for()
+        tab_to("#answer .bar[aria-pressed=false]")
+        page.keyboard.press("Space")
+        assert page.locator("#answer .bar").nth(1).get_attribute("aria-pressed") == "true"
+        page.get_by_role("tab", name="Predict").focus()
+        page.get_by_role("tab", name="Accuracy").focus()
+        page.keyboard.press("Enter")
+        page.locator("#confusion").wait_for()
+        assert "tab=accuracy" in page.url
+
+
+# Pictures of the page
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_pictures_of_every_tab(browser, bundled, address, size, tmp_path):
+    """Of the bundled network, but for the test images: those are the made-up ones of the tests."""
+    folder = Path(os.environ.get("SCREENSHOTS") or tmp_path)
+    folder.mkdir(parents=True, exist_ok=True)
+    suffix = "-phone" if size is PHONE else ""
+
+    def shoot(page, name: str) -> None:
+        page.mouse.move(0, 0)
+        page.wait_for_timeout(600)  # the end of the fades
+        path = folder / f"{name}{suffix}.png"
+        page.screenshot(path=path, full_page=True)
+        with Image.open(path) as picture:
+            assert picture.width == size["width"] and picture.height > 400
+            picture.convert("RGB").quantize(128).save(path, optimize=True)  # a third of the bytes
+
+    with visit(browser, bundled, viewport=size) as page:
+        page.locator("#examples").get_by_role("button", name="horse").click()
+        page.locator("#answer h2").wait_for()
+        shoot(page, "predict")
+        for name, title in (("accuracy", "Accuracy"), ("about", "About / use it")):
+            open_tab(page, title)
+            shoot(page, name)
+    with visit(browser, address, viewport=size) as page:
+        for name in use_everything(page, EXAMPLES / "horse.png"):
+            if name == "Test images":
+                shoot(page, "test-images")
+                break
 
 
 # A model from the Hub
@@ -150,24 +510,21 @@ def test_the_page_on_a_pulled_model_predicts_and_shows_its_samples_and_numbers(
 ):
     classifier = Classifier.load(tiny_artifact)
     with running_app(tmp_path, "--model", REPO, env=environment(hub, tmp_path / "home")) as address:
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.goto(address)
-        page.locator("#head dd", has_text=f"commit {sha[:12]}").wait_for()
-        assert page.locator("#notice").count() == 0
-        visit(page, classifier, drawing)
-        page.close()
+        with visit(browser, address) as page:
+            page.locator("#head dd", has_text=f"commit {sha[:12]}").wait_for()
+            assert page.locator("#notice").count() == 0
+            try_all(page, classifier, drawing)
 
 
-def visit(page, classifier, drawing):
+def try_all(page, classifier, drawing):
     """A prediction, a test image of the samples, the accuracy."""
-    page.set_input_files("#picture input[type=file]", drawing)
-    page.locator("#prediction h2", has_text=classifier.predict(Image.open(drawing))[0][0]).wait_for()
-    page.get_by_role("tab", name="Test images").click()
-    page.locator("#test-images .thumbnail-item").nth(1).click()
-    page.locator("#verdict", has_text="It is automobile.").wait_for()
-    page.get_by_role("tab", name="Accuracy").click()
-    row = page.locator("#summary tbody tr").first.inner_text().split("\t")
-    assert row[:2] == ["Test", f"{classifier.metrics['test']['accuracy']:.2%}"]
+    upload(page, drawing)
+    page.locator("#answer h2", has_text=classifier.predict(Image.open(drawing))[0][0]).wait_for()
+    open_tab(page, "Test images")
+    page.locator("#test-images .test").nth(1).click()
+    page.locator("#test-answer .verdict", has_text="It is ").wait_for()
+    open_tab(page, "Accuracy")
+    page.get_by_text(f"{classifier.metrics['test']['accuracy']:.2%}").locator("visible=true").first.wait_for()
 
 
 def test_from_the_lean_install_to_a_visitor_on_a_space(browser, hub, tiny_artifact, drawing, tmp_path, lean_python):
@@ -178,11 +535,9 @@ def test_from_the_lean_install_to_a_visitor_on_a_space(browser, hub, tiny_artifa
     root, variables = write_tree(hub, tmp_path / "space"), hub.repo(SPACE, "space").variables
     assert (root / "requirements.txt").read_bytes() == (ROOT / "requirements-app.txt").read_bytes()
     with running_app(tmp_path, env=env | variables, root=root, python=lean_python) as address:
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.goto(address)
-        page.locator("#head dd", has_text=f"commit {variables['MODEL_REVISION'][:12]}").wait_for()
-        visit(page, Classifier.load(tiny_artifact), drawing)
-        page.close()
+        with visit(browser, address) as page:
+            page.locator("#head dd", has_text=f"commit {variables['MODEL_REVISION'][:12]}").wait_for()
+            try_all(page, Classifier.load(tiny_artifact), drawing)
 
 
 @pytest.fixture(scope="module")

@@ -72,6 +72,13 @@ def test_it_recognises_the_drawn_examples(bundled):
     assert len(right) >= 7, f"only {right}"
 
 
+def test_its_threshold_lets_the_drawn_examples_pass_and_flags_a_grey_card(bundled):
+    examples = sorted(Path(BUNDLED.parent / "examples").glob("*.png"))
+    assert len(examples) == 10
+    assert bundled.recognises(bundled.logits([Image.open(path) for path in examples])).all()
+    assert not bundled.recognises(bundled.logits([Image.new("RGB", (32, 32), (128, 128, 128))])).any()
+
+
 def test_no_dataset_pixels_are_committed_with_it():
     assert not (BUNDLED / artifact.SAMPLES).exists() and not (BUNDLED / artifact.TENSORBOARD).exists()
 

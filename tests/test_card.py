@@ -48,3 +48,15 @@ def test_the_card_tells_the_flipped_view_apart_where_it_is_known(found):
         for split in ("val", "test")
     }
     assert card.card_text(older, found.config) == text.replace(f"{line}\n\n", "")
+
+
+def test_the_card_says_what_the_threshold_is_where_there_is_one(found):
+    text = card.card_text(found.metrics, found.config)
+    sentence = (
+        " `Classifier.recognises` says that a picture is probably none of them where its highest logit is below "
+        f"{found.config['threshold']:.3f}, which 95% of the validation images reach, but so do many pictures of other "
+        "things."
+    )
+    assert text.count(sentence) == 1
+    older = {name: value for name, value in found.config.items() if name != "threshold"}
+    assert card.card_text(found.metrics, older) == text.replace(sentence, "")

@@ -56,6 +56,30 @@ def test_probabilities_are_the_softmax_of_logits_over_the_temperature(classifier
     np.testing.assert_allclose(found.sum(1), 1, atol=1e-6)
 
 
+def test_calibrated_gives_the_probabilities_of_logits(classifier, pictures):
+    found = classifier.calibrated(classifier.logits(pictures))
+    assert np.array_equal(found, classifier.probabilities(pictures)) and classifier.config["temperature"] != 1
+    assert classifier.calibrated(np.empty((0, 10), np.float32)).shape == (0, 10)
+
+
+def test_a_picture_is_recognised_where_its_highest_logit_reaches_the_threshold(classifier, monkeypatch):
+    monkeypatch.setitem(classifier.config, "threshold", 2.5)
+    logits = np.full((4, 10), -1, np.float32)
+    logits[[0, 1, 2], [9, 0, 4]] = 2.5, np.nextafter(np.float32(2.5), np.float32(0)), 70
+    found = classifier.recognises(logits)
+    assert found.dtype == bool and found.tolist() == [True, False, True, False]
+    assert classifier.recognises(logits[:0]).shape == (0,)
+
+
+def test_an_older_artifact_without_a_threshold_recognises_everything(tiny_artifact, tmp_path):
+    folder = shutil.copytree(tiny_artifact, tmp_path / "artifact")
+    config = json.loads((folder / artifact.CONFIG).read_text())
+    del config["threshold"]
+    artifact.write_json(folder / artifact.CONFIG, config)
+    found = Classifier.load(folder).recognises(np.array([[-1e9] * 10, [3.0] * 10], np.float32))
+    assert found.dtype == bool and found.tolist() == [True, True]
+
+
 def test_softmax_survives_huge_logits():
     assert softmax(np.array([[1e4, 0.0]], np.float32)).tolist() == [[1.0, 0.0]]
 

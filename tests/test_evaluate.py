@@ -112,6 +112,21 @@ def test_the_temperature_stays_in_its_range_where_every_answer_is_right():
     assert fit_temperature(logits, np.arange(10)) == pytest.approx(evaluation.TEMPERATURE_RANGE[0])
 
 
+@pytest.mark.parametrize(("n", "below"), [(5_000, 250), (100, 5), (30, 1), (19, 0), (1, 0)])
+def test_the_threshold_is_the_greatest_that_95_percent_of_the_highest_logits_reach(n, below):
+    highest = np.random.default_rng(n).permutation(n).astype(np.float32) / 8
+    logits = np.full((n, 10), -3, np.float32)
+    logits[np.arange(n), np.arange(n) % 10] = highest
+    threshold = evaluation.fit_threshold(logits)
+    assert (highest < threshold).sum() == below and (highest >= threshold).mean() >= 0.95
+    assert (highest > threshold).mean() < 0.95  # a greater one is reached by fewer
+
+
+def test_images_that_tie_at_the_threshold_all_reach_it():
+    logits = np.repeat(np.array([[0, 1], [0, 2]], np.float32), [10, 90], axis=0)
+    assert evaluation.fit_threshold(logits) == 1
+
+
 def test_the_flipped_view_is_the_mean_of_the_logits_of_the_image_and_its_mirror_image(tiny_artifact, tiny_cifar):
     images, labels = cifar10.read_test(tiny_cifar)
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
@@ -139,6 +154,24 @@ def rewritten(tiny_artifact, folder, change):
 
 def test_recompute_finds_the_artifacts_own_numbers(tiny_artifact, tiny_cifar):
     assert evaluation.recompute(tiny_artifact, tiny_cifar) == []
+
+
+@pytest.mark.parametrize(("change", "names"), [(5e-5, []), (2e-4, ["val: threshold"]), (-2e-4, ["val: threshold"])])
+def test_recompute_finds_a_threshold_that_val_does_not_give(tiny_artifact, tiny_cifar, tmp_path, change, names):
+    folder = shutil.copytree(tiny_artifact, tmp_path / "artifact")
+    config = artifact.read(folder).config
+    artifact.seal(folder, config | {"threshold": config["threshold"] + change})
+    differences = evaluation.recompute(folder, tiny_cifar)
+    assert claims(differences) == names
+    assert all(f"config.json says {config['threshold'] + change}" in line for line in differences)
+
+
+def test_recompute_accepts_an_older_artifact_without_a_threshold(tiny_artifact, tiny_cifar, tmp_path):
+    folder = shutil.copytree(tiny_artifact, tmp_path / "artifact")
+    config = artifact.read(folder).config
+    del config["threshold"]
+    artifact.seal(folder, config)
+    assert evaluation.recompute(folder, tiny_cifar) == []
 
 
 def claims(differences):

@@ -89,6 +89,15 @@ def test_the_temperature_is_fitted_on_val_alone(tiny_artifact, tiny_cifar):
     assert fit_temperature(classifier.logits(images), labels) != pytest.approx(expected, rel=1e-3)
 
 
+def test_the_threshold_lets_95_percent_of_val_pass(tiny_artifact, tiny_cifar):
+    classifier = Classifier.load(tiny_artifact)
+    data = load_training_data(tiny_cifar)
+    logits = classifier.logits(data.images[data.split.val])
+    highest = np.sort(logits.max(1))
+    assert len(highest) == 30 and classifier.config["threshold"] == pytest.approx(highest[1], abs=1e-5)
+    assert classifier.recognises(logits + 1e-5).sum() == 29
+
+
 def test_predictions_csv_has_one_row_per_test_image_with_calibrated_numbers(tiny_artifact, tiny_cifar):
     classifier = Classifier.load(tiny_artifact)
     images, labels = cifar10.read_test(tiny_cifar)

@@ -13,6 +13,7 @@ import onnx
 import pytest
 import torch
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from safetensors.numpy import load_file
 
 from model import artifact
 from model.artifact import ArtifactError
@@ -73,7 +74,8 @@ def refusal(small: Export, tmp_path: Path) -> Callable[[bytes], str]:
 
 def test_the_bundled_graph_passes():
     config = json.loads((BUNDLED / artifact.CONFIG).read_text())
-    check_graph(BUNDLED / artifact.GRAPH, config, 464154)
+    weights = check_graph(BUNDLED / artifact.GRAPH, config, 464154)
+    assert np.array_equal(weights, load_file(BUNDLED / artifact.WEIGHTS)["fc.weight"])
 
 
 def test_the_graph_that_the_table_of_refusals_starts_from_passes(small):
@@ -132,7 +134,8 @@ def test_the_close_equivalents_pass(model, small, tmp_path):
         ],
     )
     _, weight, bias = one(model, "Gemm").input
-    transposed = add(model, "transposed", numpy_helper.to_array(tensor(model, weight)).T)
+    expected = numpy_helper.to_array(tensor(model, weight))
+    transposed = add(model, "transposed", expected.T)
     replace(
         model,
         "Gemm",
@@ -144,7 +147,22 @@ def test_the_close_equivalents_pass(model, small, tmp_path):
     model.graph.initializer.remove(tensor(model, weight))
     path = tmp_path / "model.onnx"
     onnx.save(model, path)
-    check_graph(path, small.config, small.parameters)
+    assert np.array_equal(check_graph(path, small.config, small.parameters), expected)
+
+
+@pytest.mark.parametrize("classes", [2, 64, 100])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_the_weights_of_the_linear_layer_are_found_either_way_round(tmp_path, classes, transposed):
+    found = export(tmp_path, 8, 3, "A", classes)
+    model = onnx.load(found.path)
+    gemm = one(model, "Gemm")
+    expected = numpy_helper.to_array(tensor(model, gemm.input[1]))
+    if transposed:
+        fill(model, gemm.input[1], expected.T)
+        set_attribute(gemm, "transB", 0)
+        onnx.save(model, found.path)
+    weights = check_graph(found.path, found.config, found.parameters)
+    assert weights.dtype == np.float32 and weights.shape == (classes, 64) and np.array_equal(weights, expected)
 
 
 # Tools for the table of refusals
@@ -765,6 +783,17 @@ def other_number_of_classes_computed(model):
     _, weight, bias = one(model, "Gemm").input
     fill(model, weight, np.ones((9, 64)))
     fill(model, bias, np.ones(9))
+
+
+@hostile("computes logits by 'Relu'; allowed is a linear layer, Gemm or MatMul")
+def logits_never_below_zero(model):
+    insert(model, one(model, "Gemm"), "Relu")
+
+
+@hostile("has a linear layer of (10, 8); allowed is (10, 64)")
+def linear_layer_over_a_row_of_the_features(model):
+    fill(model, one(model, "ReduceMean").input[1], [1, 2], np.int64)
+    fill(model, one(model, "Gemm").input[1], np.ones((10, 8)))
 
 
 @hostile("has a node Relu whose output nothing uses; allowed are nodes that lead to logits")

@@ -165,7 +165,7 @@ def test_the_uploaded_tree_imports_by_itself(hub, sha, tmp_path):
     """As the Space would: nothing of this project on the path but what was uploaded."""
     create_space(SPACE, REPO)
     write_tree(hub, tmp_path / "space")
-    code = "import app, ui.page, sys; print(app.__file__); assert 'torch' not in sys.modules"
+    code = "import app, ui.serve, sys; print(app.__file__); assert 'torch' not in sys.modules"
     env = environment(hub, tmp_path / "home") | {"PYTHONPATH": ""}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path / "space", env=env, capture_output=True, text=True, timeout=120

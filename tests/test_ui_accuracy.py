@@ -1,12 +1,19 @@
 import copy
+import json
 import math
 import re
+import threading
 
+import gradio as gr
 import pytest
 
 from model import Classifier
 from model.artifact import HISTORY_COLUMNS
+from model.cifar10 import CLASS_NAMES
+from tests.test_browser import browser  # noqa: F401  (a fixture)
 from ui import accuracy
+from ui.page import theme
+from ui.serve import CSS
 
 NAMES = ["cat", "dog"]
 METRICS = {
@@ -48,18 +55,67 @@ METRICS = {
 }
 
 
+BINS = [
+    {"lower": 0.0, "upper": 0.5, "n": 0, "confidence": None, "accuracy": None},
+    {"lower": 0.5, "upper": 1.0, "n": 1100, "confidence": 0.95, "accuracy": 0.9},
+]
+CALIBRATION = {"ece_before": 0.05, "ece_after": 0.0123, "loss_after": 0.2, "bins_before": BINS, "bins_after": BINS}
+CONFIG = {"temperature": 1.2345678}
+HISTORY = [dict.fromkeys(HISTORY_COLUMNS, 1.0)]
+
+
 def cells(html: str) -> list[list[str]]:
     """The text of each cell of each row."""
     rows = re.findall(r"<tr>(.*?)</tr>", html, re.S)
     return [[re.sub("<[^>]+>", "", cell) for cell in re.findall(r"<t[hd].*?</t[hd]>", row)] for row in rows]
 
 
+def text(html: str) -> str:
+    return re.sub("<[^>]+>", "", html)
+
+
+def whole_tab(metrics: dict, names: list[str], config: dict = CONFIG, history: list[dict] = HISTORY) -> str:
+    return (
+        accuracy.overview(metrics, names, config)
+        + accuracy.matrix_card(metrics["test"]["confusion_matrix"], names, buttons=True)
+        + accuracy.background(metrics, config, history)
+    )
+
+
 def test_the_summary_gives_accuracy_interval_and_number_of_both_splits():
-    assert cells(accuracy.summary_table(METRICS)) == [
-        ["Images", "Accuracy", "95% interval", "Correct", "Loss"],
+    assert cells(accuracy.summary_table(METRICS, NAMES)) == [
+        ["Images", "Accuracy", "95% interval", "Right", "Loss"],
         ["Test", "90.91%", "89.06% to 92.47%", "1,000 of 1,100", "0.250"],
         ["Validation", "80.00%", "66.96% to 88.76%", "40 of 50", "0.500"],
     ]
+
+
+def test_published_accuracies_stand_apart_beside_those_of_a_cifar_10_network_only():
+    table = accuracy.summary_table(METRICS, list(CLASS_NAMES))
+    assert cells(table)[3:] == [
+        ["For comparison, as stated there"],
+        ["Test, He et al. 2015 (ResNet-32)", "92.49%", "not stated", "", ""],
+        ["Test, course report", "86.77%", "not stated", "", ""],
+        ["Validation, course report", "87.16%", "not stated", "", ""],
+    ]
+    assert "Deep Residual Learning for Image Recognition, table 6" in text(table)
+    assert "He et al." not in accuracy.summary_table(METRICS, list(CLASS_NAMES[::-1]))
+
+
+@pytest.mark.parametrize(
+    ("correct", "n", "told"),
+    [
+        (9228, 10000, "gets about 92 right"),
+        (9999, 10000, "gets more than 99 right"),
+        (10, 10, "gets about 100 right"),
+        (1, 1000, "gets fewer than 1 right"),
+        (0, 10, "gets about 0 right"),
+    ],
+)
+def test_a_sentence_says_of_100_pictures_how_many_it_gets_right(correct, n, told):
+    sentence = text(accuracy.plain_sentence({"correct": correct, "n": n, "accuracy": correct / n}, 4))
+    assert f"Of 100 new pictures of this kind, it {told}." in sentence
+    assert f"the {n:,} test images" in sentence and "Guessing among the 4 classes would get about 25." in sentence
 
 
 def test_the_flipped_view_is_told_apart_from_the_table_where_it_is_known():
@@ -69,51 +125,225 @@ def test_the_flipped_view_is_told_apart_from_the_table_where_it_is_known():
     assert "Mean of the image and its mirror image: test 91.00% (89.16% to 92.55%). All other" in told
     both = accuracy.flip_sentence({"test": test, "val": METRICS["val"] | {"flip_tta": flipped | {"accuracy": 0.9}}})
     assert "test 91.00% (89.16% to 92.55%), validation 90.00% (89.16% to 92.55%). All other" in both
-    assert accuracy.summary_table(METRICS | {"test": test}) == accuracy.summary_table(METRICS)
+    assert cells(accuracy.summary_table(METRICS | {"test": test}, NAMES)) == cells(
+        accuracy.summary_table(METRICS, NAMES)
+    )
     assert accuracy.flip_sentence(METRICS) == ""
 
 
-def test_the_way_of_choosing_is_told_with_the_numbers_of_the_run():
-    told = accuracy.chosen_sentence(METRICS)
-    assert "epoch 25 of 26, selected by highest val accuracy" in told
-    assert "45,000 images were trained on and 50 held out for that choice" in told
-    assert "the 1,100 test images were read once, after it" in told
+def test_split_and_selection_are_told_with_the_numbers_of_the_run():
+    told = text(accuracy.chosen_sentences(METRICS))
+    assert "It learned from 45,000 training images. Another 50 of the training set" in told
+    assert "held out: no weight was trained on them" in told
+    assert "After each of the 26 epochs" in told and "those of epoch 25, selected by highest val accuracy." in told
+    assert "reads the 1,100 test images once, after that choice" in told
 
 
-def test_each_class_has_its_test_and_validation_accuracy_and_a_bar_of_that_length():
-    table = accuracy.per_class_table(METRICS, NAMES)
-    assert cells(table)[1:] == [["cat", "", "100.0%", "70.0%"], ["dog", "", "80.0%", "90.0%"]]
+def facts(html: str) -> dict[str, str]:
+    return dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", html))
+
+
+def test_the_split_is_identified_and_what_was_fitted_on_it_is_listed():
+    assert facts(accuracy.split_facts(METRICS["training"], CONFIG)) == {
+        "Train / validation / test": "45,000 / 50 / 1,100",
+        "Split seed": "7",
+        "Hash of the split (SHA-256)": "ab",
+        "Hash of its validation part": "not recorded",
+        "Temperature": "1.235",
+    }
+
+
+@pytest.mark.parametrize(("threshold", "told"), [(5.4501, "5.45"), (-3, "-3"), (None, None), ("3", None), (True, None)])
+def test_the_threshold_of_none_of_these_is_listed_where_the_config_has_a_number(threshold, told):
+    listed = facts(accuracy.split_facts(METRICS["training"], CONFIG | {"threshold": threshold}))
+    assert listed.get("Threshold of “none of these”") == (told and f"highest logit below {told}")
+
+
+def test_each_class_has_its_accuracies_and_a_bar_with_a_tick_of_that_length_best_first():
+    metrics = copy.deepcopy(METRICS)
+    metrics["test"]["per_class_accuracy"] = [0.8, 1.0]
+    table = accuracy.per_class_table(metrics, NAMES)
+    assert cells(table)[1:] == [["dog", "", "100.0%", "90.0%"], ["cat", "", "80.0%", "70.0%"]]
     assert re.findall(r"--share: ([\d.]+)", table) == ["1.0000", "0.8000"]
+    assert re.findall(r"--val: ([\d.]+)", table) == ["0.9000", "0.7000"]
+
+
+def test_the_best_and_the_worst_class_are_named_and_classes_without_images_are_neither():
+    metrics = copy.deepcopy(METRICS)
+    metrics["test"]["per_class_accuracy"] = [1.0, 0.8, 0.0, 0.8]
+    metrics["test"]["confusion_matrix"] = [[600, 0, 0, 0], [100, 400, 0, 0], [0] * 4, [0, 0, 100, 400]]
+    metrics["val"]["per_class_accuracy"] = [0.5] * 4
+    metrics["val"]["confusion_matrix"] = [[1, 0, 0, 0]] * 4
+    names = ["cat", "dog", "cow", "emu"]
+    told = text(accuracy.best_worst_sentence(metrics, names))
+    assert told == "Best at cat (100.0%), worst at dog and emu (80.0%). Each class has 500 to 600 test images."
+    assert cells(accuracy.per_class_table(metrics, names))[-1] == ["cow", "", "no images", "50.0%"]
+
+
+def test_the_three_most_frequent_mistakes_are_told_and_a_tie_at_the_end():
+    matrix = [[5, 3, 2], [1, 9, 2], [2, 0, 9]]
+    assert accuracy.mistakes_sentence(matrix, ["cat", "dog", "emu"]) == (
+        "Most frequent mistakes: 3 of 10 cat images were called dog, 2 of 10 cat images were called emu and "
+        "2 of 12 dog images were called emu, as many as in 1 other cell."
+    )
+    one = accuracy.mistakes_sentence([[5, 0], [2, 4]], NAMES)
+    assert one == "Most frequent mistake: 2 of 6 dog images were called cat."
+    assert accuracy.mistakes_sentence([[5, 0], [0, 4]], NAMES) == "It made no mistake on the test images."
 
 
 def test_the_confusion_matrix_has_true_classes_as_rows_with_headers_for_both_directions():
     table = accuracy.confusion_table(METRICS["test"]["confusion_matrix"], NAMES)
     assert cells(table) == [["true \\ said", "cat", "dog"], ["cat", "600", "0"], ["dog", "100", "400"]]
     assert re.findall(r'<th scope="col"><span>(\w+)', table) == NAMES
-    assert re.findall(r'<th scope="row">(\w+)', table) == NAMES
+    assert re.findall(r'<th scope="row"><span>(\w+)', table) == NAMES
     assert 'title="100 of 500 dog images called cat"' in table
+    assert re.findall(r'<td class="(\w+)"', table[table.index("<tbody>") :]) == ["hit", "none", "miss", "hit"]
+    assert "<button" not in table
+
+
+def test_every_count_above_0_is_a_button_in_one_tab_stop_that_says_what_it_shows():
+    table = accuracy.confusion_table([[1600, 0], [100, 400]], NAMES, buttons=True)
+    assert re.findall(r'<button type="button" tabindex="(-?\d)" aria-label="([^"]+)">([\d,]+)</button>', table) == [
+        ("0", "1,600 of 1,600 cat images called cat: show them", "1,600"),
+        ("-1", "100 of 500 dog images called cat: show them", "100"),
+        ("-1", "400 of 500 dog images called dog: show them", "400"),
+    ]
+
+
+@pytest.mark.parametrize("matrix", [[[0, 3], [0, 5]], [[0, 3], [2, 0]], [[0, 0], [5, 1]]])
+def test_the_matrix_has_one_tab_stop_whatever_is_on_the_diagonal(matrix):
+    assert accuracy.confusion_table(matrix, NAMES, buttons=True).count('<button type="button" tabindex="0"') == 1
 
 
 def test_a_cell_is_shaded_by_the_square_root_of_its_share_of_the_row():
-    table = accuracy.confusion_table([[0, 0], [100, 300]], NAMES)
+    table = accuracy.confusion_table([[1, 0], [100, 300]], NAMES)
     shades = [float(shade) for shade in re.findall(r"--shade: ([\d.]+)", table)]
-    assert shades == pytest.approx([0, 0, 0.5, math.sqrt(0.75)], abs=1e-3)
+    assert shades == pytest.approx([1, 0.5, math.sqrt(0.75)], abs=1e-3)
+
+
+def luminance(colour: list[float]) -> float:
+    """WCAG 2 relative luminance of (R, G, B), 0 to 255."""
+    parts = [c / 255 / 12.92 if c / 255 <= 0.04045 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in colour]
+    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+
+def rgb(colour: str) -> list[float]:
+    return [int(colour.lstrip("#")[i : i + 2], 16) for i in (0, 2, 4)]
+
+
+@pytest.mark.parametrize("kind", ["hit", "miss"])
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_the_number_in_a_cell_has_enough_contrast_on_every_shade(kind, mode):
+    css = next(path for path in CSS if path.name == "accuracy.css").read_text()
+    full, most = re.search(rf"--{kind}: (#\w+)", css)[1], int(re.search(r"--most: (\d+)%", css)[1]) / 100
+    look = theme()
+    slate = look.neutral_100, look.neutral_800, look.neutral_900
+    ink, card = (slate[1], "#ffffff") if mode == "light" else (slate[0], slate[2])
+    assert (look.body_text_color, look.body_text_color_dark) == ("*neutral_800", "*neutral_100")
+    assert (look.block_background_fill, look.block_background_fill_dark) == ("white", "*neutral_900")
+    for part in (most * step / 20 for step in range(21)):
+        ground = [part * a + (1 - part) * b for a, b in zip(rgb(full), rgb(card), strict=True)]
+        dark, light = sorted((luminance(ground), luminance(rgb(ink))))
+        assert (light + 0.05) / (dark + 0.05) >= 4.5
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        7,
+        [1, 1],
+        "12",
+        {},
+        {"true": 1},
+        {"true": 1, "predicted": 2},
+        {"true": -1, "predicted": 0},
+        {"true": True, "predicted": 0},
+        {"true": 1.0, "predicted": 0},
+        {"true": "1", "predicted": 0},
+        {"true": [1], "predicted": {}},
+        {"true": math.nan, "predicted": 0},
+    ],
+)
+def test_an_event_that_names_no_cell_is_refused(data):
+    assert accuracy.chosen_cell(data, 2) is None
+
+
+def test_an_event_that_names_a_cell_gives_its_two_classes():
+    assert accuracy.chosen_cell({"true": 1, "predicted": 0}, 2) == (1, 0)
+
+
+def test_the_calibration_is_drawn_before_and_after_with_its_error_its_counts_and_its_numbers():
+    card = accuracy.calibration_card(CALIBRATION, 1.2345678)
+    assert card.count("<svg") == 2 and card.count('class="count"') == 2
+    told = text(card)
+    assert "5.00 points apart before, and 1.23 points after" in told and "the temperature 1.235, fitted" in told
+    assert ["50% to 100%", "1,100", "95.0%", "90.0%"] in cells(card)
+    assert "Before: too sure in 1 of 1 bars, 5.00 points apart on average, 1,100 images" in card
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"ece_before": None},
+        {"ece_after": "0.1"},
+        {"ece_after": 2},
+        {"ece_after": True},
+        {"bins_before": None},
+        {"bins_before": []},
+        {"bins_after": {"lower": 0}},
+        {"bins_after": BINS * 51},
+        {"bins_after": BINS[:1]},
+        {"bins_after": [7]},
+        {"bins_after": [BINS[1] | {"n": 1.5}]},
+        {"bins_after": [BINS[1] | {"n": -1}]},
+        {"bins_after": [BINS[1] | {"accuracy": None}]},
+        {"bins_after": [BINS[1] | {"confidence": "<b>"}]},
+        {"bins_after": [BINS[1] | {"lower": 1.0}]},
+        {"bins_after": [BINS[1] | {"upper": math.inf}]},
+    ],
+)
+def test_a_calibration_of_another_form_is_told_as_not_recorded(wrong):
+    assert accuracy.calibration_card(CALIBRATION | wrong, 1.0) == "<p>Calibration: not recorded.</p>"
+
+
+@pytest.mark.parametrize("calibration", [None, {}, [], "x", {"ece_before": 0.1}])
+def test_a_missing_calibration_is_told_as_not_recorded(calibration):
+    assert accuracy.calibration_card(calibration, 1.0) == "<p>Calibration: not recorded.</p>"
 
 
 def test_the_run_and_every_hyperparameter_are_listed():
-    lists = accuracy.training_lists(METRICS["training"])
-    facts = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", lists))
-    assert facts["Recipe"] == "default" and facts["Seed"] == "3" and facts["Parameters"] == "464,154"
-    assert facts["Time"] == "1 h 18 min" and facts["Speed"] == "1,250 images per second"
-    assert facts["Started"] == "2026-01-01 00:00:00 UTC" and facts["Commit"] == "not recorded"
-    assert facts["Split"] == "45,000 / 50 / 1,100 (seed 7)"
-    assert facts["learning_rate"] == "0.1" and facts["nesterov"] == "true" and facts["max_steps"] == "none"
-    assert facts["betas"] == "[0.9, 0.99]" and facts["torch"] == "2.11.0"
+    listed = facts(accuracy.training_lists(METRICS["training"]))
+    assert listed["Recipe"] == "default" and listed["Seed"] == "3" and listed["Parameters"] == "464,154"
+    assert listed["Time"] == "1 h 18 min" and listed["Speed"] == "1,250 images per second"
+    assert listed["Started"] == "2026-01-01 00:00:00 UTC" and listed["Commit"] == "not recorded"
+    assert listed["Hardware"] == "CPU: some" and listed["Epochs"] == "26 (chosen: 25)"
+    assert listed["learning_rate"] == "0.1" and listed["nesterov"] == "true" and listed["max_steps"] == "none"
+    assert listed["betas"] == "[0.9, 0.99]" and listed["torch"] == "2.11.0"
 
 
 def test_a_commit_is_shortened_to_12_characters():
     training = METRICS["training"] | {"git_commit": "0123456789abcdef0123456789abcdef01234567"}
     assert "<dd>0123456789ab</dd>" in accuracy.training_lists(training)
+
+
+def test_the_peak_memory_is_told_for_each_place_where_it_is_known():
+    def told(peak: object) -> str:
+        return facts(accuracy.training_lists(METRICS["training"] | {"peak_memory_bytes": peak}))["Peak memory"]
+
+    assert told({"host": 3 * 2**29, "device": None}) == "1.5 GiB (host)"
+    assert told({"host": 2**30, "device": 2**31}) == "1.0 GiB (host), 2.0 GiB (device)"
+    assert told(None) == told("much") == told({"host": True, "device": "<b>"}) == "not recorded"
+
+
+def test_a_run_that_was_resumed_lists_where_it_went_on():
+    part = {"started": "2026-01-02T03:04:05+00:00", "device": "GPU: other", "precision": "bf16-mixed"}
+    part |= {"versions": {"torch": "2.12"}, "git_commit": "0123456789abcdef"}
+    lists = accuracy.training_lists(METRICS["training"] | {"resumed": [part, {}]})
+    assert facts(lists)["Resumed"] == "2 times"
+    assert "<li>2026-01-02 03:04:05 UTC: GPU: other, bf16-mixed, commit 0123456789ab; torch 2.12</li>" in lists
+    assert facts(accuracy.training_lists(METRICS["training"] | {"resumed": []}))["Resumed"] == "never"
+    assert facts(accuracy.training_lists(METRICS["training"] | {"resumed": 7}))["Resumed"] == "not recorded"
 
 
 @pytest.mark.parametrize(
@@ -126,21 +356,59 @@ def test_a_duration_is_told_in_its_two_largest_units(seconds, expected):
 def test_no_string_of_the_artifact_brings_markup_into_the_page():
     evil = "<img src=x onerror=alert(1)>\"'"
     metrics = copy.deepcopy(METRICS)
+    metrics["test"]["calibration"] = {evil: evil, "ece_before": evil, "bins_before": [evil]}
     training = metrics["training"]
     for key in ("recipe", "device", "precision", "selected_by", "git_commit", "started"):
         training[key] = evil
-    training["hyperparameters"] = {evil: [evil], "a": evil}
+    training["hyperparameters"] = {evil: [evil], "a": evil, "b": {evil: {evil: evil}}}
     training["versions"] = {evil: evil}
-    page = accuracy.report(metrics, [evil, "dog"], [dict.fromkeys(HISTORY_COLUMNS, 1.0)])
+    training["split"] |= {"sha256": evil, "val_sha256": [evil]}
+    training["resumed"] = [evil, {key: evil for key in ("started", "device", "precision", "versions", "git_commit")}]
+    training["resumed"] += [{"versions": {evil: evil}}]
+    training["peak_memory_bytes"] = {"host": evil}
+    page = whole_tab(metrics, [evil, "dog"], CONFIG | {"threshold": evil})
     assert "<img" not in page
     assert "\"'" not in page
     assert "&lt;img" in page
 
 
+def test_values_of_any_length_and_depth_are_cut():
+    deep = json.loads("[" * 500 + "]" * 500)
+    for _ in range(1000):
+        deep = [deep]
+    training = METRICS["training"] | {"hyperparameters": {"long": "x" * 10_000, "deep": deep}}
+    assert facts(accuracy.training_lists(training))["long"] == "x" * 200 + "…"
+    assert facts(accuracy.training_lists(training))["deep"] == "too deeply nested to show"
+    many = METRICS["training"] | {"versions": {str(i): "1" for i in range(1000)}}
+    assert "800 more are in metrics.json." in accuracy.training_lists(many)
+
+
+def of_classes(count: int) -> tuple[dict, list[str]]:
+    """Metrics of `count` classes: each has 3 images and one mistake."""
+    metrics = copy.deepcopy(METRICS)
+    for split in ("val", "test"):
+        matrix = [[2 if i == j else int(j == (i + 1) % count) for j in range(count)] for i in range(count)]
+        metrics[split] |= {"n": 3 * count, "correct": 2 * count, "accuracy": 2 / 3, "confusion_matrix": matrix}
+        metrics[split]["per_class_accuracy"] = [2 / 3] * count
+    metrics["test"]["calibration"] = CALIBRATION
+    return metrics, [f"class {i}" for i in range(count)]
+
+
+@pytest.mark.parametrize("count", [2, 3, 21, 100])
+def test_a_network_of_2_to_100_classes_is_shown(count):
+    metrics, names = of_classes(count)
+    page = whole_tab(metrics, names)
+    assert page.count("<button") == 2 * count
+    assert len(cells(re.search('<table id="confusion".*?</table>', page)[0])) == count + 1
+    assert len(cells(re.search('<table id="per-class".*?</table>', page)[0])) == count + 1
+    assert "Equally good at every class: 66.7%." in page and "He et al." not in page
+    assert len(page) < 2_000_000
+
+
 def test_the_tab_shows_the_numbers_of_a_real_artifact(tiny_artifact):
     classifier = Classifier.load(tiny_artifact)
     history = accuracy.read_history(tiny_artifact)
-    page = accuracy.report(classifier.metrics, classifier.class_names, history)
+    page = whole_tab(classifier.metrics, classifier.class_names, classifier.config, history)
     test = classifier.metrics["test"]
     assert len(history) == classifier.metrics["training"]["epochs"] == 2
     assert ["Test", f"{test['accuracy']:.2%}"] == cells(page)[1][:2]
@@ -148,5 +416,113 @@ def test_the_tab_shows_the_numbers_of_a_real_artifact(tiny_artifact):
         [int(cell) for cell in row[1:]] for row in cells(re.search('<table id="confusion".*?</table>', page)[0])[1:]
     ]
     assert shown == test["confusion_matrix"]
-    assert page.count("<svg") == 2
+    assert page.count("<svg") == 5
     assert accuracy.flip_sentence(classifier.metrics) in page and "mirror image" in page
+    assert not re.search(r"<table(?![^>]*>\s*<caption>)", page), "a table without a caption"
+
+
+@pytest.fixture(scope="module")
+def shown():
+    """Address of a page that has the tab of the bundled model alone, and the cells that were asked for."""
+    classifier, asked = Classifier.load(), []
+
+    def cell_html(true: int, predicted: int) -> str:
+        asked.append((true, predicted, threading.get_ident()))
+        return f"<h3>{classifier.class_names[true]} as {classifier.class_names[predicted]}</h3>"
+
+    with gr.Blocks() as page, gr.Column(elem_id="tab"):
+        accuracy.build_tab(classifier, cell_html)
+    page.queue(api_open=False)
+    _, address, _ = page.launch(
+        server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, ssr_mode=False, theme=theme(), css_paths=CSS
+    )
+    yield address, asked, page
+    page.close()
+
+
+@pytest.fixture
+def tab(browser, shown):  # noqa: F811
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.errors = []
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.on("console", lambda message: page.errors.append(message.text) if message.type == "error" else None)
+    page.goto(shown[0])
+    page.locator("#confusion button").first.wait_for()
+    yield page
+    page.close()
+
+
+def focused(page) -> str:
+    return page.evaluate("document.activeElement.textContent")
+
+
+def test_a_click_on_a_number_shows_its_images_below_the_matrix_and_says_so(tab, shown):
+    counts = Classifier.load().metrics["test"]["confusion_matrix"]
+    tab.set_viewport_size({"width": 1280, "height": 300})
+    assert tab.locator("#cell [role=status]").inner_text() == "Choose a number above to see its images here."
+    tab.get_by_role("button", name=re.compile("cat images called dog: show them")).click()
+    tab.locator("#cell h3", has_text="cat as dog").wait_for()
+    told = f"{counts[3][5]:,} of {sum(counts[3]):,} cat images called dog: shown below the matrix."
+    assert tab.locator("#cell [role=status]").text_content() == told
+    assert tab.locator("#confusion [aria-pressed=true]").text_content() == str(counts[3][5])
+    assert shown[1][-1][:2] == (3, 5)
+    tab.wait_for_function("document.querySelector('#cell h3').getBoundingClientRect().bottom <= innerHeight")
+    assert tab.errors == []
+
+
+def test_the_matrix_is_one_tab_stop_and_arrow_keys_move_past_empty_cells(tab, shown):
+    counts = Classifier.load().metrics["test"]["confusion_matrix"]
+    assert counts[1][3] == 0 and counts[1][2] and counts[1][6]
+    tab.locator('#confusion button[tabindex="0"]').focus()
+    walk = [("ArrowDown", 1, 0), ("ArrowRight", 1, 1), ("ArrowRight", 1, 2), ("ArrowRight", 1, 6), ("ArrowUp", 0, 6)]
+    walk += [("End", 0, 9), ("ArrowRight", 0, 9), ("Home", 0, 0), ("ArrowUp", 0, 0), ("End", 0, 9)]
+    for key, true, said in walk:
+        tab.keyboard.press(key)
+        assert focused(tab) == f"{counts[true][said]:,}", key
+    assert tab.locator('#confusion button[tabindex="0"]').count() == 1
+    for key in ("Enter", "Space"):
+        tab.keyboard.press("ArrowDown")
+        tab.keyboard.press(key)
+        true = 1 if key == "Enter" else 2
+        tab.locator("#cell h3", has_text=f"{CLASS_NAMES[true]} as truck").wait_for()
+        assert focused(tab) == str(counts[true][9])
+    tab.keyboard.press("Tab")
+    assert tab.evaluate("document.activeElement.closest('#confusion')") is None
+
+
+def test_a_call_with_another_cell_is_refused_and_no_public_route_leads_there(shown):
+    import httpx
+
+    address, asked, page = shown
+    (event,) = page.fns.values()
+    before = len(asked)
+    for data in ({"true": 10, "predicted": 0}, {"true": "../", "predicted": 0}, None, [1]):
+        body = {"data": [], "event_data": data, "fn_index": event._id, "session_hash": "s", "trigger_id": None}
+        assert httpx.post(f"{address}gradio_api/queue/join", json=body).status_code == 200
+        with httpx.stream("GET", f"{address}gradio_api/queue/data?session_hash=s", timeout=20) as stream:
+            ended = next(line for line in stream.iter_lines() if "process_completed" in line)
+        assert '"success":false' in ended and ("There is no such cell" in ended)
+    assert len(asked) == before
+    assert httpx.get(f"{address}gradio_api/info").json()["named_endpoints"] == {}
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_tab_has_no_serious_barrier_and_nothing_is_wider_than_the_screen(browser, shown, mode, width):  # noqa: F811
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.goto(f"{shown[0]}?__theme={mode}")
+    page.locator("#confusion button").nth(5).click()
+    page.locator("#cell h3").wait_for()
+    page.locator(".accuracy details").evaluate_all("all => all.forEach(one => one.open = true)")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    wide = """width => [...document.querySelectorAll('.accuracy *')].filter(
+        part => part.getBoundingClientRect().right > width && !part.closest('.scroll')).length"""
+    assert page.evaluate(wide, width) == 0
+    clipped = """[...document.querySelectorAll('.accuracy .scroll')].filter(
+        part => part.scrollWidth > part.clientWidth && getComputedStyle(part).overflowX !== 'auto').length"""
+    assert page.evaluate(clipped) == 0
+    found = axe.Axe().run(page, context="#tab").response["violations"]
+    grave = [one for one in found if one["impact"] in ("serious", "critical")]
+    assert [(one["id"], node["html"]) for one in grave for node in one["nodes"]] == []
+    page.close()

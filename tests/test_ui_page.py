@@ -1,79 +1,128 @@
+import json
 import os
 import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import gradio as gr
 import pytest
 
 from model import Classifier
-from ui.page import build_page, head_html, model_name, theme
+from tests.markup import EVIL, find, text
+from ui import predict
+from ui.page import TABS, build_page, head_html, model_name, notice_html, theme
+from ui.serve import CSS
 
 
 @pytest.fixture(scope="module")
-def config(tiny_artifact) -> dict:
-    return build_page(Classifier.load(tiny_artifact), Path("nowhere")).get_config_file()
+def page(tiny_artifact) -> gr.Blocks:
+    return build_page(Classifier.load(tiny_artifact), Path("nowhere"))
 
 
-def test_the_page_has_three_tabs_in_this_order(config):
-    tabs = [part["props"]["label"] for part in config["components"] if part["type"] == "tabitem"]
-    assert tabs == ["Predict", "Test images", "Accuracy"]
+@pytest.fixture(scope="module")
+def config(page) -> dict:
+    return page.get_config_file()
 
 
-def test_predict_takes_image_top_k_and_fit_and_is_the_only_call_for_others(config):
-    public = [call for call in config["dependencies"] if call["api_visibility"] != "private"]
-    assert [call["api_name"] for call in public] == ["predict"]
-    parts = {part["id"]: part for part in config["components"]}
-    assert [parts[part]["type"] for part in public[0]["inputs"]] == ["image", "slider", "radio"]
-    assert [parts[part]["type"] for part in public[0]["outputs"]] == ["label", "image"]
-    slider, fit = (parts[part]["props"] for part in public[0]["inputs"][1:])
+def test_the_page_has_four_tabs_in_this_order_by_the_names_of_its_address(config):
+    tabs = [part["props"] for part in config["components"] if part["type"] == "tabitem"]
+    assert [tab["label"] for tab in tabs] == ["Predict", "Test images", "Accuracy", "About / use it"]
+    assert tuple(tab["id"] for tab in tabs) == TABS == ("predict", "test-images", "accuracy", "about")
+
+
+def calls(config) -> dict[str, dict]:
+    """The calls that are not private, by their name."""
+    return {call["api_name"]: call for call in config["dependencies"] if call["api_visibility"] != "private"}
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "outputs"),
+    [
+        ("predict", ["image", "slider", "radio"], ["label", "json"]),
+        ("activation_map", ["image", "dropdown", "radio"], ["json"]),
+        ("predict_batch", ["file", "slider", "radio"], ["json"]),
+        ("model_info", [], ["json"]),
+    ],
+)
+def test_each_call_takes_and_gives_what_the_docs_say(config, name, inputs, outputs):
+    parts, call = {part["id"]: part["type"] for part in config["components"]}, calls(config)[name]
+    assert [parts[part] for part in call["inputs"]] == inputs
+    assert [parts[part] for part in call["outputs"]] == outputs
+
+
+def test_there_is_no_other_call_for_others(config):
+    assert list(calls(config)) == ["predict", "activation_map", "predict_batch", "model_info"]
+    assert all(call["api_visibility"] == "public" for call in calls(config).values())
+
+
+def test_what_a_caller_leaves_out_is_5_classes_and_the_central_square(config):
+    parts = {part["id"]: part["props"] for part in config["components"]}
+    slider, fit = (parts[part] for part in calls(config)["predict"]["inputs"][1:])
     assert (slider["minimum"], slider["maximum"], slider["value"]) == (1, 10, 5)
     assert [value for _, value in fit["choices"]] == ["crop", "pad", "stretch"] and fit["value"] == "crop"
+    shared = [call["inputs"][-2:] for name, call in calls(config).items() if name in ("predict", "predict_batch")]
+    assert shared[0] == shared[1]
 
 
-def test_without_test_images_the_tab_says_what_to_do(tiny_artifact, tmp_path):
+def test_the_calls_are_answered_in_turn_and_predict_in_batches(config):
+    settings = calls(config)
+    assert settings["predict"]["batch"] and settings["predict"]["max_batch_size"] == 16
+    assert not any(settings[name]["batch"] for name in ("activation_map", "predict_batch", "model_info"))
+
+
+def test_a_model_of_other_classes_offers_its_own(tiny_artifact):
     classifier = Classifier.load(tiny_artifact)
-    classifier.folder = tmp_path
-    (tmp_path / "history.csv").write_bytes((tiny_artifact / "history.csv").read_bytes())
-    parts = build_page(classifier, tmp_path / "data").get_config_file()["components"]
-    texts = [part["props"].get("value") or "" for part in parts if part["type"] == "html"]
-    assert any("No test images to show" in text and "cifar-10-python.tar.gz" in text for text in texts)
-    assert not any(part["props"].get("elem_id") == "test-images" for part in parts)
+    classifier.class_names = tuple(f"class {k}" for k in range(10))
+    config = build_page(classifier, Path("nowhere")).get_config_file()
+    parts = {part["id"]: part["props"] for part in config["components"]}
+    label = parts[calls(config)["activation_map"]["inputs"][1]]
+    assert [name for name, _ in label["choices"]] == list(classifier.class_names) and label["value"] == "class 0"
+
+
+# The head
+
+
+def classifier_of(names, source="bundled", recipe="default") -> SimpleNamespace:
+    return SimpleNamespace(
+        class_names=names,
+        config={"depth": 32},
+        metrics={
+            "test": {"accuracy": 0.91234, "accuracy_interval": [0.9066, 0.9177], "n": 10000},
+            "training": {"parameters": 464154, "recipe": recipe},
+        },
+        source=source,
+    )
 
 
 def test_the_head_says_which_model_it_is_and_how_good():
-    html = head_html(
-        SimpleNamespace(
-            class_names=["cat", "dog", "<b>cow"],
-            config={"depth": 32},
-            metrics={
-                "test": {"accuracy": 0.91234, "accuracy_interval": [0.9066, 0.9177], "n": 10000},
-                "training": {"parameters": 464154, "recipe": "<i>mine"},
-            },
-            source="folder:<u>here",
-        )
-    )
-    text = re.sub(r"<[^>]*>", " ", html)
-    assert "91.23%" in text and "90.66% to 91.77%" in text
-    assert "ResNet-32" in text and "464,154 weights" in text
-    assert "It knows 3 things: cat, dog and &lt;b&gt;cow" in text
-    assert "folder:&lt;u&gt;here" in text and "recipe: &lt;i&gt;mine" in text
+    html = head_html(classifier_of(["cat", "dog", "cow"], "folder:/home/ann/runs/mine"))
+    assert [term.text for term in find(html, "dt")] == ["Test accuracy", "Network", "Model"]
+    assert [value.text for value in find(html, "dd")[::2]] == ["91.23%", "ResNet-32", "folder mine"]
+    notes = [value.text for value in find(html, "dd")[1::2]]
+    assert notes == ["90.66% to 91.77% (95%)", "464,154 weights", "recipe: default"]
+    assert "It knows 3 things: cat, dog and cow." in text(html)
+    assert "/home" not in html and "ann" not in html
 
 
-def test_no_font_or_style_comes_from_another_host():
-    assert all(sheet is None for sheet in theme()._stylesheets)
-    assert "http" not in "".join(theme()._font_css)
-    assert "url(" not in (Path(__file__).parent.parent / "ui" / "page.css").read_text()
+def test_no_name_of_the_artifact_brings_markup_into_the_head():
+    evil = EVIL.replace("/", "|")  # a folder's name has no slash
+    html = head_html(classifier_of(["cat", f"{EVIL}1", f"{EVIL}2"], f"folder:/a/{evil}", EVIL))
+    assert find(html, "i") == []
+    assert f"It knows 3 things: cat, {EVIL}1 and {EVIL}2." in text(html)
+    values = [value.text for value in find(html, "dd")]
+    assert values[-2:] == [f"folder {evil}", f"recipe: {EVIL}"]
 
 
-def test_gradio_was_told_not_to_call_home_before_it_was_imported():
-    assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
+def test_a_notice_is_told_as_it_is():
+    html = notice_html(EVIL)
+    assert find(html, "i") == [] and find(html, "p")[0].text == EVIL and find(html, "div")[0]["role"] == "status"
 
 
-def test_gradios_analytics_are_off_and_its_table_of_calls_is_not_rebuilt_on_every_call():
-    import os
-
-    assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
-    assert os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] == "100000"
+def test_there_is_a_notice_only_where_there_is_something_to_say(tiny_artifact, config):
+    assert not any(part["props"].get("elem_id") == "notice" for part in config["components"])
+    page = build_page(Classifier.load(tiny_artifact), Path("nowhere"), "Another model.")
+    shown = [part for part in page.get_config_file()["components"] if part["props"].get("elem_id") == "notice"]
+    assert [text(part["props"]["value"]) for part in shown] == ["About the model on this pageAnother model."]
 
 
 def test_a_model_from_the_hub_is_named_by_its_repository_and_commit():
@@ -82,3 +131,86 @@ def test_a_model_from_the_hub_is_named_by_its_repository_and_commit():
         "commit 0123456789ab, recipe: default",
     )
     assert model_name("bundled", "recipe: paper") == ("bundled", "recipe: paper")
+
+
+def test_a_folder_is_named_without_where_it_lies():
+    assert model_name("folder:/home/ann/runs/mine", "recipe: paper") == ("folder mine", "recipe: paper")
+    assert model_name("folder:mine", "recipe: paper") == ("folder mine", "recipe: paper")
+
+
+# The address
+
+
+def function(page: gr.Blocks, name: str):
+    (found,) = [event.fn for event in page.fns.values() if event.fn and event.fn.__name__ == name]
+    return found
+
+
+def restored(page, **asked) -> list:
+    """What the page changes for an address: tab, answer for an image, fit, show, true, predicted; None: as it was."""
+    updates = function(page, "restore")(SimpleNamespace(query_params=asked))
+    return [None if part == gr.skip() else part for part in updates]
+
+
+def test_an_address_without_a_word_changes_nothing(page):
+    assert restored(page) == [None] * 6
+
+
+def test_an_address_restores_what_it_names(page):
+    tab, answer, *settings = restored(
+        page, tab="test-images", fit="pad", show="mistakes", true="cat", predicted="dog", image="20"
+    )
+    assert tab.selected == "test-images" and settings == ["pad", "mistakes", "cat", "dog"]
+    assert "Test image 20" in text(answer) and find(answer, "button", "bar")
+
+
+@pytest.mark.parametrize("word", ["", "Predict", "nonsense", EVIL, "null", "__proto__", "-1", "2.5"])
+def test_what_an_address_names_and_there_is_not_is_ignored(page, word):
+    names = ("tab", "fit", "show", "true", "predicted", "image", "other")
+    assert restored(page, **dict.fromkeys(names, word)) == [None] * 6
+
+
+@pytest.mark.parametrize("index", ["99999999", "00000000000000000020", "9" * 5000])
+def test_an_image_that_is_not_there_is_told_or_ignored(page, index):
+    answer = restored(page, image=index)[1]
+    assert answer is None or "This test image is not here" in text(answer)
+
+
+def scripts(config) -> list[str]:
+    return [js for call in config["dependencies"] if isinstance(js := call["js"], str) and "searchParams" in js]
+
+
+def test_what_is_chosen_is_written_into_the_address_and_what_is_usual_is_left_out(config):
+    said = [re.search(r"\}\)\((.*)\) \}$", script)[1] for script in scripts(config)]
+    assert sorted(said) == sorted(
+        [
+            *(f"'tab', {json.dumps(tab)}, 'predict'" for tab in TABS),
+            "'fit', value, \"crop\"",
+            "'show', value, \"all\"",
+            "'true', value, \"any\"",
+            "'predicted', value, \"any\"",
+        ]
+    )
+
+
+# Look and silence
+
+
+def test_no_font_or_style_comes_from_another_host():
+    assert all(sheet is None for sheet in theme()._stylesheets)
+    assert "http" not in "".join(theme()._font_css)
+    assert len(CSS) >= 5
+    for path in CSS:
+        style = path.read_text()
+        assert "url(" not in style and "@import" not in style, path.name
+
+
+def test_gradios_analytics_are_off_and_its_table_of_calls_is_not_rebuilt_on_every_call():
+    assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
+    assert os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] == "100000"
+
+
+def test_without_drawings_the_page_has_no_place_for_them(tiny_artifact, tmp_path, monkeypatch):
+    monkeypatch.setattr(predict, "EXAMPLES", tmp_path)
+    config = build_page(Classifier.load(tiny_artifact), tmp_path).get_config_file()
+    assert not any(part["props"].get("elem_id") == "examples" for part in config["components"])

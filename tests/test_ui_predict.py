@@ -1,14 +1,20 @@
-import asyncio
 from pathlib import Path
 
-import gradio as gr
 import numpy as np
 import pytest
 from PIL import Image
 
-from model import Classifier, PictureError
+from model import Classifier
+from model.cifar10 import CLASS_NAMES
 from model.preprocess import to_square_rgb
+from tests.markup import EVIL, find, picture, pixels, text
 from ui import predict
+from ui.answer import percent
+
+
+@pytest.fixture(scope="module")
+def classifier(tiny_artifact):
+    return Classifier.load(tiny_artifact)
 
 
 @pytest.fixture
@@ -20,98 +26,93 @@ def uploads(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def picture() -> Image.Image:
+def photo() -> Image.Image:
     return Image.fromarray(np.arange(40 * 60 * 3, dtype=np.uint32).reshape(40, 60, 3).astype(np.uint8))
 
 
-def stored(folder: Path, picture: Image.Image) -> dict:
+def stored(folder: Path, content: Image.Image | bytes, name: str = "picture.png") -> dict:
     """What gradio hands to a function with preprocess=False after an upload."""
-    picture.save(folder / "picture.png")
-    return {"path": str(folder / "picture.png"), "url": None, "meta": {"_type": "gradio.FileData"}}
+    if isinstance(content, bytes):
+        (folder / name).write_bytes(content)
+    else:
+        content.save(folder / name)
+    return {"path": str(folder / name), "url": None, "meta": {"_type": "gradio.FileData"}}
 
 
 @pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
-def test_the_answer_is_the_classifiers_and_the_picture_is_what_it_was_given(tiny_artifact, uploads, picture, fit):
-    classifier = Classifier.load(tiny_artifact)
-    labels, seen = predict.prediction(classifier)(stored(uploads, picture), 4, fit)
-    assert list(labels.items()) == classifier.predict(picture, top_k=4, fit=fit)
-    assert seen == to_square_rgb(picture, fit)
+def test_the_page_shows_the_classifiers_answer_and_the_picture_that_it_was_given(classifier, uploads, photo, fit):
+    html = predict.answer_of(classifier, stored(uploads, photo), 4, fit)
+    expected = classifier.predict(photo, top_k=4, fit=fit)
+    assert [bar["data-name"] for bar in find(html, "button", "bar")] == [name for name, _ in expected]
+    assert [part.text for part in find(html, "span", "percent")] == [percent(p) for _, p in expected]
+    assert np.array_equal(pixels(find(html, "img", "pixels")[0]["src"]), np.asarray(to_square_rgb(photo, fit)))
 
 
-@pytest.mark.parametrize("given", [0, 11, -3, 2.5, True, False, "5", "abc", None, [5], float("nan"), float("inf")])
-def test_top_k_must_be_a_whole_number_of_classes(given):
-    with pytest.raises(gr.Error) as caught:
-        predict.whole_number(given, 10)
-    assert caught.value.message == "top_k must be a whole number from 1 to 10."
-
-
-@pytest.mark.parametrize(("given", "expected"), [(1, 1), (10, 10), (5.0, 5)])
-def test_a_whole_number_that_came_as_a_float_is_taken(given, expected):
-    number = predict.whole_number(given, 10)
-    assert number == expected and type(number) is int
-
-
-@pytest.mark.parametrize("fit", ["Crop", "", None, ["crop"], {"a": 1}])
-def test_an_unknown_fit_is_refused_by_the_names_of_the_known_ones(tiny_artifact, uploads, picture, fit):
-    with pytest.raises(gr.Error) as caught:
-        predict.prediction(Classifier.load(tiny_artifact))(stored(uploads, picture), 5, fit)
-    assert caught.value.message == "fit must be one of crop, pad, stretch."
+@pytest.mark.parametrize(("fit", "side"), [("crop", 224), ("pad", 224), ("stretch", 224)])
+def test_of_a_large_photo_no_more_than_224_pixels_are_sent_back(classifier, uploads, fit, side):
+    html = predict.answer_of(classifier, stored(uploads, Image.new("RGB", (1200, 900), "teal")), 5, fit)
+    (view,) = [image for image in find(html, "img") if not image.classes]
+    assert picture(view["src"]).size == (side, side) and len(html) < 60_000
 
 
 @pytest.mark.parametrize("nothing", [None, {}, ""])
-def test_no_picture_is_told(nothing):
-    with pytest.raises(gr.Error) as caught:
-        predict.read_upload(nothing)
-    assert caught.value.message == predict.NO_PICTURE
+def test_without_a_picture_there_is_a_hint_and_no_alarm(classifier, nothing):
+    html = predict.answer_of(classifier, nothing, 5, "crop")
+    assert text(html) == predict.NOTHING_YET and find(html, "div", "hint") and not find(html, "div", "problem")
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/etc/hostname",
-        "uploads/../outside.png",
-        "http://127.0.0.1/a.png",
-        "data:image/png;base64,AAAA",
-        "",
-        "a\0b",
-        "x" * 5000,
-        7,
-        None,
-        ["a"],
-    ],
-)
-def test_a_path_outside_the_upload_folder_is_refused(tmp_path, uploads, picture, monkeypatch, path):
-    monkeypatch.chdir(tmp_path)
-    picture.save(tmp_path / "outside.png")
-    with pytest.raises(gr.Error) as caught:
-        predict.read_upload({"path": path, "url": "data:image/png;base64,AAAA"})
-    assert caught.value.message == predict.NOT_UPLOADED
+BAD = [
+    (lambda folder: stored(folder, b"no picture", "note.png"), "please save the picture as"),
+    (lambda folder: stored(folder, b"", "note.png"), "This file is empty"),
+    (lambda folder: stored(folder, b"\x89PNG\r\n\x1a\n", "note.png"), "picture"),
+    (lambda folder: stored(folder, Image.new("RGB", (1, 1)), "note.png") and half(folder), "damaged or incomplete"),
+    (lambda folder: {"path": str(folder / "note.png")}, "The uploaded picture is gone"),
+    (lambda folder: {"path": __file__}, "Upload the picture itself"),
+    (lambda folder: {"path": str(folder)}, "Upload the picture itself"),
+    (lambda folder: {"path": None, "url": "http://127.0.0.1:9/a.png"}, "Upload the picture itself"),
+    (lambda folder: "note.png", "Upload the picture itself"),
+    (lambda folder: [{"path": "note.png"}], "Upload the picture itself"),
+]
 
 
-def test_a_link_that_leads_out_of_the_upload_folder_is_refused(tmp_path, uploads, picture):
-    picture.save(tmp_path / "outside.png")
-    (uploads / "link.png").symlink_to(tmp_path / "outside.png")
-    with pytest.raises(gr.Error) as caught:
-        predict.read_upload({"path": str(uploads / "link.png")})
-    assert caught.value.message == predict.NOT_UPLOADED
+def half(folder: Path) -> dict:
+    path = Path(stored(folder, Image.effect_noise((90, 90), 50), "note.png")["path"])
+    return stored(folder, path.read_bytes()[:900], "note.png")
 
 
-def test_a_file_that_is_no_picture_becomes_the_sentence_of_open_picture(tiny_artifact, uploads):
-    (uploads / "note.png").write_bytes(b"GIF89a but no picture")
-    upload = {"path": str(uploads / "note.png")}
-    with pytest.raises(PictureError) as expected:
-        predict.read_upload(upload)
-    with pytest.raises(gr.Error) as caught:
-        predict.prediction(Classifier.load(tiny_artifact))(upload)
-    assert caught.value.message == str(expected.value)
+@pytest.mark.parametrize(("make", "sentence"), BAD)
+def test_a_bad_upload_is_told_in_one_sentence_without_its_path(classifier, uploads, make, sentence):
+    html = predict.answer_of(classifier, make(uploads), 5, "crop")
+    (problem,) = find(html, "div", "problem")
+    assert problem["role"] == "alert" and sentence in problem.text
+    assert not any(part in html for part in (str(uploads), "note.png", "test_ui_predict", "Traceback"))
+    assert not find(html, "section")
 
 
-def test_a_web_address_is_refused_before_gradio_downloads_it(uploads, picture):
-    with gr.Blocks():
-        image = gr.Image()
-    predict.refuse_web_addresses(image)
-    with pytest.raises(gr.Error) as caught:
-        asyncio.run(image.async_move_resource_to_block_cache("https://127.0.0.1:9/a.png"))
-    assert caught.value.message == predict.NOT_UPLOADED
-    path = stored(uploads, picture)["path"]
-    assert Path(asyncio.run(image.async_move_resource_to_block_cache(path))).read_bytes() == Path(path).read_bytes()
+@pytest.mark.parametrize("top_k", [0, 11, 2.5, True, "5", None, EVIL])
+def test_a_number_of_classes_that_is_none_is_told(classifier, uploads, photo, top_k):
+    html = predict.answer_of(classifier, stored(uploads, photo), top_k, "crop")
+    assert "top_k must be a whole number from 1 to 10." in text(html) and not find(html, "i")
+
+
+@pytest.mark.parametrize("fit", ["Crop", None, ["crop"], EVIL])
+def test_an_unknown_fit_is_told(classifier, uploads, photo, fit):
+    html = predict.answer_of(classifier, stored(uploads, photo), 5, fit)
+    assert "fit must be one of crop, pad, stretch." in text(html) and not find(html, "i")
+
+
+def test_the_drawings_are_one_of_each_class_as_buttons_with_a_thumbnail():
+    html = predict.examples_html({path.stem: path for path in sorted(predict.EXAMPLES.glob("*.png"))})
+    buttons = find(html, "button")
+    assert [button["data-name"] for button in buttons] == sorted(CLASS_NAMES) == [button.text for button in buttons]
+    for image, button in zip(find(html, "img"), buttons, strict=True):
+        drawn = Image.open(predict.EXAMPLES / f"{button['data-name']}.png").convert("RGB").resize((96, 96))
+        assert picture(image["src"]).size == (96, 96)
+        assert np.abs(pixels(image["src"]).astype(int) - np.asarray(drawn)).mean() < 5
+
+
+def test_a_drawings_name_brings_no_markup(tmp_path):
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    html = predict.examples_html({EVIL: tmp_path / "a.png"})
+    (button,) = find(html, "button")
+    assert button["data-name"] == button.text == EVIL and not find(html, "i")

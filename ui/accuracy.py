@@ -1,62 +1,246 @@
-"""The Accuracy tab: what metrics.json and history.csv of the artifact say, as HTML. Nothing is computed or typed here.
+"""The Accuracy tab: what metrics.json, history.csv and config.json of the artifact say, as HTML.
 
-Every string of the artifact is escaped: an artifact may come from anybody.
+No statistic is computed here, and no number is typed but the `PUBLISHED` ones. Every string of the artifact is escaped
+and every field that model/artifact.py leaves unchecked is looked at first: an artifact may come from anybody.
 """
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
 from html import escape
 
 import gradio as gr
 
 from model import Classifier
 from model.artifact import read_history
-from ui.curves import curve
+from model.cifar10 import CLASS_NAMES
+from ui.curves import FEW_IMAGES, Line, curve, reliability
+
+PUBLISHED = (
+    ("Test, He et al. 2015 (ResNet-32)", 0.9249),  # "Deep Residual Learning for Image Recognition", table 6: error 7.51
+    ("Test, course report", 0.8677),  # the report this project began with, as docs/results.md cites it
+    ("Validation, course report", 0.8716),  # the same
+)
+"""Accuracies on CIFAR-10 that others state: (what of whom, accuracy). Neither source states an interval."""
+
+PUBLISHED_SOURCES = (
+    'He et al. 2015: <a href="https://arxiv.org/abs/1512.03385" target="_blank" rel="noopener noreferrer">'
+    "Deep Residual Learning for Image Recognition</a>, table 6. Course report: the one that this project began with. "
+    "Neither states an interval, and neither network was run here."
+)
+
+MANY_CLASSES = 20
+"""Beyond it, class names stand upright above the matrix, and long tables scroll."""
+
+NOT_RECORDED = "not recorded"
 
 
-def build_tab(classifier: Classifier) -> None:
-    """Puts the tab's content into the Blocks that is being built."""
+def build_tab(classifier: Classifier, cell_html: Callable[[int, int], str] | None = None) -> None:
+    """Puts the tab's content into the Blocks that is being built.
+
+    `cell_html(true, predicted)` gives HTML with the test images of one cell of the confusion matrix, two positions in
+    `class_names`; without it the matrix has no buttons.
+    """
+    metrics, names = classifier.metrics, classifier.class_names
     history = read_history(classifier.folder)
-    gr.HTML(report(classifier.metrics, classifier.class_names, history), apply_default_css=False)
+    gr.HTML(overview(metrics, names, classifier.config), apply_default_css=False)
+    with gr.Column(elem_id="confusion-card"):
+        matrix = gr.HTML(
+            matrix_card(metrics["test"]["confusion_matrix"], names, buttons=cell_html is not None),
+            js_on_load=MATRIX_JS if cell_html else None,
+            apply_default_css=False,
+        )
+        if cell_html:
+            _show_cells(matrix, metrics["test"]["confusion_matrix"], names, cell_html)
+    gr.HTML(background(metrics, classifier.config, history), apply_default_css=False)
 
 
-def report(metrics: dict, names: list[str], history: list[dict[str, float]]) -> str:
-    """The whole tab, from metrics.json, the class names in label order and the rows of history.csv."""
-    training = metrics["training"]
-    confusion = confusion_table(metrics["test"]["confusion_matrix"], names)
-    cards = (
-        _card("Summary", summary_table(metrics) + flip_sentence(metrics) + chosen_sentence(metrics)),
-        _card("Accuracy of each class", per_class_table(metrics, names)),
-        _card("Confusion matrix", f"<p>{CONFUSION_NOTE}</p>{confusion}", "wide"),
-        _card("Training curves", curves(history, training["best_epoch"]), "wide"),
-        _card("How it was trained", training_lists(training), "wide"),
+def _show_cells(
+    matrix: gr.HTML, counts: list[list[int]], names: list[str], cell_html: Callable[[int, int], str]
+) -> None:
+    """The area below the matrix, and what fills it when a cell is activated."""
+    area = gr.HTML(
+        '<p class="told" role="status">Choose a number above to see its images here.</p>',
+        elem_id="cell",
+        js_on_load=AREA_JS,
+        apply_default_css=False,
     )
-    return f'<div class="report">{"".join(cards)}</div>'
+
+    def show(event: gr.EventData) -> str:
+        cell = chosen_cell(event._data, len(names))  # a visitor's program may send anything as the event's data
+        if cell is None:
+            raise gr.Error(
+                "There is no such cell in the confusion matrix: choose one of its numbers.", print_exception=False
+            )
+        true, predicted = cell
+        told = _told(counts[true], true, predicted, names)
+        # The browser changes this paragraph in place, so a screen reader says the sentence and not the images.
+        return f'<p class="told spoken" role="status">{told}: shown below the matrix.</p>{cell_html(true, predicted)}'
+
+    matrix.cell(
+        show, outputs=area, api_visibility="private", show_progress="minimal", trigger_mode="always_last", inputs=None
+    )
+
+
+def chosen_cell(data: object, classes: int) -> tuple[int, int] | None:
+    """(true, predicted) of an event's data; None unless both are whole numbers of a class."""
+    if not isinstance(data, dict):
+        return None
+    cell = data.get("true"), data.get("predicted")
+    return cell if all(type(value) is int and 0 <= value < classes for value in cell) else None
+
+
+MATRIX_JS = """
+const table = element.querySelector('#confusion');
+const buttonAt = (row, column) => table.rows[row]?.cells[column]?.querySelector('button');
+const place = (button) => [button.closest('tr').rowIndex, button.closest('td').cellIndex];
+let current = table.querySelector('button[tabindex="0"]');
+
+function select(button) {
+  current.tabIndex = -1;
+  button.tabIndex = 0;
+  current = button;
+}
+function neighbour(button, down, right) {
+  let [row, column] = place(button);
+  do { row += down; column += right; } while (table.rows[row]?.cells[column] && !buttonAt(row, column));
+  return buttonAt(row, column);
+}
+const inRow = (button) => [...button.closest('tr').querySelectorAll('button')];
+const moves = {
+  ArrowUp: (button) => neighbour(button, -1, 0),
+  ArrowDown: (button) => neighbour(button, 1, 0),
+  ArrowLeft: (button) => neighbour(button, 0, -1),
+  ArrowRight: (button) => neighbour(button, 0, 1),
+  Home: (button) => inRow(button)[0],
+  End: (button) => inRow(button).at(-1),
+};
+element.addEventListener('keydown', (event) => {
+  const button = event.target.closest('#confusion button');
+  if (!button || !moves[event.key] || event.ctrlKey || event.altKey || event.metaKey) return;
+  event.preventDefault();
+  const next = moves[event.key](button);
+  if (next) { select(next); next.focus(); }
+});
+element.addEventListener('mouseover', (event) => {
+  const button = event.target.closest('#confusion button');
+  if (button) button.title = button.getAttribute('aria-label');
+});
+element.addEventListener('click', (event) => {
+  const button = event.target.closest('#confusion button');
+  if (!button) return;
+  select(button);
+  table.querySelector('[aria-pressed]')?.removeAttribute('aria-pressed');
+  button.setAttribute('aria-pressed', 'true');
+  const [row, column] = place(button);
+  trigger('cell', {true: row - 1, predicted: column - 1});
+});
+"""
+"""One tab stop, arrow keys, Home and End; a click, Enter or Space triggers `cell`. Places are counted in the table,
+whose first row and column are headers."""
+
+AREA_JS = """
+const calm = window.matchMedia('(prefers-reduced-motion: reduce)').matches;
+watch('value', () => requestAnimationFrame(() =>
+  element.scrollIntoView({block: 'nearest', behavior: calm ? 'auto' : 'smooth'})));
+"""
+
+
+def overview(metrics: dict, names: list[str], config: dict) -> str:
+    """The cards above the matrix: the summary, each class, and where the numbers come from."""
+    cards = (
+        _card("How good it is", plain_sentence(metrics["test"], len(names)) + summary_table(metrics, names), "wide"),
+        _card("Accuracy of each class", best_worst_sentence(metrics, names) + per_class_table(metrics, names)),
+        _card("Where these numbers come from", chosen_sentences(metrics) + split_facts(metrics["training"], config)),
+    )
+    return f'<div class="report accuracy">{"".join(cards)}</div>'
+
+
+def matrix_card(matrix: list[list[int]], names: list[str], buttons: bool) -> str:
+    """The confusion matrix with its explanation."""
+    how = "<p>Choose a number to see its images; with a keyboard, move by the arrow keys.</p>" if buttons else ""
+    return (
+        '<div class="accuracy"><h2>What it takes for what</h2>'
+        f"<p>{mistakes_sentence(matrix, names)}</p><p>{CONFUSION_NOTE}</p>{how}"
+        f"{confusion_table(matrix, names, buttons)}</div>"
+    )
 
 
 CONFUSION_NOTE = (
-    "Rows are the true classes of the test images, columns what the network said. "
-    "A stronger colour means more images; the diagonal is what it got right."
+    "In the confusion matrix each row is a true class of the test images, each column what the network said. "
+    "The diagonal, bold and green, is what it got right; everything beside it, orange, is a mistake. "
+    "Within each of the two, a stronger colour means a larger share of the row."
 )
+
+
+def background(metrics: dict, config: dict, history: list[dict[str, float]]) -> str:
+    """The cards below the matrix: calibration, curves, recipe."""
+    training = metrics["training"]
+    calibration = calibration_card(metrics["test"].get("calibration"), config["temperature"])
+    cards = (
+        _card("Can its percentages be believed?", calibration, "wide"),
+        _card("How it learned", curves(history, training["best_epoch"]), "wide"),
+        _card("How it was trained", training_lists(training), "wide"),
+    )
+    return f'<div class="report accuracy">{"".join(cards)}</div>'
 
 
 def _card(title: str, body: str, width: str = "") -> str:
     return f'<section class="card {width}"><h2>{title}</h2>{body}</section>'
 
 
-def summary_table(metrics: dict) -> str:
-    """Accuracy on val and test with the number of images and the 95% interval."""
-    rows = "".join(
+def _scroll(label: str, body: str, kind: str = "") -> str:
+    """A region that scrolls by itself, also by keyboard, so that the page never gets wider than the screen."""
+    return f'<div class="scroll {kind}" role="region" aria-label="{label}" tabindex="0">{body}</div>'
+
+
+def plain_sentence(test: dict, classes: int) -> str:
+    """What the test accuracy means, for people who never trained a network."""
+    return (
+        f'<p class="plain">Of 100 new pictures of this kind, it gets {_of_100(test)} right.</p>'
+        f"<p>That is the accuracy on the {test['n']:,} test images, which it never saw while it learned. Guessing "
+        f"among the {classes} classes would get about {round(100 / classes)}. Photos unlike these images can be "
+        "harder.</p>"
+    )
+
+
+def _of_100(test: dict) -> str:
+    """As "about 92"; "more than 99" where rounding would claim that none is wrong, "fewer than 1" likewise."""
+    right = round(100 * test["accuracy"])
+    if right == 100 and test["correct"] < test["n"]:
+        return "<strong>more than 99</strong>"
+    if right == 0 and test["correct"]:
+        return "<strong>fewer than 1</strong>"
+    return f"about <strong>{right}</strong>"
+
+
+def summary_table(metrics: dict, names: list[str]) -> str:
+    """Accuracy on test and val with the number of images and the 95% interval, and, for CIFAR-10, published ones."""
+    own = "".join(
         f'<tr><th scope="row">{name}</th><td class="strong">{metrics[key]["accuracy"]:.2%}</td>'
         f"<td>{_interval(metrics[key])}</td><td>{metrics[key]['correct']:,} of {metrics[key]['n']:,}</td>"
         f"<td>{metrics[key]['loss']:.3f}</td></tr>"
         for key, name in (("test", "Test"), ("val", "Validation"))
     )
+    heads = "".join(f'<th scope="col">{head}</th>' for head in ("Images", "Accuracy", "95% interval", "Right", "Loss"))
+    comparable = tuple(names) == CLASS_NAMES
+    caption = "Share of images that get their right name"
+    table = (
+        f'<table id="summary"><caption>{caption}</caption><thead><tr>{heads}</tr></thead><tbody>{own}</tbody>'
+        f"{_published_rows() if comparable else ''}</table>"
+    )
+    sources = f'<p class="small">{PUBLISHED_SOURCES}</p>' if comparable else ""
+    return _scroll("Accuracy table", table) + sources + flip_sentence(metrics)
+
+
+def _published_rows() -> str:
+    rows = "".join(
+        f'<tr><th scope="row">{name}</th><td>{accuracy:.2%}</td><td>not stated</td><td></td><td></td></tr>'
+        for name, accuracy in PUBLISHED
+    )
     return (
-        '<div class="scroll" role="region" aria-label="Summary" tabindex="0"><table id="summary"><thead><tr>'
-        '<th scope="col">Images</th><th scope="col">Accuracy</th><th scope="col">95% interval</th>'
-        f'<th scope="col">Correct</th><th scope="col">Loss</th></tr></thead><tbody>{rows}</tbody></table></div>'
+        '<tbody class="published"><tr><th scope="rowgroup" colspan="5">For comparison, as stated there</th></tr>'
+        f"{rows}</tbody>"
     )
 
 
@@ -75,83 +259,247 @@ def flip_sentence(metrics: dict) -> str:
     if not told:
         return ""
     return (
-        f'<p id="flip">Mean of the image and its mirror image: {", ".join(told)}. '
+        f'<p id="flip" class="small">Mean of the image and its mirror image: {", ".join(told)}. '
         "All other numbers, and the predictions of this page, are of the single view.</p>"
     )
 
 
-def chosen_sentence(metrics: dict) -> str:
-    """How the published weights were selected, and on which images."""
+def chosen_sentences(metrics: dict) -> str:
+    """How the published weights were selected, on which images, and what the interval covers."""
     training = metrics["training"]
     split = training["split"]
     return (
-        f"<p>The weights are those of epoch {training['best_epoch']} of {training['epochs']}, "
-        f"selected by {escape(str(training['selected_by']))}. Of the official training set, {split['train']:,} images "
-        f"were trained on and {split['val']:,} held out for that choice; the {split['test']:,} test images were read "
-        "once, after it. The interval (Wilson) covers the chance of which images were drawn, not that of another "
-        "training run.</p>"
+        f"<p><b>Split.</b> It learned from {split['train']:,} training images. Another {split['val']:,} of the "
+        "training set, the validation images, were held out: no weight was trained on them.</p>"
+        f"<p><b>Selection.</b> After each of the {training['epochs']:,} epochs it was tried on the validation images. "
+        f"The weights are those of epoch {training['best_epoch']:,}, selected by {escape(training['selected_by'])}. "
+        f"The trainer reads the {split['test']:,} test images once, after that choice: the test accuracy is the one to "
+        "quote.</p>"
+        "<p><b>Interval.</b> With other images of the same kind the number would differ a little; the 95% interval "
+        "(Wilson) says how much. It does not cover what another training run would change.</p>"
     )
+
+
+def split_facts(training: dict, config: dict) -> str:
+    """The identity of the split, and the numbers that were fitted on the validation images."""
+    split, threshold = training["split"], config.get("threshold")
+    facts = {
+        "Train / validation / test": f"{split['train']:,} / {split['val']:,} / {split['test']:,}",
+        "Split seed": split["seed"],
+        "Hash of the split (SHA-256)": _text(split.get("sha256")),
+        "Hash of its validation part": _text(split.get("val_sha256")),
+        "Temperature": f"{config['temperature']:.4g}",
+    }
+    if _finite(threshold):
+        facts["Threshold of “none of these”"] = f"highest logit below {threshold:.4g}"
+    return _definitions(facts, "split")
+
+
+def best_worst_sentence(metrics: dict, names: list[str]) -> str:
+    """Which classes it knows best and worst, of those that the test images have."""
+    totals = [sum(row) for row in metrics["test"]["confusion_matrix"]]
+    shares = {i: share for i, share in enumerate(metrics["test"]["per_class_accuracy"]) if totals[i]}
+    best, worst = max(shares.values()), min(shares.values())
+    counts = sorted({total for total in totals if total})
+    each = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
+    if best == worst:
+        return f"<p>Equally good at every class: {best:.1%}. Each has {each} test images.</p>"
+
+    def called(share: float) -> str:
+        found = [escape(names[i]) for i in shares if shares[i] == share]
+        return f"<strong>{_listed(found[:3])}</strong>{' and others' if len(found) > 3 else ''} ({share:.1%})"
+
+    return f"<p>Best at {called(best)}, worst at {called(worst)}. Each class has {each} test images.</p>"
 
 
 def per_class_table(metrics: dict, names: list[str]) -> str:
-    """Test accuracy of each class as a bar, with the val accuracy beside it; label order."""
+    """Test accuracy of each class as a bar, with a tick and a number for val; best first."""
+    test, val = (metrics[split]["per_class_accuracy"] for split in ("test", "val"))
+    tested, held = ([sum(row) for row in metrics[split]["confusion_matrix"]] for split in ("test", "val"))
+    order = sorted(range(len(names)), key=lambda i: -test[i] if tested[i] else 1)
     rows = "".join(
-        f'<tr><th scope="row">{escape(name)}</th>'
-        f'<td class="bar"><span style="--share: {test:.4f}"></span></td>'
-        f'<td class="strong">{test:.1%}</td><td>{val:.1%}</td></tr>'
-        for name, test, val in zip(
-            names, metrics["test"]["per_class_accuracy"], metrics["val"]["per_class_accuracy"], strict=True
-        )
+        f'<tr><th scope="row">{escape(names[i])}</th>'
+        f'<td class="bar"><span style="--share: {test[i]:.4f}; --val: {val[i]:.4f}"></span></td>'
+        f'<td class="strong">{_share(test[i], tested[i])}</td><td>{_share(val[i], held[i])}</td></tr>'
+        for i in order
     )
-    return (
-        '<table id="per-class"><thead><tr><th scope="col">Class</th><td></td>'
-        f'<th scope="col">Test</th><th scope="col">Validation</th></tr></thead><tbody>{rows}</tbody></table>'
+    table = (
+        '<table id="per-class"><caption>Share of each class’s images that get its name, best first</caption>'
+        '<thead><tr><th scope="col">Class</th><td></td><th scope="col" class="test">Test</th>'
+        f'<th scope="col" class="val">Validation</th></tr></thead><tbody>{rows}</tbody></table>'
     )
+    return _scroll("Accuracy of each class", table, "tall" if len(names) > MANY_CLASSES else "")
 
 
-def confusion_table(matrix: list[list[int]], names: list[str]) -> str:
+def _share(accuracy: float, images: int) -> str:
+    return f"{accuracy:.1%}" if images else "no images"
+
+
+def _listed(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def mistakes_sentence(matrix: list[list[int]], names: list[str], most: int = 3) -> str:
+    """The most frequent mistakes by count, the more frequent first; a tie at the end is told."""
+    found = sorted(
+        (-count, true, said) for true, row in enumerate(matrix) for said, count in enumerate(row) if true != said
+    )
+    found = [cell for cell in found if cell[0]]
+    if not found:
+        return "It made no mistake on the test images."
+    shown = [
+        f"{-count:,} of {sum(matrix[true]):,} {escape(names[true])} images were called {escape(names[said])}"
+        for count, true, said in found[:most]
+    ]
+    tied = sum(cell[0] == found[most - 1][0] for cell in found[most:])
+    others = f", as many as in {tied} other {'cell' if tied == 1 else 'cells'}" if tied else ""
+    return f"Most frequent {'mistake' if len(shown) == 1 else 'mistakes'}: {_listed(shown)}{others}."
+
+
+def confusion_table(matrix: list[list[int]], names: list[str], buttons: bool = False) -> str:
     """Counts, row: true class, column: predicted. Shaded by the square root of the row's share, so that rare mistakes
-    are still seen beside a full diagonal."""
+    are still seen beside a full diagonal. With `buttons`, each count above 0 is one, in a single tab stop."""
     head = "".join(f'<th scope="col"><span>{escape(name)}</span></th>' for name in names)
+    first = next((i for i, row in enumerate(matrix) if row[i]), None) if buttons else None
     rows = "".join(
-        f'<tr><th scope="row">{escape(name)}</th>{"".join(_cells(row, true, names))}</tr>'
+        f'<tr><th scope="row"><span>{escape(name)}</span></th>'
+        f"{''.join(_cells(row, true, names, buttons, true == first))}</tr>"
         for true, (name, row) in enumerate(zip(names, matrix, strict=True))
     )
+    if buttons and first is None:  # nothing on the diagonal: the first button of all is the tab stop
+        rows = rows.replace('tabindex="-1"', 'tabindex="0"', 1)
+    kind = ' class="many"' if len(names) > MANY_CLASSES else ""
+    grid = ' role="grid"' if buttons else ""
+    table = (
+        f'<table id="confusion"{kind}{grid} style="--classes: {len(names)}"><caption>Number of test images</caption>'
+        f'<thead><tr><td class="corner">true \\ said</td>{head}</tr></thead><tbody>{rows}</tbody></table>'
+    )
+    return _scroll("Confusion matrix", table)
+
+
+def _cells(row: list[int], true: int, names: list[str], buttons: bool, tab_stop: bool) -> Iterator[str]:
+    total = sum(row) or 1
+    for said, count in enumerate(row):
+        kind = "hit" if said == true else "miss"
+        style = f'class="{kind}" style="--shade: {math.sqrt(count / total):.3f}"'
+        told = _told(row, true, said, names)
+        if not count:
+            yield '<td class="none">0</td>'
+        elif buttons:
+            stop = 0 if tab_stop and said == true else -1
+            button = f'<button type="button" tabindex="{stop}" aria-label="{told}: show them">{count:,}</button>'
+            yield f"<td {style}>{button}</td>"
+        else:
+            yield f'<td {style} title="{told}">{count:,}</td>'
+
+
+def _told(row: list[int], true: int, said: int, names: list[str]) -> str:
+    """A cell in words, escaped also for an attribute."""
+    return escape(f"{row[said]:,} of {sum(row):,} {names[true]} images called {names[said]}", quote=True)
+
+
+def calibration_card(calibration: object, temperature: float) -> str:
+    """The reliability diagram before and after temperature scaling, as far as the artifact has it."""
+    before, after = (_calibrated(calibration, when) for when in ("before", "after"))
+    if before is None or after is None:
+        return f"<p>Calibration: {NOT_RECORDED}.</p>"
+    (error_before, bins_before), (error_after, bins_after) = before, after
+    parts = (("Before", error_before, bins_before), ("After", error_after, bins_after))
+    charts = "".join(reliability(*_diagram(title, error, bins)) for title, error, bins in parts)
+    tables = "".join(_bins_table(title, bins) for title, _, bins in parts)
     return (
-        '<div class="scroll" role="region" aria-label="Confusion matrix" tabindex="0"><table id="confusion">'
-        f'<thead><tr><td class="corner">true \\ said</td>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+        "<p>When it says 80%, it should be right in 80 of 100 cases. On average over the test images, what it says and "
+        f"what it keeps lie <strong>{_points(error_before)}</strong> apart before, and "
+        f"<strong>{_points(error_after)}</strong> after its scores are divided by one number, the temperature "
+        f"{temperature:.4g}, fitted on the validation images (expected calibration error, ECE). Dividing changes no "
+        "answer, only how sure it is; this page shows the percentages after it.</p>"
+        "<p>How to read it: a bar is the share that was right among the images of which it was that sure; the mark on "
+        "it is how sure it said it was. A mark above its bar means too sure, below it too modest. The small numbers "
+        f"are how many images a bar stands for; a pale bar has fewer than {FEW_IMAGES}, so its height is mostly "
+        "chance.</p>"
+        f'<div class="charts two">{charts}</div>'
+        f'<details><summary>The numbers of the diagrams</summary><div class="charts two">{tables}</div></details>'
     )
 
 
-def _cells(row: list[int], true: int, names: list[str]) -> Iterable[str]:
-    total = sum(row) or 1
-    for said, count in enumerate(row):
-        shade = math.sqrt(count / total)
-        mark = " class=" + ("hit" if said == true else "none" if count == 0 else "deep" if shade > 0.6 else "miss")
-        told = escape(f"{count:,} of {total:,} {names[true]} images called {names[said]}", quote=True)
-        yield f'<td{mark} style="--shade: {shade:.3f}" title="{told}">{count:,}</td>'
+def _calibrated(calibration: object, when: str) -> tuple[float, list[dict]] | None:
+    """(ECE, bins) of `calibration`, of which the artifact's check says only that it is an object; None unless sound."""
+    if not isinstance(calibration, dict):
+        return None
+    error, bins = calibration.get(f"ece_{when}"), calibration.get(f"bins_{when}")
+    if not _fraction(error) or not isinstance(bins, list) or not 0 < len(bins) <= 100:
+        return None
+    return (error, bins) if all(map(_sound_bin, bins)) and any(part["n"] for part in bins) else None
+
+
+def _sound_bin(part: object) -> bool:
+    if not isinstance(part, dict) or not all(_fraction(part.get(edge)) for edge in ("lower", "upper")):
+        return False
+    if part["lower"] >= part["upper"] or type(part.get("n")) is not int or not 0 <= part["n"] <= 10**12:
+        return False
+    return part["n"] == 0 or all(_fraction(part.get(key)) for key in ("confidence", "accuracy"))
+
+
+def _diagram(title: str, error: float, bins: list[dict]) -> tuple[str, str, list[dict]]:
+    used = [part for part in bins if part["n"]]
+    too_sure = sum(part["confidence"] > part["accuracy"] for part in used)
+    label = (
+        f"Reliability diagram. {title}: too sure in {too_sure} of {len(used)} bars, {_points(error)} apart on average, "
+        f"{sum(part['n'] for part in used):,} images"
+    )
+    return f"{title}: {_points(error)} apart", label, bins
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:.2f} points"
+
+
+def _bins_table(title: str, bins: list[dict]) -> str:
+    rows = "".join(
+        f'<tr><th scope="row">{part["lower"]:.0%} to {part["upper"]:.0%}</th><td>{part["n"]:,}</td>'
+        f"<td>{part['confidence']:.1%}</td><td>{part['accuracy']:.1%}</td></tr>"
+        for part in bins
+        if part["n"]
+    )
+    heads = "".join(f'<th scope="col">{head}</th>' for head in ("Sure", "Images", "Said, mean", "Right"))
+    table = f"<table><caption>{title}</caption><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
+    return _scroll(f"Numbers of the diagram: {title.lower()}", table)
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and -1e9 <= value <= 1e9
+
+
+def _fraction(value: object) -> bool:
+    return _finite(value) and 0 <= value <= 1
 
 
 def curves(history: list[dict[str, float]], best_epoch: int) -> str:
-    """Accuracy and loss by epoch, training beside validation, the chosen epoch marked."""
+    """Accuracy and loss by epoch, training beside validation, and the learning rate; the chosen epoch marked."""
 
     def column(name: str) -> list[float]:
         return [row[name] for row in history]
 
-    epochs = column("epoch")
+    def pair(name: str) -> list[Line]:
+        return [Line("train", "training", column(f"train_{name}")), Line("val", "validation", column(f"val_{name}"))]
+
     legend = (
         '<p class="legend"><span class="val">Validation</span><span class="train">Training</span>'
-        f'<span class="best">Chosen epoch ({best_epoch})</span></p>'
+        f'<span class="best">Chosen epoch ({best_epoch:,})</span></p>'
     )
-    pairs = (("Accuracy", "accuracy", "{:.0%}"), ("Loss", "loss", "{:g}"))
-    charts = "".join(
-        curve(title, epochs, column(f"train_{name}"), column(f"val_{name}"), best_epoch, ticks)
-        for title, name, ticks in pairs
+    epochs = column("epoch")
+    rate = [Line("rate", "it", column("learning_rate"))]
+    charts = (
+        curve("Accuracy", epochs, pair("accuracy"), best_epoch, "{:.1%}".format, percent=True)
+        + curve("Loss", epochs, pair("loss"), best_epoch)
+        + curve("Learning rate", epochs, rate, best_epoch)
     )
     note = (
-        "<p>Training values are means over an epoch in which the weights still change and the pictures are augmented, "
-        "so they may lie below those of the validation images. The summary is computed anew by the exported network, "
-        "in float32; a run in another precision may differ from it by a few images.</p>"
+        "<p>An epoch is one pass over the training images. Loss is what the training lowers: it is large where the "
+        "network is sure of a wrong answer. The learning rate is how far one step may change the weights.</p>"
+        '<p class="small">Training values are means over an epoch in which the weights still change and the pictures '
+        "are augmented, so they may be worse than those of the validation images. The summary is computed anew by the "
+        "exported network, in float32; a run in another precision may differ from it by a few images.</p>"
     )
     return f'{legend}<div class="charts">{charts}</div>{note}'
 
@@ -161,31 +509,91 @@ def training_lists(training: dict) -> str:
     run = {
         "Recipe": training["recipe"],
         "Seed": training["seed"],
-        "Epochs": f"{training['epochs']} (best: {training['best_epoch']})",
+        "Epochs": f"{training['epochs']:,} (chosen: {training['best_epoch']:,})",
         "Parameters": f"{training['parameters']:,}",
         "Time": duration(training["wall_seconds"]),
         "Speed": f"{training['images_per_second']:,.0f} images per second",
-        "Device": training["device"],
+        "Hardware": training["device"],
         "Precision": training["precision"],
-        "Started": training["started"].replace("T", " ").replace("+00:00", " UTC"),
-        "Commit": (training["git_commit"] or "not recorded")[:12],
-        "Split": f"{training['split']['train']:,} / {training['split']['val']:,} / {training['split']['test']:,}"
-        f" (seed {training['split']['seed']})",
+        "Peak memory": _memory(training.get("peak_memory_bytes")),
+        "Started": _moment(training["started"]),
+        "Commit": _commit(training["git_commit"]),
+        "Resumed": _times(training.get("resumed")),
     }
     return (
         _definitions(run, "run")
+        + _resumed(training.get("resumed"))
         + f"<details open><summary>Hyperparameters</summary>{_definitions(training['hyperparameters'])}</details>"
         + f"<details><summary>Software versions</summary>{_definitions(training['versions'])}</details>"
     )
 
 
+def _memory(peak: object) -> str:
+    found = peak if isinstance(peak, dict) else {}
+    told = [
+        f"{bytes_ / 2**30:.1f} GiB ({where})"
+        for where in ("host", "device")
+        if isinstance(bytes_ := found.get(where), int) and not isinstance(bytes_, bool) and 0 < bytes_ <= 2**50
+    ]
+    return ", ".join(told) or NOT_RECORDED
+
+
+def _moment(started: object) -> str:
+    return _text(started).replace("T", " ").replace("+00:00", " UTC")
+
+
+def _commit(commit: object) -> str:
+    return _text(commit)[:12]
+
+
+def _times(resumed: object) -> str:
+    if not isinstance(resumed, list):
+        return NOT_RECORDED
+    return {0: "never", 1: "once"}.get(len(resumed), f"{len(resumed):,} times")
+
+
+MOST_ENTRIES = 200
+"""Of a list of the artifact that is shown in full."""
+
+
+def _resumed(resumed: object) -> str:
+    """Where and with what the later parts of the run went on; nothing for one that ran in one piece."""
+    parts = [part for part in resumed if isinstance(part, dict)] if isinstance(resumed, list) else []
+    if not parts:
+        return ""
+    items = "".join(
+        f"<li>{escape(_moment(part.get('started')))}: {escape(_text(part.get('device')))}, "
+        f"{escape(_text(part.get('precision')))}, commit {escape(_commit(part.get('git_commit')))}"
+        f"{_versions(part.get('versions'))}</li>"
+        for part in parts[:MOST_ENTRIES]
+    )
+    return f"<details><summary>Later parts of the run</summary><ol>{items}</ol></details>"
+
+
+def _versions(versions: object) -> str:
+    if not isinstance(versions, dict) or not versions:
+        return ""
+    told = ", ".join(f"{key} {_text(value)}" for key, value in list(versions.items())[:MOST_ENTRIES])
+    return f"; {escape(told)}"
+
+
+def _text(value: object) -> str:
+    return value[:200] if isinstance(value, str) and value else NOT_RECORDED
+
+
 def _definitions(values: dict, name: str = "") -> str:
-    rows = "".join(f"<div><dt>{escape(str(key))}</dt><dd>{_value(value)}</dd></div>" for key, value in values.items())
-    return f'<dl class="facts"{f" id={name}" if name else ""}>{rows}</dl>'
+    shown = list(values.items())[:MOST_ENTRIES]
+    rows = "".join(f"<div><dt>{escape(str(key)[:200])}</dt><dd>{_value(value)}</dd></div>" for key, value in shown)
+    rest = f"<p>{len(values) - len(shown):,} more are in metrics.json.</p>" if len(values) > len(shown) else ""
+    return f'<dl class="facts"{f" id={name}" if name else ""}>{rows}</dl>{rest}'
 
 
 def _value(value: object) -> str:
-    return escape(value if isinstance(value, str) else "none" if value is None else json.dumps(value))
+    try:
+        told = value if isinstance(value, str) else "none" if value is None else json.dumps(value)
+    except RecursionError:
+        told = "too deeply nested to show"
+    return escape(told if len(told) <= 200 else f"{told[:200]}…")
 
 
 def duration(seconds: float) -> str:

@@ -1,38 +1,82 @@
-"""The page as a whole: head, three tabs, look, and how it is served."""
+"""The page as a whole: head, tabs, look, and the address that a view can be shared by. `ui.serve` serves it."""
 
+import json
 from html import escape
 from pathlib import Path
 
 import gradio as gr
 
 from model import Classifier
-from ui import accuracy, predict, test_images
+from ui import about, accuracy, predict, test_images
+from ui.api import build_api
+from ui.test_images import Browser
 
 TITLE = "CIFAR-10 image classifier"
-CSS = Path(__file__).with_name("page.css")
 
-HOUR = 3600
-MAX_UPLOAD = "20mb"
+TABS = ("predict", "test-images", "accuracy", "about")
+"""Ids of the tabs, as `?tab=` names them."""
 
 
 def build_page(classifier: Classifier, data_dir: Path, notice: str | None = None) -> gr.Blocks:
     """The page for one classifier. `data_dir` may hold CIFAR-10, for test images that the artifact does not bring.
-    `notice` stands at the top: why this is not the model that was asked for."""
-    with gr.Blocks(title=TITLE, delete_cache=(HOUR, 24 * HOUR)) as page:
+    `notice` stands at the top: why this is not the model that was asked for. Raises ArtifactError."""
+    browser = Browser.of(classifier, data_dir)
+    with gr.Blocks(title=TITLE) as page:
         if notice:
             gr.HTML(notice_html(notice), elem_id="notice", apply_default_css=False)
         gr.HTML(head_html(classifier), elem_id="head", apply_default_css=False)
-        with gr.Tabs():
-            with gr.Tab("Predict", id="predict"):
-                predict.build_tab(classifier)
-            with gr.Tab("Test images", id="test-images-tab"):
-                test_images.build_tab(classifier, data_dir)
-            with gr.Tab("Accuracy", id="accuracy"):
-                accuracy.build_tab(classifier)
-    # A prediction takes milliseconds; decoding a large photo is what may overlap.
-    # api_open=False closes the routes that would go round the queue; /predict through it stays open.
-    page.queue(max_size=64, default_concurrency_limit=4, api_open=False)
+        with gr.Tabs() as tabs:
+            with gr.Tab("Predict", id="predict") as first:
+                settings = predict.build_tab(classifier)
+            with gr.Tab("Test images", id="test-images") as second:
+                filters, shown = test_images.build_tab(browser, second)
+            with gr.Tab("Accuracy", id="accuracy") as third:
+                accuracy.build_tab(classifier, browser.cell_html)
+            with gr.Tab("About / use it", id="about") as fourth:
+                about.build_tab(classifier)
+        build_api(classifier)
+        share_by_address(page, tabs, (first, second, third, fourth), settings | filters, browser, shown)
     return page
+
+
+def share_by_address(
+    page: gr.Blocks,
+    tabs: gr.Tabs,
+    each: tuple[gr.Tab, ...],
+    parts: dict[str, gr.components.Component],
+    browser: Browser,
+    shown: gr.HTML,
+) -> None:
+    """Keeps `?tab=...&fit=...&show=...&true=...&predicted=...&image=...` in step with what is chosen, in the browser
+    alone, and chooses what they say when the page is opened. What they name and there is not is ignored."""
+    for tab, name in zip(each, TABS, strict=True):
+        tab.select(
+            None, js=f"() => {{ ({SET_ADDRESS})('tab', {json.dumps(name)}, 'predict') }}", api_visibility="private"
+        )
+    for name, part in parts.items():
+        js = f"(value) => {{ ({SET_ADDRESS})('{name}', value, {json.dumps(part.value)}) }}"
+        part.change(None, part, None, js=js, api_visibility="private")
+
+    def restore(request: gr.Request):
+        asked = dict(request.query_params)
+        tab = gr.Tabs(selected=asked["tab"]) if asked.get("tab") in TABS else gr.skip()
+        image = asked.get("image", "")
+        answer = browser.answer_html(int(image)) if image.isdecimal() and len(image) < 9 else gr.skip()
+        return [tab, answer, *(_allowed(part, asked.get(name)) for name, part in parts.items())]
+
+    page.load(restore, None, [tabs, shown, *parts.values()], show_progress="hidden", api_visibility="private")
+
+
+SET_ADDRESS = """(name, value, usual) => {
+  const url = new URL(window.location.href);
+  if (value === usual) url.searchParams.delete(name); else url.searchParams.set(name, value);
+  window.history.replaceState(window.history.state, '', url);
+}"""
+"""A JavaScript function: what is as usual is left out of the address."""
+
+
+def _allowed(part: gr.components.Component, value: str | None):
+    return value if value in {choice for _, choice in part.choices} else gr.skip()
 
 
 def notice_html(notice: str) -> str:
@@ -66,6 +110,8 @@ def head_html(classifier: Classifier) -> str:
 
 def model_name(source: str, recipe: str) -> tuple[str, str]:
     """What to call the model of a `Classifier.source`, and the small print, where a commit of the Hub goes."""
+    if source.startswith("folder:"):
+        return f"folder {Path(source).name}", recipe  # where it lies on the server is nobody's business
     if not source.startswith("hub:"):
         return source, recipe
     repo, sha = source.removeprefix("hub:").split("@")
@@ -92,6 +138,8 @@ def theme() -> gr.themes.Base:
         block_border_color="*neutral_200",
         block_border_color_dark="*neutral_800",
         block_shadow="none",
+        body_text_color_subdued="*neutral_500",
+        body_text_color_subdued_dark="*neutral_400",
         stat_background_fill="*primary_500",
         stat_background_fill_dark="*primary_500",
         block_label_background_fill="*block_background_fill",
@@ -103,27 +151,3 @@ def theme() -> gr.themes.Base:
         block_title_text_color="*neutral_600",
         block_title_text_color_dark="*neutral_300",
     )
-
-
-def launch(page: gr.Blocks, host: str | None = None, port: int | None = None) -> str:
-    """Serves the page in the background and returns its address. None: GRADIO_SERVER_NAME and GRADIO_SERVER_PORT,
-    else 127.0.0.1 and the first free port from 7860. Raises OSError where it cannot listen."""
-    _, address, _ = page.launch(
-        server_name=host,
-        server_port=port,
-        prevent_thread_lock=True,
-        quiet=True,
-        share=False,
-        ssr_mode=False,
-        show_error=False,  # only `gr.Error` messages reach a visitor, never the text of another exception
-        enable_monitoring=False,
-        run_history=False,
-        max_file_size=MAX_UPLOAD,
-        max_threads=8,
-        state_session_capacity=64,
-        allowed_paths=[str(predict.EXAMPLES)],
-        theme=theme(),
-        css_paths=CSS,
-        footer_links=["api", "settings"],
-    )
-    return address

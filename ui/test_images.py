@@ -1,10 +1,15 @@
-"""The Test images tab: official CIFAR-10 test images with their true label; a click asks the network."""
+"""The Test images tab: browse the official CIFAR-10 test images by what the network said of them, and ask it again.
+
+What it said of all of them stands in the artifact's predictions.csv. Their pixels come from a CIFAR-10 folder or the
+artifact's samples/; where there is neither, one button downloads the dataset.
+"""
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
+from urllib.parse import urlencode
 
 import gradio as gr
 import numpy as np
@@ -12,14 +17,19 @@ from PIL import Image
 
 from model import Classifier
 from model.artifact import SAMPLES
-from model.cifar10 import ARCHIVE, CLASS_NAMES, IMAGE_SIZE, DatasetError, missing_files, read_test
+from model.cifar10 import CLASS_NAMES, IMAGE_SIZE, DatasetError, missing_files, read_test
+from model.predictions import Predictions, read_predictions
+from ui import download, quiz
+from ui.answer import ANSWER_JS, answer_html, ask, hint_html, inline_png, percent, problem_html
 
-PER_CLASS = 20
-PER_CLASS_TOGETHER = 5
-"""Shown of each class while all classes are shown: 50 small files instead of 200."""
+PER_PAGE = 40
+PER_CELL = 60
+"""Images of a cell of the confusion matrix that are shown below it."""
 
-SEED = 0
-ALL = "All classes"
+ANY = "any"
+
+SHOW = {"all": "All", "mistakes": "Mistakes", "confident": "Most confident mistakes", "unsure": "Least sure"}
+"""Which images, and in which order; the last two sort by confidence, the others by the index in the test set."""
 
 MAX_SAMPLES = 1000
 """Images of a sheet, and columns: a bound on what an artifact from the Hub can make this page decode, 3 MB."""
@@ -35,32 +45,19 @@ class TestImages:
     labels: Sequence[int]
     indices: Sequence[int]
 
-    def positions(self, label: int | None = None) -> list[int]:
-        """Positions of one class, or (None) of the first few of each class, the classes taking turns."""
-        by_class = [[k for k, own in enumerate(self.labels) if own == one] for one in sorted(set(self.labels))]
-        if label is not None:
-            return [k for k, own in enumerate(self.labels) if own == label]
-        return [members[turn] for turn in range(PER_CLASS_TOGETHER) for members in by_class if turn < len(members)]
-
 
 def find_test_images(classifier: Classifier, data_dir: Path) -> TestImages:
-    """From the artifact's `samples/`, else from the CIFAR-10 folder; DatasetError says what is wrong and what to do."""
+    """All of the CIFAR-10 folder if there is one and the model's classes are CIFAR-10's, else those of the artifact's
+    `samples/`. Raises DatasetError, which says what is wrong and what to do."""
     samples = classifier.folder / SAMPLES
+    if tuple(classifier.class_names) == CLASS_NAMES and not missing_files(data_dir):
+        images, labels = read_test(data_dir)
+        return TestImages(images, labels.tolist(), list(range(len(labels))))
     if samples.is_dir():
         return read_samples(samples, len(classifier.class_names))
     if tuple(classifier.class_names) != CLASS_NAMES:
         raise DatasetError("This model comes without sample images, and its classes are not those of CIFAR-10.")
-    if missing := missing_files(data_dir):
-        raise DatasetError(
-            f"This model comes without sample images, and {data_dir}/ holds no complete CIFAR-10 ({missing[0]} is "
-            f"missing). Download {ARCHIVE}, unpack it into {data_dir}/ and start the app again, or start it with "
-            "--data-dir and the folder that holds cifar-10-batches-py/."
-        )
-    images, labels = read_test(data_dir)
-    draw = np.random.default_rng(SEED)
-    chosen = [draw.permutation(np.flatnonzero(labels == label))[:PER_CLASS] for label in np.unique(labels)]
-    indices = np.concatenate(chosen)
-    return TestImages(images[indices], labels[indices].tolist(), indices.tolist())
+    raise DatasetError("This model comes without sample images, and CIFAR-10 is not on this server yet.")
 
 
 DAMAGE = (
@@ -76,106 +73,258 @@ DAMAGE = (
 
 
 def read_samples(folder: Path, classes: int) -> TestImages:
-    """The test sheet of an artifact (`docs/architecture.md`, samples/samples.json); labels below `classes`."""
+    """The images of both sheets (`docs/architecture.md`, samples/samples.json), each once; labels below `classes`.
+    Raises DatasetError."""
     try:
         about = json.loads((folder / "samples.json").read_text(encoding="utf-8"))
-        tile, columns, entries = about["tile"], about["columns"], about["test"]["images"]
-        if not (1 <= columns <= MAX_SAMPLES and 1 <= len(entries) <= MAX_SAMPLES):
-            raise ValueError(f"{len(entries)} images in {columns} columns; each may be 1 to {MAX_SAMPLES}")
-        rows = -(-len(entries) // columns)
-        name = Path(about["test"]["sheet"]).name  # never a file of another folder
-        with Image.open(folder / name, formats=["PNG"]) as sheet:
-            if tile != IMAGE_SIZE or sheet.size != (columns * tile, rows * tile):
-                raise ValueError(f"the sheet has {sheet.size} pixels")
-            pixels = np.asarray(sheet.convert("RGB"))
-        labels, indices = [entry["label"] for entry in entries], [entry["index"] for entry in entries]
-        if not all(label in range(classes) for label in labels):
-            raise ValueError(f"a label is not one of the {classes} classes")
-        tiles = pixels.reshape(rows, tile, columns, tile, 3).swapaxes(1, 2)  # (rows, columns, 32, 32, 3)
-        return TestImages(tiles.reshape(-1, tile, tile, 3)[: len(entries)], labels, [int(index) for index in indices])
+        sheets = [_read_sheet(folder, about, name, classes) for name in ("test", "mistakes")]
     except DAMAGE as error:
         raise DatasetError(
             f"The sample images of this model are damaged ({folder.name}/: {error}). Export the artifact again, or "
             "delete that folder: the app then takes the images from a CIFAR-10 folder."
         ) from None
+    once = {index: (tile, label) for sheet in sheets for tile, label, index in zip(*sheet, strict=True)}
+    indices = sorted(once)
+    return TestImages(np.stack([once[index][0] for index in indices]), [once[index][1] for index in indices], indices)
 
 
-def build_tab(classifier: Classifier, data_dir: Path) -> None:
-    """Puts the tab's components and events into the Blocks that is being built."""
-    try:
-        tests = find_test_images(classifier, data_dir)
-    except DatasetError as error:
-        gr.HTML(
-            f'<div class="notice"><h2>No test images to show</h2><p>{escape(str(error))}</p></div>',
-            apply_default_css=False,
+def _read_sheet(folder: Path, about: dict, name: str, classes: int) -> tuple[np.ndarray, list[int], list[int]]:
+    """Tiles uint8 (N, 32, 32, 3), labels and indices of one sheet; "mistakes" may be empty. Raises any of DAMAGE."""
+    tile, columns, entries = about["tile"], about["columns"], about[name]["images"]
+    if name == "mistakes" and len(entries) == 0:
+        return np.empty((0, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8), [], []
+    if not (1 <= columns <= MAX_SAMPLES and 1 <= len(entries) <= MAX_SAMPLES):
+        raise ValueError(f"{len(entries)} images in {columns} columns; each may be 1 to {MAX_SAMPLES}")
+    rows = -(-len(entries) // columns)
+    file = Path(about[name]["sheet"]).name  # never a file of another folder
+    with Image.open(folder / file, formats=["PNG"]) as sheet:
+        if tile != IMAGE_SIZE or sheet.size != (columns * tile, rows * tile):
+            raise ValueError(f"the sheet has {sheet.size} pixels")
+        pixels = np.asarray(sheet.convert("RGB"))
+    labels, indices = [entry["label"] for entry in entries], [int(entry["index"]) for entry in entries]
+    if not all(label in range(classes) for label in labels):
+        raise ValueError(f"a label is not one of the {classes} classes")
+    tiles = pixels.reshape(rows, tile, columns, tile, 3).swapaxes(1, 2)  # (rows, columns, 32, 32, 3)
+    return tiles.reshape(-1, tile, tile, 3)[: len(entries)], labels, indices
+
+
+@dataclass
+class Browser:
+    """The test images that this page has, and what the network said of them.
+
+    The pixels are read when they are first asked for, because a page that nobody browses needs none; `read` again after
+    a download.
+    """
+
+    classifier: Classifier
+    data_dir: Path
+    predictions: Predictions
+    tests: TestImages | None = None
+    problem: str = ""
+    rows: dict[int, int] = field(default_factory=dict)
+    """Index in the test set -> row of predictions.csv."""
+
+    @classmethod
+    def of(cls, classifier: Classifier, data_dir: Path) -> "Browser":
+        """Raises ArtifactError where predictions.csv is not what metrics.json counts."""
+        predictions = read_predictions(classifier.folder, classifier.metrics)
+        rows = {int(index): row for row, index in enumerate(predictions.index)}
+        return cls(classifier, data_dir, predictions, rows=rows)
+
+    def read(self) -> TestImages | None:
+        """The images, or None: `problem` then says why."""
+        if self.tests is None:
+            try:
+                found = find_test_images(self.classifier, self.data_dir)
+                self._check(found)
+            except DatasetError as error:
+                self.problem = str(error)
+                return None
+            self.tests = found
+        return self.tests
+
+    def _check(self, found: TestImages) -> None:
+        for index, label in zip(found.indices, found.labels, strict=True):
+            if index not in self.rows or self.label_of(index) != label:
+                raise DatasetError("The test images are not those that this model's predictions.csv speaks of.")
+
+    def label_of(self, index: int) -> int:
+        return int(self.predictions.label[self.rows[index]])
+
+    def chosen(self, show: str = "all", true: str = ANY, predicted: str = ANY) -> list[int]:
+        """Positions in `tests` that the filters let through, in the order that `show` asks for; an unknown value is
+        no filter."""
+        names = list(self.classifier.class_names)
+        said, rows = self.predictions, np.array([self.rows[index] for index in self.tests.indices])
+        keep = np.ones(len(rows), bool)
+        if true in names:
+            keep &= said.label[rows] == names.index(true)
+        if predicted in names:
+            keep &= said.predicted[rows] == names.index(predicted)
+        if show in ("mistakes", "confident"):
+            keep &= said.label[rows] != said.predicted[rows]
+        positions = np.flatnonzero(keep)
+        confidence = said.confidence[rows[positions]]
+        if show == "confident":
+            positions = positions[np.argsort(-confidence, kind="stable")]
+        elif show == "unsure":
+            positions = positions[np.argsort(confidence, kind="stable")]
+        return positions.tolist()
+
+    def grid_html(self, show: str, true: str, predicted: str, page: int = 0) -> str:
+        """One page of the images that the filters let through, with links to the pages beside it."""
+        positions = self.chosen(show, true, predicted)
+        pages = max(1, -(-len(positions) // PER_PAGE))
+        page = min(max(0, page), pages - 1)
+        part = positions[page * PER_PAGE : (page + 1) * PER_PAGE]
+        count = f"{len(positions):,} of {len(self.tests.indices):,} images"
+        tiles = "".join(self._tile(position) for position in part) or "<li>No image is like that.</li>"
+        turns = "".join(
+            f'<button type="button" class="turn" data-page="{to}"{off}>{name}</button>'
+            for name, to in (("Previous", page - 1), ("Next", page + 1))
+            for off in ("" if 0 <= to < pages else " disabled",)
         )
-        return
-    names = classifier.class_names
+        return (
+            f'<p class="count" role="status">{count}; page {page + 1} of {pages}</p><ul class="tests">{tiles}</ul>'
+            f'<div class="turns">{turns}</div>'
+        )
 
-    def tiles(label: int | None) -> list[tuple[Image.Image, str]]:
-        return [(Image.fromarray(tests.images[k]), names[tests.labels[k]]) for k in tests.positions(label)]
+    def _tile(self, position: int, button: bool = True) -> str:
+        index = self.tests.indices[position]
+        row = self.rows[index]
+        names, said = self.classifier.class_names, self.predictions
+        truth, guess = names[said.label[row]], names[said.predicted[row]]
+        sure = percent(said.confidence[row])
+        right = truth == guess
+        told = f"Test image {index}: {truth}, called {guess}, {sure} sure"
+        caption = escape(guess) if right else f'<span class="wrong">{escape(guess)}</span>'
+        source = inline_png(Image.fromarray(self.tests.images[position]))
+        picture = f'<img class="pixels" src="{source}" width="32" height="32"'
+        small = f"<small>{caption} {escape(sure)}</small>"
+        if not button:
+            return f'<li>{picture} alt="{escape(told)}">{small}</li>'
+        return (
+            f'<li><button type="button" class="test" data-index="{index}" aria-label="{escape(told)}">'
+            f'{picture} alt="">{small}</button></li>'
+        )
 
-    with gr.Row():
-        with gr.Column(scale=7, min_width=300):
-            shown = gr.Dropdown(
-                [(ALL, -1), *((name, label) for label, name in enumerate(names))],
-                value=-1,
-                label="Show",
-                filterable=False,
-            )
-            gallery = gr.Gallery(
-                tiles(None),
-                label="Test images with their true class: the network was never trained on them",
-                height="auto",
-                format="png",
-                allow_preview=False,
-                object_fit="cover",
-                interactive=False,
-                buttons=[],
-                elem_id="test-images",
-                elem_classes=["tiles", "pixelated"],
-            )
-        with gr.Column(scale=4, min_width=300):
-            verdict = gr.HTML(HINT, elem_id="verdict", apply_default_css=False)
-            bars = gr.Label(label="Prediction", elem_id="test-prediction")
-            large = gr.Image(
-                label="The image, enlarged",
-                type="pil",
-                format="png",
-                interactive=False,
-                height=232,
-                buttons=[],
-                elem_id="test-image",
-                elem_classes="pixelated",
-                alt_text="The chosen test image, enlarged",
-            )
+    def cell_html(self, true: int, predicted: int) -> str:
+        """The images of one cell of the confusion matrix, the most confident first."""
+        names = self.classifier.class_names
+        count = int(self.predictions.confusion_matrix(len(names))[true, predicted])
+        heading = f"<h3>{count:,} {escape(names[true])} images called {escape(names[predicted])}</h3>"
+        if self.read() is None:
+            return f"{heading}<p>{escape(self.problem)} The Test images tab can get them.</p>"
+        positions = self.chosen("all", names[true], names[predicted])
+        confidence = {p: self.predictions.confidence[self.rows[self.tests.indices[p]]] for p in positions}
+        shown = sorted(positions, key=lambda position: -confidence[position])[:PER_CELL]
+        if not shown:
+            return f"{heading}<p>None of them is among the {len(self.tests.indices)} sample images of this model.</p>"
+        query = urlencode({"tab": "test-images", "true": names[true], "predicted": names[predicted]})
+        link = f'<a href="?{escape(query)}">Browse them</a>'
+        more = f"<p>{len(shown)} of {count:,} shown, the most confident first. {link}</p>"
+        return f'{heading}{more}<ul class="tests">{"".join(self._tile(p, button=False) for p in shown)}</ul>'
 
-    def show(label: int):
-        return gr.Gallery(tiles(None if label < 0 else label), selected_index=None), HINT, None, None
-
-    def ask(label: int, event: gr.SelectData):
-        k = tests.positions(None if label < 0 else label)[event.index]
-        picture = Image.fromarray(tests.images[k])
-        predictions = classifier.predict(picture)
-        return verdict_html(predictions[0], names[tests.labels[k]], tests.indices[k]), dict(predictions), picture
-
-    outputs = [verdict, bars, large]
-    shown.change(show, shown, [gallery, *outputs], show_progress="hidden", api_visibility="private")
-    gallery.select(ask, shown, outputs, show_progress="minimal", api_visibility="private")
-
-
-HINT = (
-    '<div class="verdict"><strong>Choose an image</strong>'
-    "<span>The prediction appears here, beside the truth.</span></div>"
-)
+    def answer_html(self, index: object) -> str:
+        """What the network says of one test image now, beside the truth."""
+        if self.read() is None or type(index) is not int or index not in self.tests.indices:
+            return problem_html("This test image is not here: choose another one.")
+        names = self.classifier.class_names
+        square = Image.fromarray(self.tests.images[list(self.tests.indices).index(index)])
+        answer = ask(self.classifier, [square])[0]
+        verdict = verdict_html(names[answer.best(1)[0]], names[self.label_of(index)], index)
+        view = square.resize((IMAGE_SIZE * 7, IMAGE_SIZE * 7), Image.Resampling.NEAREST)
+        count = min(5, len(names))
+        return verdict + answer_html(self.classifier, answer, square, view, count, whose=f"Test image {index}")
 
 
-def verdict_html(top: tuple[str, float], truth: str, index: int) -> str:
+HINT = "Choose an image: what the network says appears here, beside the truth."
+
+
+def verdict_html(said: str, truth: str, index: int) -> str:
     """Right or wrong in words: never by colour alone."""
-    label, probability = top
-    outcome = "right" if label == truth else "wrong"
-    said = f"The network says <b>{escape(label)}</b> ({probability:.0%}). It is <b>{escape(truth)}</b>."
+    outcome = "right" if said == truth else "wrong"
     return (
-        f'<div class="verdict {outcome}" role="status"><strong>{outcome.capitalize()}</strong>'
-        f"<span>{said}</span><small>Test image {index:,}</small></div>"
+        f'<div class="verdict {outcome}"><strong>{outcome.capitalize()}</strong>'
+        f"<span>The network says <b>{escape(said)}</b>. It is <b>{escape(truth)}</b>.</span>"
+        f"<small>Test image {index:,}</small></div>"
+    )
+
+
+GRID_JS = """
+element.addEventListener('click', (event) => {
+  const turn = event.target.closest('.turn'), test = event.target.closest('.test');
+  if (turn) trigger('turn', {page: Number(turn.dataset.page)});
+  if (!test) return;
+  for (const one of element.querySelectorAll('.test')) one.setAttribute('aria-current', one === test);
+  const url = new URL(window.location.href);
+  url.searchParams.set('image', test.dataset.index);
+  window.history.replaceState(window.history.state, '', url);
+  trigger('choose', {index: Number(test.dataset.index)});
+});
+"""
+
+
+def build_tab(browser: Browser, tab: gr.Tab) -> tuple[dict[str, gr.components.Component], gr.HTML]:
+    """Puts the tab's components and events into the Blocks that is being built. Returns what the address of the page
+    may set (parameter -> component), and where the answer for one image is shown."""
+    names = browser.classifier.class_names
+    with gr.Column(visible=False) as absent:
+        why = gr.HTML(elem_id="no-tests", apply_default_css=False)
+        get = gr.Button("Download CIFAR-10 (170 MB)", variant="primary", elem_id="get-cifar10")
+    with gr.Column(visible=False) as present:
+        with gr.Row():
+            show = gr.Radio(
+                [(name, key) for key, name in SHOW.items()], value="all", label="Show", elem_id="show", scale=3
+            )
+            any_class = [("any class", ANY), *((name, name) for name in names)]
+            true = gr.Dropdown(any_class, value=ANY, label="It is", filterable=False, elem_id="true", min_width=140)
+            predicted = gr.Dropdown(
+                any_class, value=ANY, label="The network said", filterable=False, elem_id="predicted", min_width=140
+            )
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=6, min_width=320):
+                grid = gr.HTML(elem_id="test-images", apply_default_css=False, js_on_load=GRID_JS)
+            with gr.Column(scale=5, min_width=320):
+                shown = gr.HTML(hint_html(HINT), elem_id="test-answer", apply_default_css=False, js_on_load=ANSWER_JS)
+        with gr.Accordion("Quiz: you against the network", open=False, elem_id="quiz-accordion"):
+            quiz.build(browser)
+    filters = [show, true, predicted]
+
+    def refresh(*chosen):
+        if browser.read() is None:
+            return gr.Column(visible=True), gr.Column(visible=False), absent_html(browser.problem), ""
+        return gr.Column(visible=False), gr.Column(visible=True), "", browser.grid_html(*chosen)
+
+    def turn(show, true, predicted, event: gr.EventData):
+        page = getattr(event, "page", 0)
+        return browser.grid_html(show, true, predicted, page if isinstance(page, int) else 0)
+
+    def choose(event: gr.EventData):
+        return browser.answer_html(getattr(event, "index", None))
+
+    def bring(progress=gr.Progress()):  # noqa: B008  (gradio's way to say that it wants one)
+        try:
+            download.download(browser.data_dir, lambda share, what: progress(share, desc=what))
+        except DatasetError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+        return ""
+
+    private = {"api_visibility": "private", "show_progress": "hidden"}
+    view = [absent, present, why, grid]
+    tab.select(refresh, filters, view, **private)
+    gr.on([one.change for one in filters], refresh, filters, view, **private)
+    grid.turn(turn, filters, grid, **private)
+    grid.choose(choose, None, shown, api_visibility="private", show_progress="minimal")
+    get.click(bring, None, why, api_visibility="private", show_progress_on=why).success(
+        refresh, filters, view, **private
+    )
+    return {"show": show, "true": true, "predicted": predicted}, shown
+
+
+def absent_html(problem: str) -> str:
+    return (
+        f'<div class="notice"><h2>No test images yet</h2><p>{escape(problem)} The button downloads the dataset from '
+        "the University of Toronto to this server, once, and checks that it is the official one. Without it, "
+        "everything else on this page works.</p></div>"
     )

@@ -1,0 +1,369 @@
+"""Bad files and bad calls, as strangers send them to a page: what each is answered.
+
+`tests/test_hostile.py` sends all of them to a running page; `python -m tests.hostile` writes them into docs/hostile.md.
+"""
+
+import io
+import json
+import re
+import struct
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tests.http_calls import END, MULTIPART, UPLOAD, ask, call, part, post, stored, upload
+from tests.serving import ROOT, running_app
+
+PAGE = ROOT / "docs" / "hostile.md"
+MAX_PEAK_MB = 300
+MB = 2**20
+ANSWER = "(an answer)"
+
+
+def encoded(image: Image.Image, kind: str, **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+@cache
+def photo(width: int = 320, height: int = 240) -> Image.Image:
+    """Smooth colours with noise: what encoders were made for."""
+    across, down = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
+    noise = np.random.RandomState(0).randint(-20, 20, (height, width, 3))
+    return Image.fromarray((np.dstack([across, down, 255 - across]) + noise).clip(0, 255).astype(np.uint8))
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png_bomb(side: int = 20_000) -> bytes:
+    """50 MB of black pixels, one bit each, in 50 kB."""
+    packer = zlib.compressobj(9)
+    row = bytes(1 + side // 8)
+    packed = b"".join([packer.compress(row) for _ in range(side)]) + packer.flush()
+    head = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+
+
+def webp_bomb(side: int = 16_383) -> bytes:
+    """1 GB of pixels in 34 bytes."""
+    bits = struct.pack("<BI", 0x2F, (side - 1) | (side - 1) << 14) + bytes(9)
+    return b"RIFF" + struct.pack("<I", 26) + b"WEBPVP8L" + struct.pack("<I", 14) + bits
+
+
+def bmp_bomb(side: int = 30_000) -> bytes:
+    return b"BM" + struct.pack("<IHHI IiiHHIIiiII", 54, 0, 0, 54, 40, side, side, 1, 24, 0, 0, 0, 0, 0, 0)
+
+
+def gif_bomb(side: int = 65_535) -> bytes:
+    """A small GIF whose screen and frame claim to be huge."""
+    data = bytearray(encoded(Image.new("P", (8, 8)), "GIF"))
+    frame = data.index(b"\x2c")
+    data[6:10] = data[frame + 5 : frame + 9] = struct.pack("<HH", side, side)
+    return bytes(data)
+
+
+def tiff_bomb(side: int = 60_000) -> bytes:
+    tags = {256: side, 257: side, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: side, 279: 10}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+
+
+def jpeg_bomb(side: int = 65_000) -> bytes:
+    data = bytearray(encoded(photo(16, 16), "JPEG"))
+    start = data.index(b"\xff\xc0") + 5
+    data[start : start + 4] = struct.pack(">HH", side, side)
+    return bytes(data)
+
+
+def text_bomb() -> bytes:
+    """A PNG of 8 x 8 pixels with 200 MB of text, packed."""
+    packer = zlib.compressobj(9)
+    packed = b"".join([packer.compress(bytes(MB)) for _ in range(200)]) + packer.flush()
+    small = encoded(photo(8, 8), "PNG")
+    return small[:33] + chunk(b"zTXt", b"note\0\0" + packed) + small[33:]
+
+
+BOMBS = {
+    "bomb.png": png_bomb(),
+    "bomb.webp": webp_bomb(),
+    "bomb.bmp": bmp_bomb(),
+    "bomb.gif": gif_bomb(),
+    "bomb.tif": tiff_bomb(),
+    "bomb.jpg": jpeg_bomb(),
+}
+
+
+def files() -> Iterator[tuple[str, str, bytes]]:
+    """What it is, the name it is uploaded by, its bytes."""
+    picture = photo()
+    jpeg, png = encoded(picture, "JPEG"), encoded(picture, "PNG")
+    grey16 = Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257)
+    frames = [Image.new("P", (60, 60), n) for n in range(50)]
+    yield "a JPEG", "photo.jpg", jpeg
+    yield "a JPEG named .txt", "photo.txt", jpeg
+    yield "a PNG named .gif", "photo.gif", png
+    yield "a JPEG in CMYK", "print.jpg", encoded(picture.convert("CMYK"), "JPEG")
+    yield "a PNG of 16 bits", "scan.png", encoded(grey16, "PNG")
+    yield "a GIF of 50 frames", "moving.gif", encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    yield "a PNG of 1 x 1 pixel", "dot.png", encoded(photo(1, 1), "PNG")
+    yield "a PNG of 20000 x 2 pixels", "line.png", encoded(photo(20_000, 2), "PNG")
+    yield "a JPEG of 7000 x 7000 pixels", "big.jpg", encoded(Image.new("RGB", (7000, 7000), "teal"), "JPEG")
+    yield "a PNG of 4900 x 4900 pixels with transparency", "big.png", encoded(Image.new("RGBA", (4900, 4900)), "PNG")
+    yield "a PNG named `<img src=x onerror=alert(1)>.png`", "<img src=x onerror=alert(1)>.png", png
+    yield "a PNG named `../../../tmp/x.png`", "../../../tmp/x.png", png
+    yield "a PNG with a name of 3000 characters", "x" * 3000 + ".png", png
+    for name, bomb in BOMBS.items():
+        yield f"a bomb: {len(bomb)} bytes of {name[5:].upper()}", name, bomb
+    yield "a bomb: 200 MB of text in a small PNG", "text.png", text_bomb()
+    yield "half a JPEG", "half.jpg", jpeg[: len(jpeg) // 2]
+    yield "half a PNG", "half.png", png[: len(png) // 2]
+    yield "half a WebP", "half.webp", (webp := encoded(picture, "WEBP"))[: len(webp) // 2]
+    yield "a PNG with a damaged byte", "damaged.png", png[:3000] + bytes([png[3000] ^ 1]) + png[3001:]
+    yield "a TIFF of floating-point numbers", "float.tif", encoded(Image.fromarray(np.ones((9, 9), np.float32)), "TIFF")
+    yield "a TIFF of 32-bit whole numbers", "int.tif", encoded(Image.fromarray(np.ones((9, 9), np.int32)), "TIFF")
+    yield "an empty file", "empty.png", b""
+    yield "one byte", "one.png", b"\x89"
+    yield "noise", "noise.jpg", np.random.RandomState(1).bytes(5000)
+    yield "a text named .jpg", "note.jpg", b"This is no picture.\n" * 50
+    yield "a web page named .png", "page.png", b"<!doctype html><script>alert(1)</script>"
+    yield "an SVG", "drawing.svg", b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
+    yield (
+        "an SVG that refers to a file",
+        "xxe.svg",
+        b'<!DOCTYPE svg [<!ENTITY a SYSTEM "file:///etc/passwd">]><svg>&a;</svg>',
+    )
+    yield "a PDF", "paper.pdf", b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n"
+    yield "a ZIP", "pictures.zip", b"PK\x03\x04" + bytes(60)
+    yield "a PostScript file", "print.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"
+    yield "a HEIC", "IMG_0001.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(60)
+    yield "a JPEG 2000", "old.jp2", b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(60)
+    yield "a film", "film.mp4", b"\0\0\0\x18ftypisom\0\0\0\0isomiso2" + bytes(60)
+
+
+Answer = tuple[int | str, str]
+"""HTTP status (and how the stream of events ended), and the sentence (or ANSWER)."""
+
+
+def ask_about(address: str, name: str, content: bytes) -> Answer:
+    status, found = upload(address, content, name)
+    return predicted(address, [stored(found), 5, "crop"]) if status == 200 else (status, found)
+
+
+def predicted(address: str, data: object) -> Answer:
+    status, found = call(address, "predict", data)
+    if isinstance(found, list) and isinstance(found[0], dict) and "confidences" in found[0]:
+        return status, ANSWER
+    return f"{status}, error" if status == 200 else status, told(found)
+
+
+def told(found: object) -> str:
+    """A sentence of ours, or the first complaint of the library that reads JSON bodies for gradio."""
+    if isinstance(found, list) and found and isinstance(found[0], dict) and "msg" in found[0]:
+        return f"{'.'.join(map(str, found[0]['loc']))}: {found[0]['msg']}"
+    return str(found)
+
+
+def images() -> dict[str, object]:
+    """In the place of the picture of /predict. {good} is the path of an upload."""
+    return {
+        "no picture": None,
+        "an empty object": {},
+        "a number": 5,
+        "a path as text": "/etc/passwd",
+        "a list of pictures": [{"path": "{good}"}],
+        "the path /etc/passwd": {"path": "/etc/passwd"},
+        "the path /etc/passwd, said to be an upload": stored("/etc/passwd"),
+        "the path /dev/zero": {"path": "/dev/zero"},
+        "the path of an upload + /../../../etc/passwd": {"path": "{good}/../../../../../../../etc/passwd"},
+        "the path of the upload folder": {"path": "{good}/../.."},
+        "an upload that is gone": {"path": "{good}.gone.png"},
+        "a path with a NUL": {"path": "{good}\0.png"},
+        "a path of 5000 characters": {"path": "x" * 5000},
+        "a web address": stored("http://127.0.0.1:9/a.png"),
+        "the address of a cloud's secrets": stored("http://169.254.169.254/latest/meta-data/"),
+        "the address file:///etc/passwd": {"path": "file:///etc/passwd"},
+        "a data URL as path": {"path": "data:image/png;base64,iVBORw0KGgo="},
+        "a data URL as url": {"url": "data:image/png;base64,iVBORw0KGgo="},
+        "an upload and another url": {"path": "{good}", "url": "file:///etc/passwd"},
+    }
+
+
+def calls() -> Iterator[tuple[str, Callable[[str, str], Answer]]]:
+    """What it is, and what asks it of (address, path of an upload)."""
+
+    def with_image(image: object) -> Callable[[str, str], Answer]:
+        text = json.dumps([image, 5, "crop"])
+        return lambda address, good: predicted(address, json.loads(text.replace("{good}", good)))
+
+    def with_rest(*rest: object) -> Callable[[str, str], Answer]:
+        return lambda address, good: predicted(address, [stored(good), *rest])
+
+    def raw(body: bytes, path: str = "/gradio_api/call/predict") -> Callable[[str, str], Answer]:
+        return lambda address, good: (reply := post(address, path, body))[:1] + (told(reply[1]["detail"]),)
+
+    for what, image in images().items():
+        yield f"`image`: {what}", with_image(image)
+    for top_k in (0, 11, -1, 2.5, True, "abc", None, 10**30, [5]):
+        yield f"`top_k`: {json.dumps(top_k)}", with_rest(top_k, "crop")
+    for fit in ("zoom", None, ["crop"]):
+        yield f"`fit`: {json.dumps(fit)}", with_rest(5, fit)
+    yield "no inputs", lambda address, good: predicted(address, [])
+    yield "one input too many", with_rest(5, "crop", 1)
+    yield "no `data`", raw(b"{}")
+    yield "`data` is an object", raw(b'{"data": {}}')
+    yield "a body that is no JSON", raw(b"hello")
+    yield "an empty body", raw(b"")
+    yield "a body that is a list", raw(b"[]")
+    yield "a body that is no UTF-8", raw(b'{"data": ["\xff\xfe"]}')
+    yield "a body nested 100,000 deep", raw(b'{"data": ' + b"[" * 100_000 + b"]" * 100_000 + b"}")
+    yield "a body nested 900 deep", raw(b'{"data": ' + b'{"a":' * 900 + b"1" + b"}" * 900 + b"}")
+    yield "a number of 5000 digits", raw(b'{"data": [' + b"9" * 5000 + b"]}")
+    yield "a body of 30 MB", raw(b'{"data": ["' + b"A" * 30 * MB + b'"]}')
+    yield "a session_hash of 1000 characters", raw(b'{"data": [], "session_hash": "' + b"s" * 1000 + b'"}')
+    yield "a call that there is not", raw(b'{"data": []}', "/gradio_api/call/nothing")
+    yield "an argument that there is not", raw(b'{"nothing": 1}', "/gradio_api/call/v2/predict")
+    yield (
+        "a function by the number 999",
+        raw(b'{"data": [], "fn_index": 999, "session_hash": "s"}', "/gradio_api/queue/join"),
+    )
+
+
+def pieces(count: int) -> Iterator[bytes]:
+    yield part(b"")[:-2]
+    yield from (bytes(MB) for _ in range(count))
+    yield b"\r\n" + END
+
+
+def uploads() -> Iterator[tuple[str, bytes | Callable[[], Iterator[bytes]], dict[str, str]]]:
+    """What it is, its body, its headers."""
+    png = encoded(photo(), "PNG")
+    yield "a file of 21 MB", part(bytes(21 * MB)) + END, MULTIPART
+    yield "65 MB in 4 files", b"".join(part(bytes(65 * MB // 4), f"{n}.png") for n in range(4)) + END, MULTIPART
+    yield "500 MB, of which nothing is announced", lambda: pieces(500), MULTIPART
+    yield "500 MB, as announced", part(png), MULTIPART | {"Content-Length": str(500 * MB)}
+    yield "17 files", b"".join(part(png, f"{n}.png") for n in range(17)) + END, MULTIPART
+    yield "1000 empty files", b"".join(part(b"", f"{n}.png") for n in range(1000)) + END, MULTIPART
+    yield (
+        "20 MB of text in the place of a file",
+        part(bytes(20 * MB)).replace(b'; filename="picture.png"', b"") + END,
+        MULTIPART,
+    )
+    yield "a file in a field of another name", part(png, field="other") + END, MULTIPART
+    yield "a file named `..`", part(png, "..") + END, MULTIPART
+    yield "a name of 1 MB", part(png, "x" * MB) + END, MULTIPART
+    yield "no file", END, MULTIPART
+    yield "an upload without an end", part(png), MULTIPART
+    yield "garbage", b"garbage", MULTIPART
+    yield "a picture as it is", png, {"Content-Type": "image/png"}
+
+
+ROUTES = [
+    *(("GET", f"/gradio_api/file={path}") for path in ("/etc/passwd", "../../etc/passwd", "/proc/self/environ")),
+    *(("GET", f"/gradio_api/file={url}") for url in ("http://169.254.169.254/", "https://example.com/", "file:///etc")),
+    ("GET", "/gradio_api/proxy=http://127.0.0.1/"),
+    ("GET", "/static/%2e%2e/%2e%2e/%2e%2e/etc/passwd"),
+    *(
+        ("GET", path)
+        for path in ("/monitoring", "/openapi.json", "/docs", "/gradio_api/dev/reload", "/gradio_api/token")
+    ),
+    *(("POST", path) for path in ("/login", "/gradio_api/component_server", "/gradio_api/process_recording")),
+    *(
+        ("POST", path)
+        for path in ("/gradio_api/vibe-edit", "/gradio_api/run-history/connect", "/gradio_api/run/predict")
+    ),
+]
+
+
+def run(address: str) -> Iterator[tuple[str, str, str, str]]:
+    """(kind, what was sent, status, answer) of every case, one after the other."""
+    good = upload(address, encoded(photo(), "PNG"))[1]
+    for what, name, content in files():
+        yield "file", what, *_row(ask_about(address, name, content))
+    for what, body, headers in uploads():
+        status, _, answer = ask(address, "POST", UPLOAD, body() if callable(body) else body, headers)
+        yield "upload", what, *_row((status, answer.decode()))
+    for what, send in calls():
+        yield "call", what, *_row(send(address, good))
+    for method, path in ROUTES:
+        body, headers = (b'{"data": []}', {"Content-Type": "application/json"}) if method == "POST" else (None, None)
+        status, _, answer = ask(address, method, path, body, headers)
+        yield "route", f"`{method} {path}`", *_row((status, told(json.loads(answer)["detail"])))
+    for what, name, content in files():
+        if name.endswith((".svg", "page.png")):
+            path = upload(address, content, name.replace(".png", ".html"))[1]
+            _, headers, _ = ask(address, "GET", f"/gradio_api/file={path}")
+            served = f"({headers['content-type']}; {headers['content-disposition'].split(';')[0]})"
+            yield "route", f"{what}, uploaded and then opened in a browser", "200", served
+    yield "last", "a JPEG, after all of these", *_row(ask_about(address, "photo.jpg", encoded(photo(), "JPEG")))
+
+
+def _row(answer: Answer) -> tuple[str, str]:
+    return str(answer[0]), " ".join(answer[1].replace("|", "\\|").split())
+
+
+def table(rows: list[tuple[str, str, str, str]]) -> str:
+    lines = ["| | what is sent | status | what is answered |", "|---|---|---|---|"]
+    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows]) + "\n"
+
+
+LEAK = re.compile(r"Traceback|File \"|site-packages|/tmp|/home|\.py\b|Error:|Exception|0x[0-9a-f]{6,}|/work")
+"""What no stranger may read of the server."""
+
+
+class Memory:
+    """Of a process, in MB (Linux)."""
+
+    def __init__(self, pid: int):
+        self.folder = Path("/proc") / str(pid)
+
+    def _read(self, name: str) -> int:
+        return int(re.search(rf"{name}:\s+(\d+)", (self.folder / "status").read_text()).group(1)) // 1024
+
+    def now(self) -> int:
+        return self._read("VmRSS")
+
+    def peak(self) -> int:
+        return self._read("VmHWM")
+
+    def forget_peak(self) -> None:
+        (self.folder / "clear_refs").write_text("5")
+
+
+ABOUT = """# What strangers send
+
+Written by `python -m tests.hostile`: {count} bad files and bad calls, and some odd but good ones, sent over HTTP to a
+page that runs as `python app.py`. The status is that of the last request. Where a call was taken up, its answer comes
+as an event of a stream: "200, error" is a stream that ends in an error, whose sentence the page shows.
+
+Between the first and the last of them, the server's memory was never more than {peak} MB above the {rest} MB that it
+had at rest, and it was {kept} MB above it at the end.
+
+"""
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as scratch, running_app(Path(scratch)) as address:
+        memory = Memory(int((Path(scratch) / "app.pid").read_text()))
+        ask_about(address, "photo.jpg", encoded(photo(), "JPEG"))
+        rest = memory.now()
+        memory.forget_peak()
+        rows = []
+        for row in run(address.rstrip("/")):
+            rows.append(row)
+            print(*row, f"+{memory.peak() - rest} MB", file=sys.stderr)
+        peak, kept = memory.peak() - rest, memory.now() - rest
+    PAGE.write_text(ABOUT.format(count=len(rows), peak=peak, rest=rest, kept=kept) + table(rows))
+    print(f"{PAGE}: {len(rows)} cases, peak {peak} MB above {rest} MB")
+
+
+if __name__ == "__main__":
+    main()

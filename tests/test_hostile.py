@@ -1,0 +1,49 @@
+import sys
+
+import pytest
+
+from tests import hostile
+from tests.hostile import ANSWER, LEAK, MAX_PEAK_MB, PAGE, Memory, run, table
+from tests.serving import running_app
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """The rows of all cases in their order, the memory above rest in MB, at most and at the end (None: not measured),
+    and the folder of the uploads."""
+    folder = tmp_path_factory.mktemp("app")
+    with running_app(folder) as address:
+        memory = Memory(int((folder / "app.pid").read_text())) if sys.platform == "linux" else None
+        hostile.ask_about(address, "photo.jpg", hostile.encoded(hostile.photo(), "JPEG"))
+        if memory:
+            rest = memory.now()
+            memory.forget_peak()
+        rows = list(run(address))
+        yield rows, memory and (memory.peak() - rest, memory.now() - rest), folder / "uploads"
+
+
+def test_every_bad_file_and_call_is_answered_as_the_page_of_answers_says(found):
+    told = PAGE.read_text()
+    assert table(found[0]).splitlines() == told[told.index("| |") :].splitlines()
+
+
+def test_every_answer_is_a_sentence_that_gives_nothing_of_the_server_away(found):
+    for _, what, status, answer in found[0]:
+        assert answer not in ("", "None", "Error", "Internal Server Error"), what
+        assert not LEAK.search(answer), what
+        assert status.startswith("200") or 400 <= int(status) < 500, what
+
+
+def test_the_server_is_there_for_the_next_good_picture(found):
+    assert found[0][-1] == ("last", "a JPEG, after all of these", "200", ANSWER)
+
+
+def test_the_memory_stays_within_300_mb_of_rest_and_comes_back(found):
+    if found[1] is None:
+        pytest.skip("/proc is Linux")
+    most, last = found[1]
+    assert most < MAX_PEAK_MB and last < 80
+
+
+def test_no_part_of_a_refused_upload_is_left(found):
+    assert list(found[2].glob("tmp*")) == []

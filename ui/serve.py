@@ -1,0 +1,108 @@
+"""How the page is served: address, queue, limits, and what becomes of uploads."""
+
+import logging
+import os
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import gradio as gr
+from gradio.server_messages import ProcessCompletedMessage
+
+from ui import predict
+from ui.api import answer_each
+from ui.guard import Guard, Limits
+from ui.page import theme
+from ui.uploads import Janitor, give_memory_back, upload_folder
+
+CSS = sorted(Path(__file__).parent.glob("*.css"))
+
+BAD_INPUTS = (
+    "These inputs do not fit the call: GET /gradio_api/info lists them, and a picture is the path that "
+    "POST /gradio_api/upload answered with."
+)
+
+
+def launch(
+    page: gr.Blocks,
+    host: str | None = None,
+    port: int | None = None,
+    limits: Limits | None = None,
+    janitor: Janitor | None = None,
+) -> str:
+    """Serves the page in the background and returns its address. None: GRADIO_SERVER_NAME and GRADIO_SERVER_PORT,
+    else 127.0.0.1 and the first free port from 7860. Raises OSError where it cannot listen."""
+    limits = limits or Limits()
+    # Threads that decode wait for Python's lock up to this long, 5 ms by default: 6 to 8% of the calls a second.
+    sys.setswitchinterval(0.0005)
+    give_memory_back()
+    # A prediction takes milliseconds; decoding a large photo is what may overlap.
+    # api_open=False closes the routes that would go round the queue; the public calls through it stay open.
+    page.queue(max_size=limits.waiting, default_concurrency_limit=4, api_open=False, status_update_rate=5)
+    answer_each(page)
+    explain_errors(page)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it writes a line for every damaged upload
+    _, address, _ = page.launch(
+        server_name=host,
+        server_port=port,
+        prevent_thread_lock=True,
+        quiet=True,
+        share=False,
+        ssr_mode=False,
+        show_error=False,  # only `gr.Error` messages reach a visitor, never the text of another exception
+        enable_monitoring=False,
+        run_history=False,
+        max_file_size=limits.file_bytes,
+        max_threads=8,
+        state_session_capacity=64,
+        allowed_paths=[str(predict.EXAMPLES)],
+        theme=theme(),
+        css_paths=CSS,
+        footer_links=["api", "settings"],
+        app_kwargs={"lifespan": guarded(page, limits, janitor or janitor_of(page))},
+    )
+    return address
+
+
+def guarded(page: gr.Blocks, limits: Limits, janitor: Janitor) -> Callable:
+    """What surrounds the server's life. Before it listens, the guard is put round everything, gradio's own middleware
+    too: among those that an app is made with, it would come after the one that allows foreign pages credentials."""
+
+    def folders() -> tuple[Path, ...]:
+        return upload_folder(), predict.EXAMPLES
+
+    @asynccontextmanager
+    async def lifespan(app) -> AsyncIterator[None]:
+        app.middleware_stack = Guard(app.middleware_stack, folders, janitor.stored, limits)
+        if os.environ.get("GRADIO_TEMP_DIR"):  # else other programs keep their files in the same folder
+            janitor.start()
+        yield
+        janitor.stop()
+
+    return lifespan
+
+
+def janitor_of(page: gr.Blocks) -> Janitor:
+    def keep() -> set[str]:
+        return {str(path) for block in list(page.blocks.values()) for path in getattr(block, "keep_in_cache", ())}
+
+    def forget(path: str) -> None:
+        for known in page.temp_file_sets:  # gradio notes every file that it ever stored
+            known.discard(path)
+
+    return Janitor(upload_folder(), keep, forget)
+
+
+def explain_errors(page: gr.Blocks) -> None:
+    """Gives a sentence to the calls that gradio ends without one, before any function of ours sees their inputs.
+    To be called after `page.queue()`."""
+    queue = page._queue
+    send = queue.send_message
+
+    def send_message(event, message):
+        if isinstance(message, ProcessCompletedMessage) and not message.success and not message.output.get("error"):
+            message.output["error"] = BAD_INPUTS
+        send(event, message)
+
+    queue.send_message = send_message

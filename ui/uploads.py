@@ -1,0 +1,258 @@
+"""What a visitor sends: from the stored file to a picture, nothing but uploads, and none kept for long."""
+
+import atexit
+import ctypes
+import os
+import re
+import shutil
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import gradio as gr
+from PIL import Image
+
+from model.preprocess import MAX_PIXELS, open_picture
+
+MB = 2**20
+
+KEEP_SECONDS = 15 * 60
+"""After its last use."""
+
+NO_PICTURE = "No picture was given: upload one as the first input."
+NOT_UPLOADED = "Upload the picture itself: web addresses, data URLs and paths on the server are not read."
+GONE = f"The uploaded picture is gone, as it is kept for {KEEP_SECONDS // 60} minutes at most: upload it again."
+
+
+class Budget:
+    """Lets threads pass as long as what they take together is no more than `total`, each in its turn."""
+
+    def __init__(self, total: int):
+        self.total = self.free = total
+        self._turn, self._changed = threading.Lock(), threading.Condition()
+
+    @contextmanager
+    def take(self, amount: int) -> Iterator[None]:
+        amount = min(amount, self.total)
+        with self._turn, self._changed:
+            self._changed.wait_for(lambda: self.free >= amount)
+            self.free -= amount
+        try:
+            yield
+        finally:
+            with self._changed:
+                self.free += amount
+                self._changed.notify_all()
+
+
+_PIXELS = Budget(MAX_PIXELS)
+"""Decoded at once: up to 8 bytes each for a moment."""
+
+
+@contextmanager
+def open_upload(upload: object) -> Iterator[Image.Image]:
+    """The picture of `read_upload`, while only so many pixels are open in all threads as the largest picture has. What
+    is made of it should be made inside, and be small: then no number of visitors fills the memory."""
+    path = upload_path(upload)
+    try:
+        os.utime(path)  # in use: kept for another while
+        with _PIXELS.take(_pixels(path)):
+            yield open_picture(path)
+    except FileNotFoundError:
+        raise gr.Error(GONE, print_exception=False) from None
+
+
+def _pixels(path: str) -> int:
+    """That decoding costs, by the header: few for a JPEG, which is shrunk meanwhile, none for what is no picture."""
+    try:
+        with Image.open(path) as image:
+            return image.width * image.height // (16 if image.format == "JPEG" else 1)
+    except Exception:
+        return 0
+
+
+def read_upload(upload: object) -> Image.Image:
+    """The picture in the file that gradio stored for this visitor.
+
+    `upload` is the raw {"path": ..., "url": ...} of the request. Gradio checks the path only where the request says
+    that it is a file ("meta"), so it is checked here too: else a caller could read any picture on the server.
+    Raises PictureError for a file that is no picture of use.
+    """
+    with open_upload(upload) as picture:
+        return picture
+
+
+def upload_path(upload: object) -> str:
+    """Where it is stored, if it is below the folder for uploads."""
+    if not upload:
+        raise gr.Error(NO_PICTURE, print_exception=False)
+    path = upload.get("path") if isinstance(upload, dict) else None
+    if not isinstance(path, str) or not _is_below(path, upload_folder()):
+        raise gr.Error(NOT_UPLOADED, print_exception=False)
+    return path
+
+
+def upload_folder() -> Path:
+    return Path(gr.utils.get_upload_folder())
+
+
+def use_own_folder() -> None:
+    """Gives gradio a folder for uploads that goes with this process, where GRADIO_TEMP_DIR names none.
+
+    Its default is shared by all programs of the machine. To be called before the page is built: components remember
+    the folder. Raises OSError where none can be made.
+    """
+    if not os.environ.get("GRADIO_TEMP_DIR"):
+        folder = tempfile.mkdtemp(prefix="cifar10-page-")
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+
+
+def refuse_web_addresses(component: gr.components.Component) -> None:
+    """Keep gradio from downloading what a request names by its address: no limit on the size holds there.
+
+    A method of this one component is replaced because a subclass would make gradio write a `.pyi` beside this file.
+    """
+    move_to_cache = component.async_move_resource_to_block_cache
+
+    async def move_uploads_only(path):
+        if path is not None and "://" in str(path):
+            raise gr.Error(NOT_UPLOADED, print_exception=False)
+        return await move_to_cache(path)
+
+    component.async_move_resource_to_block_cache = move_uploads_only
+
+
+def _is_below(path: str, folder: Path) -> bool:
+    """Whether it names something in the folder, there or not, when all links are followed."""
+    try:
+        file = Path(path).resolve()
+        return file.is_relative_to(folder.resolve()) and not file.is_dir() and file != folder.resolve()
+    except (OSError, ValueError, RuntimeError):  # a name too long, with a NUL, or a circle of links
+        return False
+
+
+_STORED = re.compile(r"[0-9a-f]{64}")
+"""Folders of gradio's, one for each content."""
+
+_PARTIAL = re.compile(r"tmp[a-z0-9_]{8}")
+"""An upload on its way, or one that was broken off."""
+
+
+@dataclass
+class Janitor:
+    """Deletes uploads from `folder` by age, and the oldest where they are too many.
+
+    It touches nothing that gradio would not have put there, should a person's GRADIO_TEMP_DIR hold more. `keep()` are
+    files that the page itself needs; `forget` is told each path that was deleted.
+    """
+
+    folder: Path
+    keep: Callable[[], Collection[str]] = tuple
+    forget: Callable[[str], None] = lambda path: None
+    seconds: float = KEEP_SECONDS
+    max_bytes: int = 256 * MB
+    max_files: int = 4000
+    spared_seconds: float = 60
+    """A file this young goes only where there are four times too many: its visitor is waiting for the answer."""
+    every: float = 30
+    unseen: int = 0
+    wake: threading.Event = field(default_factory=threading.Event)
+    stopped: bool = False
+
+    def start(self) -> None:
+        threading.Thread(target=self._run, name="janitor", daemon=True).start()
+
+    def stop(self) -> None:
+        self.stopped = True
+        self.wake.set()
+
+    def stored(self, count: int) -> None:
+        """Bytes that came: it does not wait for its next round when they are many."""
+        self.unseen += count
+        if self.unseen > self.max_bytes // 4:
+            self.wake.set()
+
+    def _run(self) -> None:
+        while not self.stopped:
+            self.wake.wait(self.every)
+            self.wake.clear()
+            self.unseen = 0
+            try:
+                self.sweep()
+                give_memory_back()
+            except Exception:  # it must outlive whatever happens to the folder
+                traceback.print_exc()
+
+    def sweep(self) -> int:
+        """One round; returns how many files it deleted."""
+        now, kept, deleted = time.time(), {os.path.realpath(path) for path in self.keep()}, 0
+        files = sorted(file for file in self._files(now) if os.path.realpath(file[2]) not in kept)
+        total, count = sum(size for _, size, _ in files), len(files)
+        for changed, size, path in files:
+            age, over = now - changed, max(total / self.max_bytes, count / self.max_files)
+            if age > self.seconds or over > 4 or (over > 1 and age > self.spared_seconds):
+                total, count, deleted = total - size, count - 1, deleted + 1
+                self._delete(path)
+        return deleted
+
+    def _files(self, now: float) -> list[tuple[float, int, str]]:
+        """(changed, size, path) of everything that may go; removes folders that stay empty."""
+        found = []
+        for entry in _entries(self.folder):
+            if _PARTIAL.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                found += _stat(entry)
+            elif _STORED.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
+                inside = [known for file in _entries(entry.path) for known in _stat(file)]
+                found += inside
+                if not inside and all(now - changed > self.spared_seconds for changed, _, _ in _stat(entry)):
+                    _quietly(os.rmdir, entry.path)
+        return found
+
+    def _delete(self, path: str) -> None:
+        _quietly(os.unlink, path)
+        self.forget(path)
+
+
+def give_memory_back() -> None:
+    """What the C library keeps of freed memory goes back to the system, and from now on a decoded picture's at once.
+
+    Else glibc keeps, for each thread, as much as its largest picture took. Nothing where there is no glibc.
+    """
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if hasattr(library, "mallopt") and hasattr(library, "malloc_trim"):
+        library.mallopt(_MMAP_THRESHOLD, MB)  # Pillow asks for 16 MB at a time; a fixed limit no longer adapts to that
+        library.malloc_trim(0)
+
+
+_MMAP_THRESHOLD = -3
+"""M_MMAP_THRESHOLD of malloc.h."""
+
+
+def _entries(folder: str | Path) -> list[os.DirEntry]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError:  # gone meanwhile, or not made yet
+        return []
+
+
+def _stat(entry: os.DirEntry) -> list[tuple[float, int, str]]:
+    try:
+        state = entry.stat(follow_symlinks=False)
+    except OSError:
+        return []
+    return [(state.st_mtime, state.st_size, entry.path)]
+
+
+def _quietly(remove: Callable[[str], None], path: str) -> None:
+    try:
+        remove(path)
+    except OSError:  # somebody was faster
+        pass
