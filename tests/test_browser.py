@@ -387,6 +387,15 @@ def test_a_view_can_be_shared_by_its_address(browser, address, tiny_artifact):
         assert page.get_by_label("Least sure").is_checked()
 
 
+@pytest.mark.parametrize("tab", ["test-images", "accuracy", "about"])
+def test_each_tab_can_be_shared_by_its_address(browser, bundled, tab):
+    for _ in range(3):  # which event comes first is a matter of luck
+        with visit(browser, f"{bundled}?tab={tab}") as page:
+            page.locator(f"[role=tab][data-tab-id='{tab}'][aria-selected=true]").wait_for()
+            page.wait_for_timeout(300)
+            assert f"tab={tab}" in page.url
+
+
 @pytest.mark.parametrize(
     "query", ["tab=nope&fit=x&show=<b>&true=7&image=99999999999", "image=-1&predicted=", "tab=&image=x"]
 )

@@ -181,17 +181,17 @@ def claims(differences):
 
 def test_recompute_names_every_claim_that_does_not_hold(tiny_artifact, tiny_cifar, tmp_path):
     def change(metrics):
-        test = metrics["test"]
-        matrix = test["confusion_matrix"]
+        val = metrics["val"]  # the counts of test must be those of predictions.csv
+        matrix = val["confusion_matrix"]
         right = next(i for i in range(10) if matrix[i][i])
         matrix[right][right] -= 1
         matrix[right][(right + 1) % 10] += 1
-        test |= {"correct": test["correct"] - 1, "accuracy": (test["correct"] - 1) / test["n"]}
-        test["loss"] += 1e-3
+        val |= {"correct": val["correct"] - 1, "accuracy": (val["correct"] - 1) / val["n"]}
+        val["loss"] += 1e-3
 
     folder = rewritten(tiny_artifact, tmp_path / "artifact", change)
     differences = evaluation.recompute(folder, tiny_cifar)
-    assert claims(differences) == ["test: correct", "test: confusion_matrix", "test: loss"]
+    assert claims(differences) == ["val: correct", "val: confusion_matrix", "val: loss"]
 
 
 @pytest.mark.parametrize(

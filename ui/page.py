@@ -64,15 +64,20 @@ def share_by_address(
         answer = browser.answer_html(int(image)) if image.isdecimal() and len(image) < 9 else gr.skip()
         return [tab, answer, *(_allowed(part, asked.get(name)) for name, part in parts.items())]
 
-    page.load(restore, None, [tabs, shown, *parts.values()], show_progress="hidden", api_visibility="private")
+    restored = page.load(
+        restore, None, [tabs, shown, *parts.values()], show_progress="hidden", api_visibility="private"
+    )
+    restored.then(None, js="() => { window.addressIsRead = true; }", api_visibility="private")
 
 
 SET_ADDRESS = """(name, value, usual) => {
+  if (!window.addressIsRead) return;
   const url = new URL(window.location.href);
   if (value === usual) url.searchParams.delete(name); else url.searchParams.set(name, value);
   window.history.replaceState(window.history.state, '', url);
 }"""
-"""A JavaScript function: what is as usual is left out of the address."""
+"""A JavaScript function: what is as usual is left out of the address. It waits until `restore` has read the address,
+because gradio selects the first tab when the page is built."""
 
 
 def _allowed(part: gr.components.Component, value: str | None):
