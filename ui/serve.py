@@ -1,5 +1,6 @@
 """How the page is served: address, queue, limits, and what becomes of uploads."""
 
+import gc
 import logging
 import os
 import sys
@@ -62,6 +63,8 @@ def launch(
         footer_links=["api", "settings"],
         app_kwargs={"lifespan": guarded(page, limits, janitor or janitor_of(page))},
     )
+    gc.collect()
+    gc.freeze()  # gradio's half a million objects stay: to look through them again and again took 3% of the calls
     return address
 
 

@@ -5,6 +5,7 @@ import ctypes
 import os
 import re
 import shutil
+import stat
 import sys
 import tempfile
 import threading
@@ -132,10 +133,22 @@ def refuse_web_addresses(component: gr.components.Component) -> None:
 def _is_below(path: str, folder: Path) -> bool:
     """Whether it names something in the folder, there or not, when all links are followed."""
     try:
+        if _is_plainly_below(path, str(folder)):
+            return True
         file = Path(path).resolve()
         return file.is_relative_to(folder.resolve()) and not file.is_dir() and file != folder.resolve()
     except (OSError, ValueError, RuntimeError):  # a name too long, with a NUL, or a circle of links
         return False
+
+
+def _is_plainly_below(path: str, folder: str) -> bool:
+    """Whether it is where gradio stores an upload, FOLDER/NAME/NAME, and neither name is a link. To follow the links of
+    every path instead took a third of the time in which a picture is decoded."""
+    parent, name = os.path.split(path)
+    base, middle = os.path.split(parent)
+    if base != folder or {middle, name} & {"", ".", ".."}:
+        return False
+    return not os.path.islink(parent) and stat.S_ISREG(os.lstat(path).st_mode)
 
 
 _STORED = re.compile(r"[0-9a-f]{64}")
