@@ -6,6 +6,8 @@ One `python app.py` answers benchmarks/load.py, with small pictures whose bytes 
 predictions it is left alone for a moment and looked at.
 """
 
+import contextlib
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -27,14 +29,12 @@ SETTLE_SECONDS = 0.5
 
 
 def sample(server: Server, uploads: Path, predictions: int) -> dict[str, int]:
-    """Files may go while they are counted."""
+    """Files and folders may go while they are counted: os.walk passes over those."""
     sizes = []
-    for path in uploads.rglob("*"):
-        try:
-            if path.is_file():
-                sizes.append(path.stat().st_size)
-        except FileNotFoundError:
-            pass
+    for folder, _, names in os.walk(uploads):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                sizes.append(os.stat(os.path.join(folder, name)).st_size)
     return {
         "predictions": predictions,
         "resident_bytes": server.resident_bytes(),

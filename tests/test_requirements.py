@@ -8,7 +8,13 @@ import pytest
 PROJECT = Path(__file__).resolve().parent.parent
 PACKAGE_OF_MODULE = {"PIL": "pillow", "yaml": "pyyaml"}
 # Names that come with a listed package, which imports them itself and re-exports or requires them.
-COMES_WITH = {"fastapi": "gradio", "python_multipart": "gradio", "starlette": "gradio", "pyyaml": "huggingface_hub", "tqdm": "lightning"}
+COMES_WITH = {
+    "fastapi": "gradio",
+    "python_multipart": "gradio",
+    "starlette": "gradio",
+    "pyyaml": "huggingface_hub",
+    "tqdm": "lightning",
+}
 
 
 def requirements(name: str) -> dict[str, str]:
