@@ -35,7 +35,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--data-dir",
         type=Path,
         metavar="DIR",
-        help="holds cifar-10-batches-py, for test images if the model brings none (default: $CIFAR10_DIR, else data)",
+        help="holds cifar-10-batches-py, for all test images, not just samples (default: $CIFAR10_DIR, else data)",
     )
     parser.add_argument("--host", help="address to listen on (default: $GRADIO_SERVER_NAME, else 127.0.0.1)")
     parser.add_argument(

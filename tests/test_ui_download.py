@@ -420,3 +420,12 @@ def test_one_whose_visitor_has_gone_leaves_nothing_and_the_next_is_not_refused(h
     assert everything(data_dir) == {"mine.txt"}
     download(data_dir, quiet)
     assert everything(data_dir) == WHOLE
+
+
+def test_a_damaged_folder_is_replaced(host, official, data_dir, archive, tiny_cifar):
+    serves(host, official, archive)
+    (data_dir / FOLDER).mkdir(parents=True, exist_ok=True)
+    for name in cifar10.MD5:
+        (data_dir / FOLDER / name).write_bytes(b"damaged")
+    download(data_dir, quiet)
+    cifar10.check_files(data_dir)

@@ -77,10 +77,14 @@ def test_a_cifar_folder_does_not_serve_a_model_of_other_classes(tiny_artifact, t
     assert len(find_test_images(classifier_at(tiny_artifact, names), tiny_cifar).indices) < 250
 
 
-def test_a_damaged_cifar_file_is_named(made_up_cifar, tmp_path):
+def test_a_damaged_cifar_folder_is_told_to_visitors_without_its_path_and_to_the_host_with_it(
+    made_up_cifar, tmp_path, caplog
+):
     """The made-up files do not have the official md5."""
-    with pytest.raises(DatasetError, match="test_batch is damaged or altered"):
+    with pytest.raises(DatasetError) as caught:
         find_test_images(classifier_at(tmp_path), made_up_cifar)
+    assert str(caught.value) == "The CIFAR-10 files on this server are damaged or altered."
+    assert str(made_up_cifar) in caplog.text and "test_batch is damaged or altered" in caplog.text
 
 
 def test_a_network_without_mistakes_has_one_sheet(samples):

@@ -200,7 +200,8 @@ def model_info(classifier: Classifier) -> Callable:
 
 def public_source(source: str) -> str:
     """`Classifier.source` without where a folder lies on the server."""
-    return f"folder:{Path(source.removeprefix('folder:')).name}" if source.startswith("folder:") else source
+    kind, _, folder = source.partition(":")
+    return f"folder:{Path(folder).resolve().name}" if kind == "folder" else source
 
 
 def answer_each(page: gr.Blocks) -> None:

@@ -106,7 +106,8 @@ def file_name(upload: object) -> str:
 
 def table_html(rows: Sequence[Row], names: Sequence[str]) -> str:
     """A row per file, and a link that holds the same as CSV."""
-    head = "".join(f'<th scope="col">{title}</th>' for title in ("Picture", "File", "First", "Second", "Third"))
+    titles = ("Picture", "File", "First", "Second", "Third")[: 2 + min(TOP, len(names))]
+    head = "".join(f'<th scope="col">{title}</th>' for title in titles)
     body = "".join(_table_row(row, names) for row in rows)
     data = base64.b64encode(csv_text(rows, names).encode("utf-8-sig")).decode()
     return (

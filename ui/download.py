@@ -44,10 +44,18 @@ def download(data_dir: Path, progress: Progress) -> None:
     if not _running.acquire(blocking=False):
         raise DatasetError("CIFAR-10 is being downloaded already: wait a moment, then open this tab again.")
     try:
-        if cifar10.missing_files(data_dir):
+        if not _is_intact(data_dir):
             _download(data_dir, progress)
     finally:
         _running.release()
+
+
+def _is_intact(data_dir: Path) -> bool:
+    try:
+        cifar10.check_files(data_dir)
+    except DatasetError:
+        return False
+    return True
 
 
 def _download(data_dir: Path, progress: Progress) -> None:

@@ -116,7 +116,8 @@ def head_html(classifier: Classifier) -> str:
 def model_name(source: str, recipe: str) -> tuple[str, str]:
     """What to call the model of a `Classifier.source`, and the small print, where a commit of the Hub goes."""
     if source.startswith("folder:"):
-        return f"folder {Path(source).name}", recipe  # where it lies on the server is nobody's business
+        # where it lies on the server is nobody's business
+        return f"folder {Path(source.removeprefix('folder:')).resolve().name}", recipe
     if not source.startswith("hub:"):
         return source, recipe
     repo, sha = source.removeprefix("hub:").split("@")

@@ -98,7 +98,8 @@ def build_examples(image: gr.Image) -> None:
     shown = gr.HTML(examples_html(examples), elem_id="examples", apply_default_css=False, js_on_load=EXAMPLES_JS)
 
     def pick(event: gr.EventData):
-        return str(examples[event.name]) if event.name in examples else gr.skip()
+        name = getattr(event, "name", None)
+        return str(examples[name]) if isinstance(name, str) and name in examples else gr.skip()
 
     shown.pick(pick, None, image, show_progress="hidden", api_visibility="private")
 

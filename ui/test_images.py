@@ -5,6 +5,7 @@ artifact's samples/; where there is neither, one button downloads the dataset.
 """
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -21,6 +22,8 @@ from model.cifar10 import CLASS_NAMES, IMAGE_SIZE, DatasetError, missing_files, 
 from model.predictions import Predictions, read_predictions
 from ui import download, quiz
 from ui.answer import ANSWER_JS, answer_html, ask, hint_html, inline_png, percent, problem_html
+
+LOG = logging.getLogger(__name__)
 
 PER_PAGE = 40
 PER_CELL = 60
@@ -51,7 +54,11 @@ def find_test_images(classifier: Classifier, data_dir: Path) -> TestImages:
     `samples/`. Raises DatasetError, which says what is wrong and what to do."""
     samples = classifier.folder / SAMPLES
     if tuple(classifier.class_names) == CLASS_NAMES and not missing_files(data_dir):
-        images, labels = read_test(data_dir)
+        try:
+            images, labels = read_test(data_dir)
+        except DatasetError as error:  # it names a path of the server
+            LOG.warning("%s", error)
+            raise DatasetError("The CIFAR-10 files on this server are damaged or altered.") from None
         return TestImages(images, labels.tolist(), list(range(len(labels))))
     if samples.is_dir():
         return read_samples(samples, len(classifier.class_names))
