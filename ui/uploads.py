@@ -148,7 +148,10 @@ def _is_plainly_below(path: str, folder: str) -> bool:
     base, middle = os.path.split(parent)
     if base != folder or {middle, name} & {"", ".", ".."}:
         return False
-    return not os.path.islink(parent) and stat.S_ISREG(os.lstat(path).st_mode)
+    try:
+        return not os.path.islink(parent) and stat.S_ISREG(os.lstat(path).st_mode)
+    except FileNotFoundError:  # swept: `_is_below` knows where it was
+        return False
 
 
 _STORED = re.compile(r"[0-9a-f]{64}")
