@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).resolve().parent.parent
-PACKAGE_OF_MODULE = {"PIL": "pillow", "yaml": "pyyaml"}
+PACKAGE_OF_MODULE = {"PIL": "pillow", "yaml": "pyyaml", "axe_playwright_python": "axe-playwright-python"}
 # Names that come with a listed package, which imports them itself and re-exports or requires them.
 COMES_WITH = {
     "fastapi": "gradio",
+    "httpx": "gradio",
     "python_multipart": "gradio",
     "starlette": "gradio",
     "pyyaml": "huggingface_hub",
