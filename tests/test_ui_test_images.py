@@ -17,6 +17,7 @@ from model.cifar10 import CLASS_NAMES, FOLDER, DatasetError, read_test
 from tests.markup import EVIL, find, picture, pixels, text
 from ui import test_images as module
 from ui.answer import percent
+from ui.page import build_page
 from ui.test_images import (
     Browser,
     absent_html,
@@ -362,7 +363,8 @@ def test_no_class_name_brings_markup(own_browser):
     assert (query["true"], query["predicted"]) == ([names[1]], [names[5]])
     assert f"It is {names[own_browser.tests.labels[0]]}." in text(answer)
     assert text(verdict) == f"WrongThe network says {names[0]}. It is {names[1]}.Test image 0"
-    assert EVIL in text(absent_html(EVIL)) and find(absent_html(EVIL), "i") == []
+    html = absent_html(EVIL, True)
+    assert EVIL in text(html) and find(html, "i") == []
 
 
 # What does not belong together
@@ -443,3 +445,29 @@ def test_a_choice_of_an_image_without_its_index_is_told(browser):
     choose = functions(browser)["choose"]
     assert "This test image is not here" in text(choose(gr.EventData(None, {})))
     assert "Test image 10" in text(choose(gr.EventData(None, {"index": 10})))
+
+
+def without_samples(artifact: Path, folder: Path) -> Classifier:
+    shutil.copytree(artifact, folder, ignore=shutil.ignore_patterns("samples"))
+    return Classifier.load(folder)
+
+
+def test_a_download_is_offered_where_it_helps_and_nowhere_else(tiny_artifact, tmp_path):
+    classifier = without_samples(tiny_artifact, tmp_path / "artifact")
+    browser = Browser.of(classifier, tmp_path / "data")
+    assert browser.read() is None and browser.download_helps
+    assert "The button downloads" in absent_html(browser.problem, browser.download_helps)
+    classifier.class_names = tuple(reversed(CLASS_NAMES))
+    browser = Browser.of(classifier, tmp_path / "data")
+    assert browser.read() is None and not browser.download_helps
+    assert "button" not in absent_html(browser.problem, browser.download_helps)
+
+
+def test_a_page_can_be_turned_that_was_opened_before_the_server_started_anew(tiny_artifact, tmp_path):
+    def turn(classifier):
+        page = build_page(classifier, tmp_path / "data")
+        (found,) = [event.fn for event in page.fns.values() if event.fn and event.fn.__name__ == "turn"]
+        return found("all", "any", "any", SimpleNamespace(page=1))
+
+    assert "page 2 of" in turn(Classifier.load(tiny_artifact))
+    assert "CIFAR-10 is not on this server yet" in turn(without_samples(tiny_artifact, tmp_path / "artifact"))

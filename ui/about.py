@@ -188,7 +188,7 @@ LIMITS = Limits()
 UPLOADS = (
     "<ul><li>Your picture is sent to the server of this page and decoded there. No other service gets it.</li>"
     "<li>It is not shown to other visitors, and nothing is trained with it.</li>"
-    f"<li>The stored file is deleted about {KEEP_SECONDS // 60} minutes after it came.</li>"
+    f"<li>The stored file is deleted about {KEEP_SECONDS // 60} minutes after its last use, at the latest.</li>"
     "<li>In your browser the page loads nothing from another host. The links on this tab do, when you follow them.</li>"
     "</ul>"
 )

@@ -187,9 +187,7 @@ def model_info(classifier: Classifier) -> Callable:
         return {
             "source": public_source(classifier.source),
             "class_names": list(classifier.class_names),
-            "config": {
-                key: config.get(key) for key in ("depth", "stem_kernel", "shortcut", "temperature", "threshold")
-            },
+            "config": {key: config.get(key) for key in INFO},
             "parameters": metrics["training"]["parameters"],
             **{split: {key: metrics[split][key] for key in scores} for split in ("val", "test")},
             "training": {key: metrics["training"][key] for key in ("recipe", "seed", "epochs", "best_epoch")},

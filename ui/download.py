@@ -4,6 +4,7 @@ The trainer has its own way, through torchvision, which the page does not have.
 """
 
 import hashlib
+import os
 import shutil
 import tarfile
 import threading
@@ -68,8 +69,9 @@ def _download(data_dir: Path, progress: Progress) -> None:
         progress(1.0, "Unpacking")
         _unpack(archive, partial / cifar10.FOLDER)
         cifar10.check_files(partial)
-        shutil.rmtree(data_dir / cifar10.FOLDER, ignore_errors=True)
-        (partial / cifar10.FOLDER).rename(data_dir / cifar10.FOLDER)
+        (data_dir / cifar10.FOLDER).mkdir(exist_ok=True)
+        for name in cifar10.MD5:  # one by one: what else lies there is somebody's
+            os.replace(partial / cifar10.FOLDER / name, data_dir / cifar10.FOLDER / name)
     except DatasetError:
         raise
     except BROKEN as error:

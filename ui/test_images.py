@@ -49,6 +49,10 @@ class TestImages:
     indices: Sequence[int]
 
 
+class NoDataset(DatasetError):
+    """A download of CIFAR-10 helps."""
+
+
 def find_test_images(classifier: Classifier, data_dir: Path) -> TestImages:
     """All of the CIFAR-10 folder if there is one and the model's classes are CIFAR-10's, else those of the artifact's
     `samples/`. Raises DatasetError, which says what is wrong and what to do."""
@@ -58,13 +62,13 @@ def find_test_images(classifier: Classifier, data_dir: Path) -> TestImages:
             images, labels = read_test(data_dir)
         except DatasetError as error:  # it names a path of the server
             LOG.warning("%s", error)
-            raise DatasetError("The CIFAR-10 files on this server are damaged or altered.") from None
+            raise NoDataset("The CIFAR-10 files on this server are damaged or altered.") from None
         return TestImages(images, labels.tolist(), list(range(len(labels))))
     if samples.is_dir():
         return read_samples(samples, len(classifier.class_names))
     if tuple(classifier.class_names) != CLASS_NAMES:
         raise DatasetError("This model comes without sample images, and its classes are not those of CIFAR-10.")
-    raise DatasetError("This model comes without sample images, and CIFAR-10 is not on this server yet.")
+    raise NoDataset("This model comes without sample images, and CIFAR-10 is not on this server yet.")
 
 
 DAMAGE = (
@@ -86,9 +90,10 @@ def read_samples(folder: Path, classes: int) -> TestImages:
         about = json.loads((folder / "samples.json").read_text(encoding="utf-8"))
         sheets = [_read_sheet(folder, about, name, classes) for name in ("test", "mistakes")]
     except DAMAGE as error:
+        LOG.warning("%s: %s", folder, error)  # it may name a path of the server
         raise DatasetError(
-            f"The sample images of this model are damaged ({folder.name}/: {error}). Export the artifact again, or "
-            "delete that folder: the app then takes the images from a CIFAR-10 folder."
+            f"The sample images of this model are damaged ({folder.name}/). Export the artifact again, or delete that "
+            "folder: the app then takes the images from a CIFAR-10 folder."
         ) from None
     once = {index: (tile, label) for sheet in sheets for tile, label, index in zip(*sheet, strict=True)}
     indices = sorted(once)
@@ -128,6 +133,7 @@ class Browser:
     predictions: Predictions
     tests: TestImages | None = None
     problem: str = ""
+    download_helps: bool = False
     rows: dict[int, int] = field(default_factory=dict)
     """Index in the test set -> row of predictions.csv."""
 
@@ -145,7 +151,7 @@ class Browser:
                 found = find_test_images(self.classifier, self.data_dir)
                 self._check(found)
             except DatasetError as error:
-                self.problem = str(error)
+                self.problem, self.download_helps = str(error), isinstance(error, NoDataset)
                 return None
             self.tests = found
         return self.tests
@@ -300,10 +306,19 @@ def build_tab(browser: Browser, tab: gr.Tab) -> tuple[dict[str, gr.components.Co
 
     def refresh(*chosen):
         if browser.read() is None:
-            return gr.Column(visible=True), gr.Column(visible=False), absent_html(browser.problem), ""
-        return gr.Column(visible=False), gr.Column(visible=True), "", browser.grid_html(*chosen)
+            why = absent_html(browser.problem, browser.download_helps)
+            return gr.Column(visible=True), gr.Column(visible=False), why, gr.Button(visible=browser.download_helps), ""
+        return (
+            gr.Column(visible=False),
+            gr.Column(visible=True),
+            "",
+            gr.Button(visible=False),
+            browser.grid_html(*chosen),
+        )
 
     def turn(show, true, predicted, event: gr.EventData):
+        if browser.read() is None:  # a page that was opened before the server was started anew
+            return problem_html(browser.problem)
         page = getattr(event, "page", 0)
         return browser.grid_html(show, true, predicted, page if isinstance(page, int) else 0)
 
@@ -311,6 +326,10 @@ def build_tab(browser: Browser, tab: gr.Tab) -> tuple[dict[str, gr.components.Co
         return browser.answer_html(getattr(event, "index", None))
 
     def bring(progress=gr.Progress()):  # noqa: B008  (gradio's way to say that it wants one)
+        if browser.read() is not None:
+            return ""
+        if not browser.download_helps:
+            raise gr.Error(browser.problem, print_exception=False)
         try:
             download.download(browser.data_dir, lambda share, what: progress(share, desc=what))
         except DatasetError as error:
@@ -318,7 +337,7 @@ def build_tab(browser: Browser, tab: gr.Tab) -> tuple[dict[str, gr.components.Co
         return ""
 
     private = {"api_visibility": "private", "show_progress": "hidden"}
-    view = [absent, present, why, grid]
+    view = [absent, present, why, get, grid]
     tab.select(refresh, filters, view, **private)
     gr.on([one.change for one in filters], refresh, filters, view, **private)
     grid.turn(turn, filters, grid, **private)
@@ -329,9 +348,12 @@ def build_tab(browser: Browser, tab: gr.Tab) -> tuple[dict[str, gr.components.Co
     return {"show": show, "true": true, "predicted": predicted}, shown
 
 
-def absent_html(problem: str) -> str:
+def absent_html(problem: str, download_helps: bool) -> str:
+    offer = (
+        " The button downloads the dataset from the University of Toronto to this server, once, and checks that it is "
+        "the official one."
+    )
     return (
-        f'<div class="notice"><h2>No test images yet</h2><p>{escape(problem)} The button downloads the dataset from '
-        "the University of Toronto to this server, once, and checks that it is the official one. Without it, "
-        "everything else on this page works.</p></div>"
+        f'<div class="notice"><h2>No test images yet</h2><p>{escape(problem)}{offer if download_helps else ""} Without '
+        "them, everything else on this page works.</p></div>"
     )

@@ -28,7 +28,9 @@ KEEP_SECONDS = 15 * 60
 
 NO_PICTURE = "No picture was given: upload one as the first input."
 NOT_UPLOADED = "Upload the picture itself: web addresses, data URLs and paths on the server are not read."
-GONE = f"The uploaded picture is gone, as it is kept for {KEEP_SECONDS // 60} minutes at most: upload it again."
+GONE = (
+    f"The uploaded picture is gone: it was kept for {KEEP_SECONDS // 60} minutes after its last use. Upload it again."
+)
 
 
 class Budget:
