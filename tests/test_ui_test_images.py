@@ -409,16 +409,16 @@ def test_the_tab_offers_the_download_until_the_images_are_there_and_then_shows_t
 ):
     shutil.rmtree(own_browser.classifier.folder / "samples")
     calls = functions(own_browser)
-    absent, present, why, grid = calls["refresh"]("all", "any", "any")
-    assert (absent.visible, present.visible, grid) == (True, False, "")
+    absent, present, why, get, grid = calls["refresh"]("all", "any", "any")
+    assert (absent.visible, present.visible, get.visible, grid) == (True, False, True, "")
     assert "CIFAR-10 is not on this server yet." in text(why)
     asked = []
     monkeypatch.setattr(module.download, "download", lambda *of: asked.append(of[0]))
     calls["bring"](lambda share, desc: None)
     assert asked == [own_browser.data_dir]
     own_browser.data_dir = tiny_cifar
-    absent, present, why, grid = calls["refresh"]("all", "any", "any")
-    assert (absent.visible, present.visible, why) == (False, True, "")
+    absent, present, why, get, grid = calls["refresh"]("all", "any", "any")
+    assert (absent.visible, present.visible, get.visible, why) == (False, True, False, "")
     assert "250 of 250 images; page 1 of 7" in text(grid)
 
 
@@ -428,11 +428,22 @@ def test_a_download_that_fails_is_told_in_its_sentence(own_browser, monkeypatch)
         raise DatasetError("CIFAR-10 could not be downloaded (Not Found). Try again later.")
 
     monkeypatch.setattr(module.download, "download", fails)
+    shutil.rmtree(own_browser.classifier.folder / "samples")
     told = []
     with pytest.raises(gr.Error) as caught:
         functions(own_browser)["bring"](lambda share, desc: told.append((share, desc)))
     assert caught.value.message == "CIFAR-10 could not be downloaded (Not Found). Try again later."
     assert told == [(0.5, "85 of 170 MB")]
+
+
+def test_nothing_is_downloaded_where_the_images_are_there_or_it_would_not_help(own_browser, monkeypatch):
+    monkeypatch.setattr(module.download, "download", lambda *of: pytest.fail("a download began"))
+    functions(own_browser)["bring"](lambda share, desc: None)
+    own_browser.tests, own_browser.classifier.class_names = None, tuple(reversed(CLASS_NAMES))
+    shutil.rmtree(own_browser.classifier.folder / "samples")
+    with pytest.raises(gr.Error) as caught:
+        functions(own_browser)["bring"](lambda share, desc: None)
+    assert "its classes are not those of CIFAR-10" in caught.value.message
 
 
 @pytest.mark.parametrize(("sent", "page"), [(2, 3), ("2", 1), (None, 1), (2.0, 1), (10**9, 6)])
