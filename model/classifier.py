@@ -104,13 +104,20 @@ class Classifier:
         as the linear layer weighs their means for the class; below zero is 0, the highest is 1. All zeros where nothing
         speaks for the class. Raises ValueError for a `label` that is no class name, and for an unknown `fit`.
         """
-        if label not in self.class_names:
-            raise ValueError(f"label is {label!r}; it must be one of {', '.join(self.class_names)}")
+        return self.activation_maps(image, [label], fit)[0]
+
+    def activation_maps(self, image: Image.Image, labels: Sequence[str], fit: str = "crop") -> list[np.ndarray]:
+        """The `activation_map` of each of `labels`, from one run of the network. Raises what that raises."""
+        if unknown := [label for label in labels if label not in self.class_names]:
+            raise ValueError(f"label is {unknown[0]!r}; it must be one of {', '.join(self.class_names)}")
         features = self._features(_to_array([image], fit))[0]
-        weights = self._class_weights[self.class_names.index(label)]
-        evidence = np.maximum(np.tensordot(weights, features, axes=1), 0)  # (64,) and (64, 8, 8) -> (8, 8)
-        highest = evidence.max()
-        return evidence / highest if 0 < highest < np.inf else np.zeros_like(evidence)
+        maps = []
+        for label in labels:
+            weights = self._class_weights[self.class_names.index(label)]
+            evidence = np.maximum(np.tensordot(weights, features, axes=1), 0)  # (64,) and (64, 8, 8) -> (8, 8)
+            highest = evidence.max()
+            maps.append(evidence / highest if 0 < highest < np.inf else np.zeros_like(evidence))
+        return maps
 
     def _run(self, images: np.ndarray) -> np.ndarray:
         return self._session.run(["logits"], {"images": images})[0]

@@ -106,3 +106,12 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub
 def sha(hub: LoopbackHub, tiny_artifact: Path) -> str:
     """The one commit of the repository REPO, which holds the tiny artifact."""
     return hub.add_repo(REPO, contents(tiny_artifact))
+
+
+@pytest.fixture
+def uploads(tmp_path, monkeypatch) -> Path:
+    """Where gradio stores what visitors send, during the test."""
+    folder = tmp_path / "uploads"
+    folder.mkdir()
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(folder))
+    return folder

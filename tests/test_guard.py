@@ -17,7 +17,12 @@ from ui import guard
 from ui.guard import MB, Limits
 from ui.predict import EXAMPLES
 from ui.serve import BAD_INPUTS, launch
-from ui.uploads import GONE, Janitor, read_upload, refuse_web_addresses
+from ui.uploads import GONE, Janitor, open_upload, refuse_web_addresses
+
+
+def size_of(upload: object) -> tuple[int, int]:
+    with open_upload(upload) as picture:
+        return picture.size
 
 
 def a_page() -> gr.Blocks:
@@ -25,7 +30,7 @@ def a_page() -> gr.Blocks:
     with gr.Blocks() as page:
         image, size, seconds = gr.Image(type="filepath"), gr.JSON(), gr.Number()
         refuse_web_addresses(image)
-        gr.on([], lambda image: read_upload(image).size, image, size, preprocess=False, api_name="size")
+        gr.on([], size_of, image, size, preprocess=False, api_name="size")
         gr.on([], lambda seconds: time.sleep(seconds), seconds, None, api_name="wait", concurrency_limit=1)
     return page
 

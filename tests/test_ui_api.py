@@ -25,14 +25,6 @@ def classifier(tiny_artifact):
 
 
 @pytest.fixture
-def uploads(tmp_path, monkeypatch) -> Path:
-    folder = tmp_path / "uploads"
-    folder.mkdir()
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(folder))
-    return folder
-
-
-@pytest.fixture
 def pictures() -> list[Image.Image]:
     """Different ones, and not square, so that the fits differ."""
     random = np.random.RandomState(1)

@@ -20,14 +20,6 @@ def classifier(tiny_artifact):
 
 
 @pytest.fixture
-def uploads(tmp_path, monkeypatch) -> Path:
-    folder = tmp_path / "uploads"
-    folder.mkdir()
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(folder))
-    return folder
-
-
-@pytest.fixture
 def pictures() -> list[Image.Image]:
     random = np.random.RandomState(2)
     return [Image.fromarray(random.randint(0, 256, (40, 60 + 7 * k, 3), np.uint8)) for k in range(3)]

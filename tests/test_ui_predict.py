@@ -18,14 +18,6 @@ def classifier(tiny_artifact):
 
 
 @pytest.fixture
-def uploads(tmp_path, monkeypatch) -> Path:
-    folder = tmp_path / "uploads"
-    folder.mkdir()
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(folder))
-    return folder
-
-
-@pytest.fixture
 def photo() -> Image.Image:
     return Image.fromarray(np.arange(40 * 60 * 3, dtype=np.uint32).reshape(40, 60, 3).astype(np.uint8))
 

@@ -19,16 +19,13 @@ from ui.uploads import Janitor
 
 
 @pytest.fixture
-def uploads(tmp_path, monkeypatch) -> Path:
-    folder = tmp_path / "uploads"
-    folder.mkdir()
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(folder))
-    return folder
-
-
-@pytest.fixture
 def picture() -> Image.Image:
     return Image.fromarray(np.arange(40 * 60 * 3, dtype=np.uint32).reshape(40, 60, 3).astype(np.uint8))
+
+
+def read(upload: object) -> Image.Image:
+    with reading.open_upload(upload) as picture:
+        return picture
 
 
 def stored(folder: Path, picture: Image.Image) -> dict:
@@ -40,7 +37,7 @@ def stored(folder: Path, picture: Image.Image) -> dict:
 @pytest.mark.parametrize("nothing", [None, {}, ""])
 def test_no_picture_is_told(nothing):
     with pytest.raises(gr.Error) as caught:
-        reading.read_upload(nothing)
+        read(nothing)
     assert caught.value.message == reading.NO_PICTURE
 
 
@@ -63,7 +60,7 @@ def test_a_path_outside_the_upload_folder_is_refused(tmp_path, uploads, picture,
     monkeypatch.chdir(tmp_path)
     picture.save(tmp_path / "outside.png")
     with pytest.raises(gr.Error) as caught:
-        reading.read_upload({"path": path, "url": "data:image/png;base64,AAAA"})
+        read({"path": path, "url": "data:image/png;base64,AAAA"})
     assert caught.value.message == reading.NOT_UPLOADED
 
 
@@ -71,7 +68,7 @@ def test_a_link_that_leads_out_of_the_upload_folder_is_refused(tmp_path, uploads
     picture.save(tmp_path / "outside.png")
     (uploads / "link.png").symlink_to(tmp_path / "outside.png")
     with pytest.raises(gr.Error) as caught:
-        reading.read_upload({"path": str(uploads / "link.png")})
+        read({"path": str(uploads / "link.png")})
     assert caught.value.message == reading.NOT_UPLOADED
 
 
@@ -89,20 +86,20 @@ def test_a_web_address_is_refused_before_gradio_downloads_it(uploads, picture):
 def test_an_upload_that_is_no_longer_there_is_asked_for_again(uploads):
     for path in (uploads / "gone.png", uploads / ("0" * 64) / "gone.png"):
         with pytest.raises(gr.Error) as caught:
-            reading.read_upload({"path": str(path)})
+            read({"path": str(path)})
         assert caught.value.message == reading.GONE
 
 
 def test_the_upload_folder_itself_is_refused(uploads):
     with pytest.raises(gr.Error) as caught:
-        reading.read_upload({"path": str(uploads)})
+        read({"path": str(uploads)})
     assert caught.value.message == reading.NOT_UPLOADED
 
 
 def test_an_upload_that_is_used_is_kept_for_another_while(uploads, picture):
     upload = stored(uploads, picture)
     os.utime(upload["path"], (0, 0))
-    reading.read_upload(upload)
+    read(upload)
     assert time.time() - Path(upload["path"]).stat().st_mtime < 60
 
 
@@ -149,10 +146,10 @@ def test_of_a_jpeg_and_of_no_picture_little_is_open(uploads, picture):
 
 def test_bombs_are_refused_by_what_their_headers_say(uploads):
     code = (
-        "import resource, sys; from ui.uploads import read_upload; from model.preprocess import PictureError\n"
+        "import resource, sys; from ui.uploads import open_upload; from model.preprocess import PictureError\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "for path in sys.argv[1:]:\n"
-        "    try: read_upload({'path': path})\n"
+        "    try: open_upload({'path': path}).__enter__()\n"
         "    except PictureError as error: print(error)\n"
         "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)"
     )

@@ -103,7 +103,7 @@ def answer_html(
     """
     names = classifier.class_names
     shown = answer.best(count)
-    maps = {k: classifier.activation_map(square, names[k]) for k in shown}
+    maps = dict(zip(shown, classifier.activation_maps(square, [names[k] for k in shown]), strict=True))
     bars = "".join(_bar(names[k], k, float(answer.probabilities[k]), k == shown[0]) for k in shown)
     layers = "".join(
         f'<img class="map" data-class="{k}" src="{inline_png(heat(own))}" alt=""{"" if k == shown[0] else " hidden"}>'

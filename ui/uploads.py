@@ -60,8 +60,14 @@ _PIXELS = Budget(MAX_PIXELS)
 
 @contextmanager
 def open_upload(upload: object) -> Iterator[Image.Image]:
-    """The picture of `read_upload`, while only so many pixels are open in all threads as the largest picture has. What
-    is made of it should be made inside, and be small: then no number of visitors fills the memory."""
+    """The picture in the file that gradio stored for this visitor, while only so many pixels are open in all threads as
+    the largest picture has. What is made of it should be made inside, and be small: then no number of visitors fills
+    the memory.
+
+    `upload` is the raw {"path": ..., "url": ...} of the request. Gradio checks the path only where the request says
+    that it is a file ("meta"), so it is checked here too: else a caller could read any picture on the server.
+    Raises PictureError for a file that is no picture of use, gr.Error for what is no upload.
+    """
     path = upload_path(upload)
     try:
         os.utime(path)  # in use: kept for another while
@@ -78,17 +84,6 @@ def _pixels(path: str) -> int:
             return image.width * image.height // (16 if image.format == "JPEG" else 1)
     except Exception:
         return 0
-
-
-def read_upload(upload: object) -> Image.Image:
-    """The picture in the file that gradio stored for this visitor.
-
-    `upload` is the raw {"path": ..., "url": ...} of the request. Gradio checks the path only where the request says
-    that it is a file ("meta"), so it is checked here too: else a caller could read any picture on the server.
-    Raises PictureError for a file that is no picture of use.
-    """
-    with open_upload(upload) as picture:
-        return picture
 
 
 def upload_path(upload: object) -> str:
