@@ -237,6 +237,15 @@ def test_the_janitor_spares_the_files_of_the_page(tmp_path):
     assert kept.exists() and not other.exists()
 
 
+def test_the_janitor_spares_what_was_sent_again_while_it_looked_around(tmp_path, monkeypatch):
+    again, other = put(tmp_path, "again.png", 10_000), put(tmp_path, "other.png", 10_000)
+    look = Janitor._files
+    monkeypatch.setattr(Janitor, "_files", lambda self, now: (look(self, now), os.utime(again))[0])
+    told = []
+    Janitor(tmp_path, forget=told.append).sweep()
+    assert again.exists() and not other.exists() and told == [str(other)]
+
+
 def test_the_janitor_removes_folders_that_stay_empty(tmp_path):
     old = put(tmp_path, "old.png", 10_000).parent
     janitor = Janitor(tmp_path, spared_seconds=60)

@@ -1,6 +1,7 @@
 """How the page is served: address, queue, limits, and what becomes of uploads."""
 
 import gc
+import inspect
 import logging
 import os
 import sys
@@ -43,6 +44,7 @@ def launch(
     page.queue(max_size=limits.waiting, default_concurrency_limit=4, api_open=False, status_update_rate=5)
     answer_each(page)
     explain_errors(page)
+    remember_signatures(page)
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it writes a line for every damaged upload
     _, address, _ = page.launch(
         server_name=host,
@@ -66,6 +68,15 @@ def launch(
     gc.collect()
     gc.freeze()  # gradio's 150,000 objects stay; looking through them again and again took 3% of the calls
     return address
+
+
+def remember_signatures(page: gr.Blocks) -> None:
+    """Gradio asks `inspect.signature` for each component's settings when a visitor comes or a batch of calls starts,
+    and works it out anew each time; where a function carries it, it is read from there."""
+    for kind in {type(block) for block in page.blocks.values()}:
+        for base in kind.__mro__:
+            if "__init__" in vars(base) and base is not object:
+                base.__init__.__signature__ = inspect.signature(base.__init__)
 
 
 def guarded(page: gr.Blocks, limits: Limits, janitor: Janitor) -> Callable:

@@ -12,7 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -212,7 +212,7 @@ class Janitor:
             age, over = now - changed, max(total / self.max_bytes, count / self.max_files)
             if age > self.seconds or over > 4 or (over > 1 and age > self.spared_seconds):
                 total, count, deleted = total - size, count - 1, deleted + 1
-                self._delete(path)
+                self._delete(path, changed)
         return deleted
 
     def _files(self, now: float) -> list[tuple[float, int, str]]:
@@ -225,27 +225,36 @@ class Janitor:
                 inside = [known for file in _entries(entry.path) for known in _stat(file)]
                 found += inside
                 if not inside and all(now - changed > self.spared_seconds for changed, _, _ in _stat(entry)):
-                    _quietly(os.rmdir, entry.path)
+                    with suppress(OSError):  # not empty any more
+                        os.rmdir(entry.path)
         return found
 
-    def _delete(self, path: str) -> None:
-        _quietly(os.unlink, path)
+    def _delete(self, path: str, changed: float) -> None:
+        try:
+            if os.lstat(path).st_mtime != changed:
+                return  # used, or sent again, since it was looked at
+            os.unlink(path)
+        except OSError:  # somebody was faster
+            pass
         self.forget(path)
 
 
 def give_memory_back() -> None:
-    """What the C library keeps of freed memory goes back to the system, and from now on a decoded picture's at once.
+    """What the C library keeps of freed memory goes back to the system, and from now on a large block's at once.
 
     Else glibc keeps, for each thread, as much as its largest picture took. Nothing where there is no glibc.
     """
     library = ctypes.CDLL(None) if sys.platform == "linux" else None
     if hasattr(library, "mallopt") and hasattr(library, "malloc_trim"):
-        library.mallopt(_MMAP_THRESHOLD, MB)  # Pillow asks for 16 MB at a time; a fixed limit no longer adapts to that
+        library.mallopt(_MMAP_THRESHOLD, 8 * MB)
+        library.mallopt(_TRIM_THRESHOLD, 16 * MB)
         library.malloc_trim(0)
 
 
-_MMAP_THRESHOLD = -3
-"""M_MMAP_THRESHOLD of malloc.h."""
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""Of malloc.h: how much freed memory a thread keeps, and from what size on a block is none of it. Fixed, so that they do
+not adapt to Pillow's blocks of 16 MB; large enough for an ordinary photo, decoded at reduced size: to get that memory
+from the system and clear it each time took a sixth of the answers a second."""
 
 
 def _entries(folder: str | Path) -> list[os.DirEntry]:
@@ -262,10 +271,3 @@ def _stat(entry: os.DirEntry) -> list[tuple[float, int, str]]:
     except OSError:
         return []
     return [(state.st_mtime, state.st_size, entry.path)]
-
-
-def _quietly(remove: Callable[[str], None], path: str) -> None:
-    try:
-        remove(path)
-    except OSError:  # somebody was faster
-        pass
