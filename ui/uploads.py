@@ -253,8 +253,8 @@ def give_memory_back() -> None:
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Of malloc.h: how much freed memory a thread keeps, and from what size on a block is none of it. Fixed, so that they
-do not adapt to Pillow's blocks of 16 MB; large enough for an ordinary photo, decoded at reduced size: to get that memory
-from the system and clear it each time took a sixth of the answers a second."""
+do not adapt to Pillow's blocks of 16 MB; large enough for an ordinary photo, decoded at reduced size: to get that
+memory from the system and clear it each time took a sixth of the answers a second."""
 
 
 def _entries(folder: str | Path) -> list[os.DirEntry]:
