@@ -24,7 +24,7 @@ from tests.http_calls import ask, call, post, stored, upload
 from tests.hub_client import REPO, environment, json_with
 from tests.markup import find, pixels
 from tests.serving import ROOT, running_app
-from ui.serve import BAD_INPUTS
+from ui.api import BAD_INPUTS
 
 WHOLE_NUMBER = "top_k must be a whole number from 1 to 10."
 NOT_UPLOADED = "Upload the picture itself: web addresses, data URLs and paths on the server are not read."

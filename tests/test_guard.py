@@ -14,9 +14,10 @@ from PIL import Image
 from tests.http_calls import BOUNDARY, END, MULTIPART, UPLOAD, ask, call, part, post, stored, upload
 from tests.serving import free_port
 from ui import guard
+from ui.api import BAD_INPUTS
 from ui.guard import MB, Limits
 from ui.predict import EXAMPLES
-from ui.serve import BAD_INPUTS, launch
+from ui.serve import launch
 from ui.uploads import GONE, Janitor, open_upload, refuse_web_addresses
 
 

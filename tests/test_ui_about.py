@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from model import Classifier
+from tests.conftest import cannot_run
 from tests.hub_client import REPO, environment
 from tests.serving import ROOT, running_app
 from ui.about import (
@@ -36,13 +37,6 @@ from ui.about import (
 
 SHA = "0123456789abcdef" * 2 + "01234567"
 AXE_SERIOUS = ("serious", "critical")
-
-
-def cannot_run(reason: str) -> None:
-    """Skips on a person's machine; where CI=true says that the tool must be there, fails."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 def fake_classifier(source: str, names: tuple[str, ...] = ("cat", "dog", "cow")) -> SimpleNamespace:
@@ -237,22 +231,6 @@ def test_javascript_prints_the_answer_in_node(served, folder, expected):
 
 
 # In a browser
-
-
-@pytest.fixture(scope="module")
-def browser():
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        cannot_run("playwright is not installed")
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None:
-        cannot_run("no Chromium on this machine")
-    flags = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking".split()
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=chromium, args=flags)
-        yield launched
-        launched.close()
 
 
 @pytest.fixture

@@ -191,7 +191,7 @@ class Queue:
 )
 def test_a_call_of_predict_without_an_answer_becomes_a_failed_one_and_no_other(call, data, told):
     page = SimpleNamespace(_queue=Queue())
-    api.answer_each(page)
+    api.explain_failures(page)
     message = ProcessCompletedMessage(output={"data": data}, success=True)
     page._queue.send_message(SimpleNamespace(fn=SimpleNamespace(api_name=call)), message)
     (sent,) = page._queue.sent

@@ -15,6 +15,7 @@ from PIL import Image
 from model import Classifier
 from model.preprocess import FITS, PictureError, to_square_rgb
 from ui.answer import Answer, ask
+from ui.guard import Limits
 from ui.uploads import open_upload, refuse_web_addresses
 
 TOP_K = 5
@@ -24,13 +25,17 @@ LOG = logging.getLogger(__name__)
 MAX_BATCH = 16
 """Predictions that the queue hands over at once: what its bookkeeping costs is shared by them."""
 
-MAX_FILES = 16
-"""Of /predict_batch."""
+MAX_FILES = Limits.files
+"""Of /predict_batch: as many as one upload may bring."""
 
 DECODERS = 4
 """Threads that decode the pictures of a batch; Pillow lets go of the lock meanwhile. On two cores, four answered 13%
 more calls than two. `ui.uploads` bounds how many pixels are open at once."""
 
+BAD_INPUTS = (
+    "These inputs do not fit the call: GET /gradio_api/info lists them, and a picture is the path that "
+    "POST /gradio_api/upload answered with."
+)
 BAD_FIT = f"fit must be one of {', '.join(FITS)}."
 FAILED = "This picture could not be answered: something is wrong on the server."
 NO_FILES = "No pictures were given: upload some as the first input."
@@ -69,7 +74,7 @@ def build_api(classifier: Classifier) -> None:
 
 def predict(classifier: Classifier) -> Callable:
     """The function behind /predict: lists in, lists out, one place per call. A call without an answer does not cost the
-    others theirs: its second output is {"error": sentence}, which `answer_each` turns into an error of that call."""
+    others theirs: its second output is {"error": sentence}, which `explain_failures` makes an error of it."""
     pool = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
 
     def predict(image, top_k, fit):
@@ -202,17 +207,23 @@ def public_source(source: str) -> str:
     return f"folder:{Path(folder).resolve().name}" if kind == "folder" else source
 
 
-def answer_each(page: gr.Blocks) -> None:
-    """Let a call of a batch fail alone. Gradio knows only batches that succeed or fail as a whole, so a finished call
-    whose output is an ERROR is turned into a failed one on its way to the caller. Call it after `page.queue()`."""
+def explain_failures(page: gr.Blocks) -> None:
+    """A sentence for every call that fails, on its way to the caller. To be called after `page.queue()`.
+
+    Gradio ends a call without one where the inputs do not fit, before any function of ours sees them. And it knows only
+    batches that succeed or fail as a whole: a finished call whose output is an ERROR is turned into a failed one.
+    """
     queue = page._queue
     send = queue.send_message
 
     def send_message(event, message):
-        if isinstance(message, ProcessCompletedMessage) and message.success and event.fn.api_name == "predict":
-            for value in message.output.get("data", ()):
-                if isinstance(value, dict) and value.keys() == {ERROR}:
-                    message = ProcessCompletedMessage(output={"error": value[ERROR]}, title="Error", success=False)
+        if isinstance(message, ProcessCompletedMessage):
+            if not message.success:
+                message.output["error"] = message.output.get("error") or BAD_INPUTS
+            elif event.fn.api_name == "predict":
+                for value in message.output.get("data", ()):
+                    if isinstance(value, dict) and value.keys() == {ERROR}:
+                        message = ProcessCompletedMessage(output={"error": value[ERROR]}, title="Error", success=False)
         send(event, message)
 
     queue.send_message = send_message

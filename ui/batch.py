@@ -12,6 +12,7 @@ from PIL import Image
 from model import Classifier
 from ui.answer import Answer, hint_html, inline_png, percent, problem_html
 from ui.api import MAX_FILES, answer_files
+from ui.guard import MB, Limits
 
 TOP = 3
 NOTHING_YET = f"Choose up to {MAX_FILES} pictures to get a table."
@@ -50,25 +51,30 @@ ZONE = f"""<label class="zone"><input type="file" accept="image/*" multiple>
 <span><b>Choose up to {MAX_FILES} pictures</b> or drop them here</span></label><p class="state" role="status"></p>"""
 
 ZONE_JS = (
-    "const most = "
-    + str(MAX_FILES)
-    + """;
+    f"const most = {MAX_FILES}, megabytes = {Limits.file_bytes // MB};"
+    + """
 const say = (text) => { element.querySelector('.state').textContent = text; };
+let latest = 0;
 async function send(files) {
   if (!files.length) return;
   if (files.length > most) return say(`These are ${files.length} pictures: choose ${most} or fewer.`);
-  try {
-    const sent = [];
-    for (const file of files) {
-      say(`Sending picture ${sent.length + 1} of ${files.length}`);
+  const large = files.find((file) => file.size > megabytes * 2 ** 20);
+  if (large) return say(`${large.name} is too large: a file may have ${megabytes} MB at most.`);
+  const mine = ++latest, sent = [];
+  for (const file of files) {
+    say(`Sending picture ${sent.length + 1} of ${files.length}`);
+    try {
       const {path} = await upload(file);
       sent.push({path, orig_name: file.name});
+    } catch (error) {
+      const [, reason] = /^HTTP \\d+: (.+)/.exec(error.message) ?? [, 'Check the connection, and try again.'];
+      if (mine === latest) say(`${file.name} could not be sent. ${reason}`);
+      return;
     }
-    say('');
-    trigger('chosen', {files: sent});
-  } catch (error) {
-    say('A picture could not be sent. A file may have 20 MB at most; try again, or choose smaller ones.');
+    if (mine !== latest) return;
   }
+  say('');
+  trigger('chosen', {files: sent});
 }
 element.addEventListener('change', (event) => {
   if (event.target.files) send([...event.target.files]).then(() => { event.target.value = ''; });
@@ -82,7 +88,8 @@ for (const name of ['dragenter', 'dragover', 'dragleave', 'drop']) {
 }
 """
 )
-"""The browser sends the files; the page then asks about what the server stored. `upload` is gr.HTML's."""
+"""The browser sends the files; the page then asks about what the server stored. `upload` is gr.HTML's, its error the
+server's sentence. Who chooses again does not wait for what was chosen before."""
 
 
 def table_of(classifier: Classifier, files: object, fit: object) -> str:

@@ -10,20 +10,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import gradio as gr
-from gradio.server_messages import ProcessCompletedMessage
 
 from ui import predict
-from ui.api import answer_each
+from ui.api import explain_failures
 from ui.guard import Guard, Limits
 from ui.page import theme
 from ui.uploads import Janitor, give_memory_back, upload_folder
 
 CSS = sorted(Path(__file__).parent.glob("*.css"))
-
-BAD_INPUTS = (
-    "These inputs do not fit the call: GET /gradio_api/info lists them, and a picture is the path that "
-    "POST /gradio_api/upload answered with."
-)
 
 
 def launch(
@@ -42,8 +36,7 @@ def launch(
     # A prediction takes milliseconds; decoding a large photo is what may overlap.
     # api_open=False closes the routes that would go round the queue; the public calls through it stay open.
     page.queue(max_size=limits.waiting, default_concurrency_limit=4, api_open=False, status_update_rate=5)
-    answer_each(page)
-    explain_errors(page)
+    explain_failures(page)
     remember_signatures(page)
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it writes a line for every damaged upload
     _, address, _ = page.launch(
@@ -106,17 +99,3 @@ def janitor_of(page: gr.Blocks) -> Janitor:
             known.discard(path)
 
     return Janitor(upload_folder(), keep, forget)
-
-
-def explain_errors(page: gr.Blocks) -> None:
-    """Gives a sentence to the calls that gradio ends without one, before any function of ours sees their inputs.
-    To be called after `page.queue()`."""
-    queue = page._queue
-    send = queue.send_message
-
-    def send_message(event, message):
-        if isinstance(message, ProcessCompletedMessage) and not message.success and not message.output.get("error"):
-            message.output["error"] = BAD_INPUTS
-        send(event, message)
-
-    queue.send_message = send_message

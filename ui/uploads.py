@@ -205,8 +205,9 @@ class Janitor:
 
     def sweep(self) -> int:
         """One round; returns how many files it deleted."""
-        now, kept, deleted = time.time(), {os.path.realpath(path) for path in self.keep()}, 0
-        files = sorted(file for file in self._files(now) if os.path.realpath(file[2]) not in kept)
+        now, deleted, real = time.time(), 0, os.path.realpath(self.folder)
+        kept = {str(self.folder / os.path.relpath(os.path.realpath(path), real)) for path in self.keep()}
+        files = sorted(file for file in self._files(now) if file[2] not in kept)
         total, count = sum(size for _, size, _ in files), len(files)
         for changed, size, path in files:
             age, over = now - changed, max(total / self.max_bytes, count / self.max_files)
