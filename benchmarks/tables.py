@@ -222,6 +222,19 @@ def growth(found: Results) -> str:
     return table(columns, rows)
 
 
+def threshold(found: Results) -> str:
+    """A row per kind of pictures, and what the kinds come to."""
+    rows, columns = [], ["measurement", "pictures"]
+    for name, result in of_kind(found, "threshold"):
+        of_each = list(result["thresholds"])
+        columns = ["measurement", "pictures", *of_each]
+        below = {**result["below"], f"**mean of {len(result['below'])} kinds**": result["mean_below"]}
+        below |= {"val images": result["val_below"]}
+        rows += [[name, kind, *(f"{shares[score]:.1%}" for score in of_each)] for kind, shares in below.items()]
+        rows.append([name, "*the threshold itself*", *(f"{result['thresholds'][score]:.3f}" for score in of_each)])
+    return table(columns, rows)
+
+
 def short(commit: str | None) -> str:
     """Twelve digits, and whether files differed from it."""
     digits, dirty, _ = (commit or "unknown").partition("-dirty")
@@ -253,6 +266,7 @@ TABLES: list[Callable[[Results], str]] = [
     start,
     soak,
     growth,
+    threshold,
     machines,
 ]
 

@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -13,9 +14,25 @@ from torchvision import transforms
 from torchvision.datasets import CIFAR10
 from typer.testing import CliRunner
 
-from benchmarks import bare, classic, input_pipeline, load, pictures, serving, soak, start, tables, train_throughput
+from benchmarks import (
+    bare,
+    classic,
+    input_pipeline,
+    load,
+    pictures,
+    serving,
+    soak,
+    start,
+    tables,
+    threshold,
+    train_throughput,
+)
 from benchmarks.train_throughput import ratio
+from model import Classifier, artifact, cifar10
+from model.hub import BUNDLED
+from model.preprocess import to_square_rgb
 from trainer.config import TrainConfig, configure
+from trainer.evaluate import TOLERANCE
 from trainer.fit import laid_out
 from trainer.module import build_network
 
@@ -501,3 +518,101 @@ def test_the_soak_tables_state_the_course_and_what_grows():
     course = tables.soak({"soak-x": result}).splitlines()
     assert len(course) == 2 + 11 and course[-1] == "| soak-x | 20,000 | 200 | 14 | 4,000 | 32.0 |"
     assert tables.growth({"soak-x": result}).endswith("| soak-x | 100.0 | 0 | 0 | +0.03 | +0.00 | -1 |\n")
+
+
+VAL = np.random.RandomState(0).randint(0, 256, (6, 32, 32, 3)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("kind", threshold.KINDS)
+def test_every_kind_without_a_class_is_drawn_from_its_seed_in_rgb(kind):
+    def drawn(count, seed):
+        return [np.asarray(picture) for picture in threshold.pictures(kind, count, seed, VAL)]
+
+    pictures = threshold.pictures(kind, 3, 1, VAL)
+    assert {picture.mode for picture in pictures} == {"RGB"} and {picture.size for picture in pictures} <= {
+        (32, 32),
+        (threshold.SIDE, threshold.SIDE),
+    }
+    assert len({to_square_rgb(picture).tobytes() for picture in pictures}) == 3
+    assert all((a == b).all() for a, b in zip(drawn(3, 1), drawn(3, 1), strict=True))
+    assert not all((a == b).all() for a, b in zip(drawn(3, 1), drawn(3, 2), strict=True))
+
+
+def test_no_picture_of_text_is_without_letters():
+    for picture in threshold.pictures("text", 20, 0, VAL):
+        assert np.ptp(np.asarray(to_square_rgb(picture).convert("L"))) > 10
+
+
+@pytest.mark.parametrize("side", [8, 4])
+def test_shuffled_blocks_are_whole_and_each_is_there_once(side):
+    image = np.arange(32 * 32 * 3).reshape(32, 32, 3).astype(np.uint8)
+    image[..., 0] = np.arange(32)[:, None] // side * 8 + np.arange(32) // side  # the number of the block
+    mixed = np.asarray(threshold.shuffled(image, side, np.random.default_rng(0)))
+
+    def blocks(picture):
+        starts = range(0, 32, side)
+        return [picture[y : y + side, x : x + side].tobytes() for y in starts for x in starts]
+
+    assert sorted(blocks(mixed)) == sorted(blocks(image)) and blocks(mixed) != blocks(image)
+
+
+def test_the_scores_are_the_highest_probability_the_highest_logit_and_logsumexp(tiny_artifact):
+    classifier = Classifier.load(tiny_artifact)
+    logits = np.random.RandomState(0).normal(0, 3, (7, 10)).astype(np.float32)
+    found = {score: columns.max(1) for score, columns in threshold.scores(classifier, logits).items()}
+    scaled = torch.from_numpy(logits / classifier.config["temperature"])
+    expected = (torch.softmax(scaled, 1).amax(1), torch.from_numpy(logits).amax(1))
+    expected = (*expected, torch.logsumexp(torch.from_numpy(logits), 1))
+    assert list(found) == ["highest probability", "highest logit", "logsumexp of logits"]
+    for score, values in zip(found.values(), expected, strict=True):
+        np.testing.assert_allclose(score, values, rtol=1e-5)
+
+
+def test_the_threshold_benchmark_counts_what_is_below_and_reads_no_test_image(
+    tiny_artifact, tiny_cifar, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(cifar10, "TEST_BATCHES", ("not-there",))  # whoever reads the test images fails
+    output = tmp_path / "threshold.json"
+    command = ["--data-dir", str(tiny_cifar), "--artifact", str(tiny_artifact), "--pictures", "4"]
+    answer = CliRunner().invoke(threshold.app, [*command, "--output", str(output)], catch_exceptions=False)
+    result, classifier = json.loads(output.read_text()), Classifier.load(tiny_artifact)
+    assert result["settings"] == {"pictures_of_a_kind": 4, "seed": 0, "val_images": 30}
+    assert result["thresholds"]["highest logit"] == pytest.approx(classifier.config["threshold"], abs=1e-5)
+    assert result["val_below"] == dict.fromkeys(result["thresholds"], 1 / 30)
+    assert list(result["below"]) == list(threshold.KINDS)
+    for kind in threshold.DRAWN:
+        logits = classifier.logits(threshold.pictures(kind, 4, 0, VAL))
+        expected = (logits.max(1) < result["thresholds"]["highest logit"]).mean()
+        assert result["below"][kind]["highest logit"] == expected
+    for score, mean in result["mean_below"].items():
+        assert mean == pytest.approx(np.mean([shares[score] for shares in result["below"].values()]))
+    assert f"| this run | **mean of {len(threshold.KINDS)} kinds** | " in answer.stdout
+    assert str(tmp_path) not in output.read_text() and str(tiny_cifar) not in output.read_text()
+
+
+def test_the_threshold_benchmark_takes_no_other_val_images_than_the_artifacts(tiny_artifact, tiny_cifar, monkeypatch):
+    classifier = Classifier.load(tiny_artifact)
+    assert len(threshold.val_images(classifier, tiny_cifar)) == 30
+    monkeypatch.setitem(classifier.metrics["training"], "split", {"val_sha256": "0" * 64})
+    with pytest.raises(SystemExit, match="other val images"):
+        threshold.val_images(classifier, tiny_cifar)
+
+
+def test_the_threshold_table_has_every_kind_the_mean_and_val():
+    scores = {"highest logit": 5.4501}
+    result = {"benchmark": "threshold", "thresholds": scores, "below": {"noise": {"highest logit": 0.325}}}
+    result |= {"mean_below": {"highest logit": 0.5}, "val_below": {"highest logit": 0.05}}
+    assert tables.threshold({"threshold-x": result}).splitlines()[2:] == [
+        "| threshold-x | noise | 32.5% |",
+        "| threshold-x | **mean of 1 kinds** | 50.0% |",
+        "| threshold-x | val images | 5.0% |",
+        "| threshold-x | *the threshold itself* | 5.450 |",
+    ]
+    assert tables.threshold({}) == "Not measured yet.\n"
+
+
+def test_the_published_threshold_shares_are_of_the_bundled_network():
+    result = tables.results(tables.PAGE.with_suffix(""))["threshold-bundled"]
+    config = artifact.read(BUNDLED).config
+    assert result["model_sha256"] == config["sha256"]["model.onnx"]
+    assert result["thresholds"]["highest logit"] == pytest.approx(config["threshold"], abs=TOLERANCE)

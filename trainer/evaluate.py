@@ -99,20 +99,9 @@ def fit_threshold(logits: np.ndarray) -> float:
     """The threshold of `Classifier.recognises`, from the val `logits`: the highest logit of each image, sorted, at
     position N // 20. So at most N // 20 images are below it, 250 of 5,000, and at least 95% reach it (>=).
 
-    Why the highest logit: of pictures that show no class, this many are below the threshold of each score, where 5% of
-    val are (the bundled network).
-
-                                            highest probability    highest logit    logsumexp of logits
-        uniform noise, 32x32 and 224x224             31%                36%                 30%
-        solid colours, gradients                     72%                83%                 83%
-        stripes, checkers                            31%                29%                 28%
-        text, charts, drawings (6 kinds)             39%                45%                 45%
-        val in shuffled blocks (8x8, 4x4)            23%                26%                 26%
-        542 photographs of food                      32%                34%                 35%
-        100 grey photographs of faces                19%                26%                 24%
-        mean of 19 kinds                             40%                47%                 46%
-
-    It is a hint: about half of what shows no class passes.
+    Why the highest logit: over 13 kinds of pictures that show none of the classes, more are below its threshold in the
+    mean than with the highest probability or logsumexp of the logits (docs/benchmarks.md). It is a hint: about half
+    pass.
     """
     return float(np.sort(logits.max(1))[len(logits) // 20])
 

@@ -1,0 +1,233 @@
+"""How many pictures that show none of the classes fall below the threshold of `Classifier.recognises`.
+
+    python -m benchmarks.threshold --data-dir DATA --output docs/benchmarks/threshold-NAME.json
+
+Three scores of a picture are compared: its highest probability (calibrated), its highest logit, and logsumexp of its
+logits. Each gets the threshold that trainer.evaluate.fit_threshold finds for it on the val images. The pictures are
+drawn from a seed, or are val images whose blocks are in random order. The test images are not read.
+"""
+
+import math
+import string
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from PIL import Image, ImageDraw, ImageFont
+
+from benchmarks import machine, tables
+from model import Classifier, cifar10
+from model.hub import BUNDLED
+from trainer.data import split_train_val
+from trainer.evaluate import fit_threshold
+from trainer.fit import device_name
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+SIDE = 224
+"""Pixels of a drawn picture, each way: what many image collections use, and far above the network's 32."""
+
+Random = np.random.Generator
+
+
+def colour(random: Random, low: int = 0, high: int = 255) -> tuple[int, int, int]:
+    return tuple(int(level) for level in random.integers(low, high + 1, 3))
+
+
+def points(random: Random, count: int) -> list[tuple[float, float]]:
+    """Anywhere in the picture."""
+    return [tuple(point) for point in random.uniform(0, SIDE, (count, 2))]
+
+
+def between(low: float, high: float, random: Random) -> float:
+    """As likely to be from 4 to 8 as from 8 to 16."""
+    return math.exp(random.uniform(math.log(low), math.log(high)))
+
+
+def noise(random: Random, side: int = SIDE) -> Image.Image:
+    return Image.fromarray(random.integers(0, 256, (side, side, 3), np.uint8))
+
+
+def small_noise(random: Random) -> Image.Image:
+    return noise(random, cifar10.IMAGE_SIZE)
+
+
+def smooth_noise(random: Random) -> Image.Image:
+    """Two to eight random colours each way, and all between them."""
+    return noise(random, int(random.integers(2, 9))).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+
+
+def solid(random: Random) -> Image.Image:
+    return Image.new("RGB", (SIDE, SIDE), colour(random))
+
+
+def slope(random: Random) -> np.ndarray:
+    """float64 (SIDE, SIDE): a plane that rises by 1 per pixel in a random direction."""
+    angle = random.uniform(0, 2 * math.pi)
+    y, x = np.mgrid[:SIDE, :SIDE]
+    return x * math.cos(angle) + y * math.sin(angle)
+
+
+def mixed(share: np.ndarray, random: Random) -> Image.Image:
+    """Two random colours; `share` (SIDE, SIDE) in [0, 1] of the second one."""
+    first, second = np.array(colour(random)), np.array(colour(random))
+    return Image.fromarray((first + share[..., None] * (second - first)).round().astype(np.uint8))
+
+
+def gradient(random: Random) -> Image.Image:
+    plane = slope(random)
+    return mixed((plane - plane.min()) / np.ptp(plane), random)
+
+
+def stripes(random: Random) -> Image.Image:
+    return mixed(slope(random) // between(4, 64, random) % 2, random)
+
+
+def checkers(random: Random) -> Image.Image:
+    y, x = np.mgrid[:SIDE, :SIDE] // between(4, 64, random)
+    return mixed((x + y) % 2, random)
+
+
+def text(random: Random) -> Image.Image:
+    """Lines of dark letters in Pillow's own font, all over a light picture."""
+    picture, size = Image.new("RGB", (SIDE, SIDE), colour(random, low=160)), between(10, 48, random)
+    pen, font, ink = ImageDraw.Draw(picture), ImageFont.load_default(size), colour(random, high=95)
+    for top in np.arange(size / 2, SIDE - size, 1.4 * size):
+        line = "".join(random.choice(list(string.ascii_letters + " " * 8), 60))
+        pen.text((size / 2, top), line, ink, font)
+    return picture
+
+
+def bar_chart(random: Random) -> Image.Image:
+    """Bars of one colour over an axis, on white."""
+    picture, bars, fill = Image.new("RGB", (SIDE, SIDE), "white"), int(random.integers(3, 10)), colour(random)
+    pen, left, bottom = ImageDraw.Draw(picture), 24, SIDE - 24
+    step = (SIDE - 2 * left) / bars
+    for bar, height in enumerate(random.uniform(8, bottom - 16, bars)):
+        pen.rectangle((left + (bar + 0.2) * step, bottom - height, left + (bar + 0.8) * step, bottom), fill)
+    pen.line([(left, 16), (left, bottom), (SIDE - 16, bottom)], "black", 2)
+    return picture
+
+
+def line_drawing(random: Random) -> Image.Image:
+    """Black strokes on white: broken lines and ellipses."""
+    picture = Image.new("RGB", (SIDE, SIDE), "white")
+    pen, width = ImageDraw.Draw(picture), int(random.integers(2, 9))
+    for _ in range(random.integers(2, 7)):
+        pen.line(points(random, int(random.integers(2, 6))), "black", width, joint="curve")
+        pen.ellipse(box(random), outline="black", width=width)
+    return picture
+
+
+def shapes(random: Random) -> Image.Image:
+    """Filled rectangles, ellipses and triangles over each other."""
+    picture = solid(random)
+    pen = ImageDraw.Draw(picture)
+    for _ in range(random.integers(1, 5)):
+        pen.rectangle(box(random), colour(random))
+        pen.ellipse(box(random), colour(random))
+        pen.polygon(points(random, 3), colour(random))
+    return picture
+
+
+def box(random: Random) -> tuple[float, ...]:
+    """Left, top, right, bottom."""
+    return tuple(np.sort(random.uniform(0, SIDE, (2, 2)), axis=0).ravel())
+
+
+def shuffled(image: np.ndarray, side: int, random: Random) -> Image.Image:
+    """uint8 (32, 32, 3) with its blocks of `side` x `side` pixels in random order."""
+    n = len(image) // side
+    blocks = image.reshape(n, side, n, side, 3).swapaxes(1, 2).reshape(n * n, side, side, 3)
+    blocks = random.permutation(blocks).reshape(n, n, side, side, 3)
+    return Image.fromarray(blocks.swapaxes(1, 2).reshape(image.shape))
+
+
+DRAWN: dict[str, Callable[[Random], Image.Image]] = {
+    "uniform noise, 32x32": small_noise,
+    "uniform noise, 224x224": noise,
+    "smooth noise": smooth_noise,
+    "solid colours": solid,
+    "gradients": gradient,
+    "stripes": stripes,
+    "checkers": checkers,
+    "text": text,
+    "bar charts": bar_chart,
+    "line drawings": line_drawing,
+    "filled shapes": shapes,
+}
+BLOCKS = {"val in shuffled 8x8 blocks": 8, "val in shuffled 4x4 blocks": 4}
+KINDS = (*DRAWN, *BLOCKS)
+
+
+def pictures(kind: str, count: int, seed: int, val: np.ndarray) -> list[Image.Image]:
+    """`count` of the `kind`, no matter what other kinds there are; `val` uint8 (N, 32, 32, 3), N >= count."""
+    random = np.random.default_rng([seed, *kind.encode()])
+    if kind in DRAWN:
+        return [DRAWN[kind](random) for _ in range(count)]
+    chosen = random.choice(len(val), count, replace=False)
+    return [shuffled(image, BLOCKS[kind], random) for image in val[chosen]]
+
+
+def scores(classifier: Classifier, logits: np.ndarray) -> dict[str, np.ndarray]:
+    """Score -> (N, columns) of logits (N, classes): an image's score is the highest of its columns."""
+    exact = logits.astype(np.float64)
+    highest = exact.max(1, keepdims=True)
+    return {
+        "highest probability": classifier.calibrated(logits),
+        "highest logit": logits,
+        "logsumexp of logits": highest + np.log(np.exp(exact - highest).sum(1, keepdims=True)),
+    }
+
+
+def measure(classifier: Classifier, val: np.ndarray, count: int, seed: int) -> dict[str, Any]:
+    """The thresholds that `val` gives, and the share below them: of val, of every kind, and the mean of the kinds."""
+    of_val = scores(classifier, classifier.logits(val))
+    thresholds = {score: fit_threshold(columns) for score, columns in of_val.items()}
+
+    def below(found: dict[str, np.ndarray]) -> dict[str, float]:
+        return {score: float((found[score].max(1) < limit).mean()) for score, limit in thresholds.items()}
+
+    kinds = {}
+    for kind in KINDS:
+        kinds[kind] = below(scores(classifier, classifier.logits(pictures(kind, count, seed, val))))
+    mean = {score: float(np.mean([shares[score] for shares in kinds.values()])) for score in thresholds}
+    return {"thresholds": thresholds, "val_below": below(of_val), "below": kinds, "mean_below": mean}
+
+
+def val_images(classifier: Classifier, data_dir: Path) -> np.ndarray:
+    """uint8 (N, 32, 32, 3): those that the artifact's threshold was fitted on. Raises DatasetError."""
+    images, labels = cifar10.read_train(data_dir)
+    split = split_train_val(labels)
+    if classifier.metrics["training"]["split"].get("val_sha256") != split.val_sha256():
+        sys.exit("the artifact's metrics.json was computed on other val images than the split gives here")
+    return images[split.val]
+
+
+@app.command()
+def main(
+    data_dir: Annotated[Path | None, typer.Option(help="CIFAR-10 (default: $CIFAR10_DIR, else ./data).")] = None,
+    artifact: Annotated[Path, typer.Option(help="Artifact folder.")] = BUNDLED,
+    count: Annotated[int, typer.Option("--pictures", min=1, help="Of each kind.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Of the pictures.")] = 0,
+    output: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+) -> None:
+    """Count the pictures without any class that the threshold tells, for three scores."""
+    result = {"benchmark": "threshold", "machine": machine.describe("onnxruntime"), "device": device_name("cpu")}
+    classifier = Classifier.load(artifact)
+    val = val_images(classifier, cifar10.data_dir(data_dir))
+    result |= {
+        "settings": {"pictures_of_a_kind": count, "seed": seed, "val_images": len(val)},
+        "rounds": 1,
+        "model_sha256": classifier.config["sha256"]["model.onnx"],
+    }
+    result |= measure(classifier, val, count, seed)
+    machine.write(result, output)
+    print(tables.of({"this run": result}))
+
+
+if __name__ == "__main__":
+    app()
