@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from benchmarks.machine import wait_for
+from trainer.augment import to_float
 from trainer.config import TrainConfig
-from trainer.data import steps_per_epoch, to_float
+from trainer.data import steps_per_epoch
 from trainer.fit import laid_out, peak_memory, resolve_device, resolve_precision
 from trainer.module import TrainingModule, build_network
 from trainer.run import read_run

@@ -2,7 +2,7 @@
 
     python -m benchmarks.input_pipeline [--device cuda] [--output FILE]
 
-    batched   trainer.data.TrainLoader over PadCrop or ResizedCrop, as the trainer uses it
+    batched   trainer.data.TrainLoader with PadCrop or ResizedCrop, as the trainer uses it
     pil       torchvision.transforms on a Pillow picture, in a DataLoader without workers
     v2        torchvision.transforms.v2 on a uint8 tensor, in the same DataLoader
 
@@ -28,7 +28,7 @@ from torchvision.transforms import v2
 
 from benchmarks import machine, tables
 from trainer.config import RECIPES, TrainConfig
-from trainer.data import TrainLoader, augmentation
+from trainer.data import TrainLoader
 from trainer.fit import device_name, resolve_device
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -103,7 +103,7 @@ def pipelines(config: TrainConfig, images: int, images_one_by_one: int, device: 
     few, few_labels, batch_size = pixels[:images_one_by_one], labels[:images_one_by_one], config.batch_size
 
     def batched(device: str) -> TrainLoader:
-        return TrainLoader(augmentation(config, pixels.to(device)), labels.to(device), batch_size, seed=0)
+        return TrainLoader(config, pixels.to(device), labels.to(device), (0.5, 0.5, 0.5))
 
     return {
         "batched": batched("cpu"),

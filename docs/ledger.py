@@ -1,14 +1,25 @@
-"""Writes the tables of README.md and of docs/ from the files that runs wrote: `python -m docs.ledger`.
+"""Writes the tables of README.md and of docs/ from the files that runs wrote.
 
-A run enters the ledger as docs/runs/NAME/ with its artifact's metrics.json and history.csv; the bundled model is read
-where it lies. Only the course report's and the paper's own numbers are typed here, because they come from print.
+    python -m docs.ledger                     the tables
+    python -m docs.ledger add RUN_DIR NAME    first takes in a run, or a trial (`--no-test`)
+
+A run enters the ledger as docs/runs/NAME/ with its artifact's metrics.json, config.json and history.csv, a trial as
+docs/trials/NAME/ with run.json and history.csv; the bundled model is read where it lies. Only the course report's and
+the paper's own numbers are typed here, because they come from print.
 """
 
 import json
+import shutil
+import sys
+from collections import defaultdict
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 from benchmarks.tables import filled
+from model.artifact import read_history
+from trainer.config import RECIPES, TrainConfig, flag
+from trainer.evaluate import wilson_interval
 
 DOCS = Path(__file__).resolve().parent
 PROJECT = DOCS.parent
@@ -74,17 +85,98 @@ def details_row(name: str, metrics: dict[str, Any]) -> str:
     )
 
 
+def seeds_table() -> str:
+    """Runs that differ in nothing but the seed are one row."""
+    groups = defaultdict(list)
+    for metrics in runs().values():
+        settings = {k: v for k, v in metrics["training"]["hyperparameters"].items() if k not in MACHINE | {"seed"}}
+        groups[json.dumps(settings, sort_keys=True)].append(metrics)
+    columns = ("recipe", "epochs", "seeds", "val, mean", "test, mean", "test with the mirror image, mean")
+    return header(*columns) + "".join(map(seeds_row, groups.values()))
+
+
+def seeds_row(group: list[dict[str, Any]]) -> str:
+    settings, seeds = group[0]["training"]["hyperparameters"], (str(m["training"]["seed"]) for m in group)
+    scores = [[m["val"] for m in group], [m["test"] for m in group], [m["test"]["flip_tta"] for m in group]]
+    means = " | ".join(spread([score["accuracy"] for score in each]) for each in scores)
+    return f"| `{settings['recipe']}` | {settings['max_epochs']} | {', '.join(seeds)} | {means} |\n"
+
+
+def spread(values: list[float]) -> str:
+    """Mean and, of several, the standard deviation (n - 1)."""
+    return f"{mean(values):.2%}" + (f" +- {100 * stdev(values):.2f}" if len(values) > 1 else "")
+
+
+MACHINE = {"device", "devices", "num_nodes", "precision", "compile", "cuda_graphs", "deterministic"}
+"""Settings that change where and how fast a run computes, not what."""
+
+
+def trials() -> dict[str, tuple[dict[str, Any], list[dict[str, float]]]]:
+    """Name -> run.json and the rows of history.csv."""
+    folders = sorted(f for f in (DOCS / "trials").glob("*") if f.is_dir())
+    return {f.name: (json.loads((f / "run.json").read_text()), read_history(f)) for f in folders}
+
+
+def trials_table() -> str:
+    columns = (
+        "trial",
+        "differs from its recipe in",
+        "epochs",
+        "val",
+        "val, 95% interval",
+        "minutes",
+        "device",
+        "commit",
+    )
+    return header(*columns) + "".join(trial_row(name, *found) for name, found in trials().items())
+
+
+def trial_row(name: str, run: dict[str, Any], history: list[dict[str, float]]) -> str:
+    n, best = run["split"]["val"], max(row["val_accuracy"] for row in history)
+    low, high = wilson_interval(round(best * n), n)
+    return (
+        f"| {name} | {changes(run['hyperparameters'])} | {len(history)} | {best:.2%} | {low:.2%} to {high:.2%} "
+        f"| {sum(row['seconds'] for row in history) / 60:.0f} | {run['device']} "
+        f"| {(run['git_commit'] or 'unknown')[:12]} |\n"
+    )
+
+
+def changes(hyperparameters: dict[str, Any]) -> str:
+    """As flags, against the recipe as it is today."""
+    config = TrainConfig.from_hyperparameters(hyperparameters)
+    recipe = RECIPES[config.recipe]
+    found = [
+        f"`{flag(name)} {value}`"
+        for name, value in config.hyperparameters().items()
+        if name not in MACHINE and value != getattr(recipe, name)
+    ]
+    return f"`{config.recipe}`: {', '.join(found) or 'nothing'}"
+
+
+def add(run_dir: Path, name: str) -> None:
+    """Copies what the ledger needs of a run folder. Raises FileNotFoundError where it is none."""
+    finished = (run_dir / "artifact").is_dir()
+    source = run_dir / "artifact" if finished else run_dir
+    target = DOCS / ("runs" if finished else "trials") / name
+    target.mkdir(parents=True, exist_ok=True)
+    for file in ("metrics.json", "config.json", "history.csv") if finished else ("run.json", "history.csv"):
+        shutil.copy(source / file, target)
+
+
 def pages() -> dict[Path, str]:
     """Each page that holds tables, with the text it should have."""
     readme, results, training = PROJECT / "README.md", DOCS / "results.md", DOCS / "training.md"
+    in_results = (results_table(), seeds_table(), details_table(), trials_table())
     return {
         readme: filled(readme.read_text(), results_table(), begin=BEGIN),
-        results: filled(results.read_text(), results_table(), details_table(), begin=BEGIN),
+        results: filled(results.read_text(), *in_results, begin=BEGIN),
         training: filled(training.read_text(), expectations_table(), begin=BEGIN),
     }
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["add"]:
+        add(Path(sys.argv[2]), sys.argv[3])
     for path, text in pages().items():
         path.write_text(text)
         print(path.relative_to(PROJECT))

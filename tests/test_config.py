@@ -76,6 +76,14 @@ def test_a_setting_without_effect_is_refused_rather_than_ignored():
         ("crop_padding", -1),
         ("crop_scale", (0.8, 1.2)),
         ("crop_ratio", (1.1, 0.9)),
+        ("flip", "never"),
+        ("cutout", 33),
+        ("erasing", 1.1),
+        ("mixup", -0.1),
+        ("cutmix", -0.1),
+        ("label_smoothing", 1.0),
+        ("weight_decay_on", "biases"),
+        ("ema_decay", 1.0),
         ("max_epochs", 0),
         ("batch_size", 1),
         ("learning_rate", 0.0),
@@ -117,5 +125,5 @@ def test_hyperparameters_survive_json_and_name_only_what_has_an_effect(recipe):
 
 
 def test_a_stored_setting_that_no_longer_exists_is_named():
-    with pytest.raises(ConfigError, match="unknown settings: cutout"):
-        TrainConfig.from_hyperparameters({"cutout": 8})
+    with pytest.raises(ConfigError, match="unknown settings: dropout"):
+        TrainConfig.from_hyperparameters({"dropout": 8})

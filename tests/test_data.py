@@ -3,12 +3,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from torchvision.transforms import RandomResizedCrop
-from torchvision.transforms.v2 import functional as vision
 
 from trainer import data
-from trainer.config import RECIPES, ConfigError, TrainConfig
-from trainer.data import CIFAR10DataModule, EvalLoader, PadCrop, ResizedCrop, TrainLoader
+from trainer.augment import to_float
+from trainer.config import ConfigError, TrainConfig
+from trainer.data import CIFAR10DataModule, EvalLoader, TrainLoader
 
 OFFICIAL_LABELS = np.arange(50_000) % 10
 
@@ -70,83 +69,12 @@ def test_a_part_larger_than_the_training_split_is_refused(tiny_cifar):
         data.load_training_data(tiny_cifar, 271)
 
 
-# Augmentation
-
-
-@pytest.mark.parametrize("by_stretch", [True, False])
-def test_pad_crop_equals_torchvisions_pad_crop_and_flip_pixel_for_pixel(images, by_stretch):
-    augment = PadCrop(images, 4)
-    augment.by_stretch = by_stretch
-    draws = augment.draw(len(images), generator())
-    found = augment.apply(torch.arange(len(images)), draws)
-    assert found.shape == (64, 3, 32, 32) and found.dtype == torch.float32
-    for image, (top, left, flip), out in zip(images, draws.tolist(), found, strict=True):
-        expected = vision.crop(vision.pad(image.permute(2, 0, 1), [4, 4, 4, 4]), top, left, 32, 32)
-        expected = vision.hflip(expected) if flip else expected
-        assert torch.equal(out, expected.float() / 255)
-
-
-def test_resized_crop_is_torchvisions_rounded_to_8_bits(images):
-    augment = ResizedCrop(images, (0.5, 1.0), (0.8, 1.25))
-    draws = augment.draw(len(images), generator())
-    found = augment.apply(torch.arange(len(images)), draws) * 255
-    assert (found - found.round()).abs().max() < 1e-4
-    for image, (top, left, height, width, flip), out in zip(images, draws.tolist(), found, strict=True):
-        expected = vision.resized_crop(image.permute(2, 0, 1).float(), top, left, height, width, [32, 32])
-        expected = vision.hflip(expected) if flip else expected
-        assert (out - expected).abs().max() < 0.501  # half a level: the rounding and nothing else
-
-
-def test_a_resized_crop_of_the_whole_image_is_the_image(images):
-    draws = torch.tensor([[0, 0, 32, 32, 0], [0, 0, 32, 32, 1]])
-    found = ResizedCrop(images, (1.0, 1.0), (1.0, 1.0)).apply(torch.tensor([3, 3]), draws)
-    assert torch.equal(found[0], data.to_float(images[3:4])[0])
-    assert torch.equal(found[1], found[0].flip(2))
-
-
-def chi_square(found: np.ndarray, expected: np.ndarray) -> float:
-    """Per degree of freedom, of two equally large samples of small integers."""
-    size = max(found.max(), expected.max()) + 1
-    a, b = np.bincount(found, minlength=size), np.bincount(expected, minlength=size)
-    seen = a + b > 20
-    return float(((a - b)[seen] ** 2 / (a + b)[seen]).sum() / (seen.sum() - 1))
-
-
-def test_resized_crop_draws_like_torchvisions_get_params(images):
-    count = 20_000
-    draws = ResizedCrop(images, (0.8, 1.0), (0.9, 1.1)).draw(count, generator()).numpy()
-    torch.manual_seed(0)
-    picture = images[0].permute(2, 0, 1)
-    oracle = np.array([RandomResizedCrop.get_params(picture, [0.8, 1.0], [0.9, 1.1]) for _ in range(count)])
-    for column in range(4):
-        assert chi_square(draws[:, column], oracle[:, column]) < 2.5
-    joint_found, joint_oracle = draws[:, 2] * 33 + draws[:, 3], oracle[:, 2] * 33 + oracle[:, 3]
-    assert chi_square(joint_found, joint_oracle) < 2.0
-    assert abs(draws[:, 4].mean() - 0.5) < 0.02
-
-
-def test_pad_crop_draws_every_offset_and_flip_equally_often(images):
-    draws = PadCrop(images, 4).draw(40_000, generator()).numpy()
-    for column, values in ((0, 9), (1, 9), (2, 2)):
-        counts = np.bincount(draws[:, column], minlength=values)
-        assert len(counts) == values and ((counts - 40_000 / values) ** 2 / (40_000 / values)).sum() < 30
-    together = np.bincount(draws @ [18, 2, 1], minlength=162)  # the three are independent
-    assert ((together - 40_000 / 162) ** 2 / (40_000 / 162)).sum() < 250  # 161 degrees of freedom: p = 1e-5
-
-
-@pytest.mark.parametrize("config", RECIPES.values(), ids=RECIPES)
-def test_every_image_of_a_batch_draws_its_own_randomness(images, config):
-    same = images[:1].repeat(64, 1, 1, 1)
-    augment = data.augmentation(config, same)
-    out = augment.apply(torch.arange(64), augment.draw(64, generator()))
-    assert len({tuple(image.flatten().tolist()) for image in out}) > 30
-
-
 # Loaders
 
 
-def train_loader(images, seed=0, batch_size=10):
-    return TrainLoader(PadCrop(images, 2), torch.arange(len(images)), batch_size, seed)
+def train_loader(images, rank=0, world_size=1, **settings):
+    config = TrainConfig(**{"batch_size": 10, "crop_padding": 2} | settings)
+    return TrainLoader(config, images, torch.arange(len(images)), (0.5, 0.5, 0.5), rank, world_size)
 
 
 def test_an_epoch_shows_every_image_once_but_for_the_dropped_short_batch(images):
@@ -158,21 +86,24 @@ def test_an_epoch_shows_every_image_once_but_for_the_dropped_short_batch(images)
 
 
 def test_labels_stay_with_their_images(images):
-    loader = TrainLoader(PadCrop(images, 0), torch.arange(64), 16, 0)
-    for x, labels in loader:
+    for x, labels in train_loader(images, batch_size=16, crop_padding=0):
         for image, label in zip(x, labels, strict=True):
-            original = data.to_float(images[label : label + 1])[0]
+            original = to_float(images[label : label + 1])[0]
             assert torch.equal(image, original) or torch.equal(image, original.flip(2))
+
+
+EVERYTHING = {"trivial_augment": True, "cutout": 8, "erasing": 0.5, "flip": "alternating", "mixup": 0.2, "cutmix": 1.0}
 
 
 def epoch_of(loader, epoch):
     loader.sampler.set_epoch(epoch)
-    return [(x.clone(), y.clone()) for x, y in loader]
+    return [tuple(torch.as_tensor(part).clone() for part in batch) for batch in loader]
 
 
 def equal(one, other):
     return len(one) == len(other) and all(
-        torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in zip(one, other, strict=True)
+        len(ours) == len(theirs) and all(map(torch.equal, ours, theirs))
+        for ours, theirs in zip(one, other, strict=True)
     )
 
 
@@ -184,18 +115,19 @@ def test_order_and_augmentation_depend_on_seed_and_epoch_alone(images):
     assert not equal(first, epoch_of(train_loader(images, seed=1), 3))
 
 
-def test_a_restored_loader_goes_on_with_the_next_batch(images):
-    whole = epoch_of(train_loader(images), 2)
-    loader = train_loader(images)
+@pytest.mark.parametrize("settings", [{}, EVERYTHING], ids=["plain", "everything"])
+def test_a_restored_loader_goes_on_with_the_next_batch(images, settings):
+    whole = epoch_of(train_loader(images, **settings), 2)
+    loader = train_loader(images, **settings)
     loader.sampler.set_epoch(2)
     started = iter(loader)
     for _ in range(4):
         next(started)
-    restored = train_loader(images)
+    restored = train_loader(images, **settings)
     restored.load_state_dict(loader.state_dict())
     restored.sampler.set_epoch(2)
-    assert equal(list(restored), whole[4:])
-    assert equal(epoch_of(restored, 3), epoch_of(train_loader(images), 3))
+    assert equal(epoch_of(restored, 2), whole[4:])
+    assert equal(epoch_of(restored, 3), epoch_of(train_loader(images, **settings), 3))
 
 
 def test_a_loader_that_was_used_up_starts_the_epoch_again(images):
@@ -231,26 +163,58 @@ def test_the_data_module_keeps_val_images_out_of_training_and_augments_training_
     assert sum(len(y) for _, y in train) == 270
     originals = {image.tobytes() for image in found.images[found.split.val]}
     middle = torch.tensor([[4, 4, 0]]).repeat(270, 1)
-    stored = (train.augment.apply(torch.arange(270), middle) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    stored = (train.augment.apply(torch.arange(270), [middle]) * 255).round().byte().permute(0, 2, 3, 1).numpy()
     assert not originals & {np.ascontiguousarray(image).tobytes() for image in stored}
     trained = {image.tobytes() for image in found.images[found.split.train]}
     assert {np.ascontiguousarray(image).tobytes() for image in stored} == trained
+
+
+def test_alternating_flips_show_each_image_both_ways_in_any_two_epochs_that_follow(images):
+    loader = train_loader(images, batch_size=64, crop_padding=0, flip="alternating")
+    flipped = []
+    for epoch in range(3):
+        ((x, labels),) = epoch_of(loader, epoch)
+        originals = to_float(images)[labels]
+        mirrored = (x == originals.flip(3)).flatten(1).all(1)
+        assert torch.equal(x, torch.where(mirrored.view(-1, 1, 1, 1), originals.flip(3), originals))
+        flipped.append(mirrored[labels.argsort()])
+    assert torch.equal(flipped[0], ~flipped[1]) and torch.equal(flipped[0], flipped[2])
+    assert 16 < flipped[0].sum() < 48
+
+
+@pytest.mark.parametrize("settings", [{"mixup": 0.5}, {"cutmix": 1.0}, {"mixup": 0.5, "cutmix": 1.0}])
+def test_a_mixed_batch_is_itself_mixed_with_its_images_moved_by_one(images, settings):
+    shares = []
+    for epoch in range(3):
+        plain = epoch_of(train_loader(images), epoch)
+        for (own, labels), (mixed, first, second, share) in zip(
+            plain, epoch_of(train_loader(images, **settings), epoch), strict=True
+        ):
+            share, other = float(share), own.roll(-1, 0)
+            assert torch.equal(first, labels) and torch.equal(second, labels.roll(-1))
+            shares.append(share)
+            if "mixup" in settings and torch.allclose(mixed, share * own + (1 - share) * other, atol=1e-6):
+                continue
+            taken = (mixed != own).any(1).any(0)  # (H, W)
+            assert "cutmix" in settings and taken.float().mean() == pytest.approx(1 - share, abs=0.02)
+            assert torch.equal(mixed, torch.where(taken, other, own))
+    assert len(set(shares)) > 12 and 0 <= min(shares) and max(shares) <= 1
 
 
 # Several processes
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 5])
-@pytest.mark.parametrize("crop", [PadCrop, ResizedCrop])
-def test_the_parts_of_a_batch_put_together_are_the_batch_of_a_single_process(images, world_size, crop):
-    def loader(rank, world_size):
-        augment = PadCrop(images, 4) if crop is PadCrop else ResizedCrop(images, (0.8, 1.0), (0.9, 1.1))
-        return TrainLoader(augment, torch.arange(64), 30, 0, rank, world_size)
-
-    parts = [epoch_of(loader(rank, world_size), 3) for rank in range(world_size)]
-    together = [(torch.cat([x for x, _ in step]), torch.cat([y for _, y in step])) for step in zip(*parts, strict=True)]
-    assert all(len(y) == 30 // world_size for part in parts for _, y in part)
-    assert equal(together, epoch_of(loader(0, 1), 3))
+@pytest.mark.parametrize("settings", [{}, {"crop": "resized"}, EVERYTHING], ids=["pad", "resized", "everything"])
+def test_the_parts_of_a_batch_put_together_are_the_batch_of_a_single_process(images, world_size, settings):
+    settings = {"batch_size": 30} | settings
+    parts = [epoch_of(train_loader(images, rank, world_size, **settings), 3) for rank in range(world_size)]
+    assert all(len(labels) == 30 // world_size for part in parts for _, labels, *_ in part)
+    together = [
+        tuple(torch.cat(shares) if shares[0].ndim else shares[0] for shares in zip(*step, strict=True))
+        for step in zip(*parts, strict=True)
+    ]
+    assert equal(together, epoch_of(train_loader(images, **settings), 3))
 
 
 @pytest.mark.parametrize("count", [64, 61, 50])

@@ -11,10 +11,13 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from model import Classifier, artifact, cifar10
+from model.artifact import read_history
 from model.resnet import ResNet
 from trainer import checkpoints, export
 from trainer.config import TrainConfig
 from trainer.data import load_training_data
+from trainer.export import evaluate_on_val, load_best
+from trainer.fit import fit
 from trainer.run import RunError
 
 
@@ -61,6 +64,18 @@ def test_the_weights_are_those_of_the_best_checkpoint(tiny_run, tiny_artifact):
     checkpoint = torch.load(tiny_run / "checkpoints" / checkpoints.BEST, weights_only=True)["state_dict"]
     for name, tensor in ResNet.from_pretrained(tiny_artifact).state_dict().items():
         assert torch.equal(tensor, checkpoint[f"network.{name}"]), name
+
+
+def test_with_an_average_its_weights_are_validated_and_exported(tiny_cifar, tmp_path):
+    settings = dict(depth=8, max_epochs=2, batch_size=30, device="cpu", precision="32-true", ema_decay=0.9)
+    fit(TrainConfig(**settings), tiny_cifar, tmp_path, resume=False, progress_bar=False)
+    state = torch.load(tmp_path / "checkpoints" / checkpoints.BEST, weights_only=True)["state_dict"]
+    network, _, _ = load_best(tmp_path, load_training_data(tiny_cifar))
+    averaged = network.state_dict()
+    assert all(torch.equal(tensor, state[f"average.{name}"]) for name, tensor in averaged.items())
+    assert not all(torch.equal(tensor, state[f"network.{name}"]) for name, tensor in averaged.items())
+    found = evaluate_on_val(tmp_path, tiny_cifar)["val"]["accuracy"]
+    assert found == pytest.approx(max(row["val_accuracy"] for row in read_history(tmp_path)))
 
 
 def test_every_test_image_is_scored_and_the_metrics_are_the_classifiers(tiny_artifact, tiny_cifar):

@@ -23,7 +23,8 @@ TIMING = {"seconds", "images_per_second"}
 RECIPES = {
     "cosine": {},
     "plateau": {"schedule": "plateau", "plateau_patience": 0, "learning_rate": 0.1, "crop": "resized"},
-    "steps": {"schedule": "steps", "max_steps": 31},
+    "steps": {"schedule": "steps", "max_steps": 31, "ema_decay": 0.9, "flip": "alternating", "erasing": 0.5}
+    | {"mixup": 0.2, "cutmix": 1.0, "trivial_augment": True},
     "bf16": {"precision": "bf16-mixed"},
 }
 

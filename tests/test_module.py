@@ -3,11 +3,12 @@ import math
 import pytest
 import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from model.resnet import ResNet
 from trainer.config import TrainConfig, configure
 from trainer.data import steps_per_epoch
-from trainer.module import TrainingModule, cosine_with_warmup, steps_factor
+from trainer.module import TrainingModule, cosine_with_warmup, float_tensors, move_average, steps_factor
 
 
 def test_the_schedule_rises_linearly_to_the_peak_then_falls_to_zero():
@@ -101,3 +102,56 @@ def test_one_batch_can_be_overfitted():
         optimizer.step()
     assert loss.item() < 0.05 < math.log(10)
     assert (found.network(data[0]).argmax(1) == data[1]).all()
+
+
+def test_without_batch_norm_and_biases_the_weight_decay_covers_convolutions_and_the_linear_weights():
+    found = module(weight_decay=1e-3, weight_decay_on="weights")
+    decayed, free = found.configure_optimizers()["optimizer"].param_groups
+    assert (decayed["weight_decay"], free["weight_decay"]) == (1e-3, 0)
+    kinds = {id(p): type(m) for m in found.network.modules() for name, p in m.named_parameters(recurse=False)}
+    biases = {id(m.bias) for m in found.network.modules() if getattr(m, "bias", None) is not None}
+    assert {kinds[id(p)] for p in decayed["params"]} == {torch.nn.Conv2d, torch.nn.Linear}
+    assert not biases & {id(p) for p in decayed["params"]}
+    assert len(decayed["params"]) + len(free["params"]) == len(list(found.network.parameters()))
+
+
+def test_smoothed_labels_give_every_class_its_part():
+    found = module(label_smoothing=0.1).eval()
+    images, labels = batch()
+    targets = torch.full((20, 10), 0.01) + 0.9 * torch.nn.functional.one_hot(labels, 10)
+    expected = -(targets * torch.log_softmax(found.network(images), 1)).sum(1).mean()
+    torch.testing.assert_close(found.training_step((images, labels), 0), expected)
+
+
+def test_the_loss_of_a_mixed_batch_counts_both_labels_by_their_share():
+    found = module().eval()
+    images, labels = batch()
+    alone = [found.training_step((images, each), 0) for each in (labels, labels.roll(1))]
+    found.train_sums.zero_()
+    mixed = found.training_step((images, labels, labels.roll(1), 0.7), 0)
+    torch.testing.assert_close(mixed, 0.7 * alone[0] + 0.3 * alone[1])
+    assert found.train_sums[1] == (found.network(images).argmax(1) == labels).sum()
+
+
+def test_the_average_follows_parameters_and_statistics_as_torchs_own():
+    torch.manual_seed(0)
+    network, ours = ResNet(depth=8), ResNet(depth=8)
+    oracle = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
+    oracle.update_parameters(network)  # the first is a copy
+    ours.load_state_dict(network.state_dict())
+    for step in range(100, 103):  # late enough for the whole decay
+        with torch.no_grad():
+            for value in float_tensors(network):
+                value.add_(torch.rand_like(value))
+        oracle.update_parameters(network)
+        move_average(float_tensors(ours), float_tensors(network), 0.9, step)
+    for name, value in oracle.module.state_dict().items():
+        if value.is_floating_point():
+            torch.testing.assert_close(ours.state_dict()[name], value, msg=name)
+
+
+def test_the_average_forgets_the_random_weights_that_it_began_with():
+    average, current = [torch.zeros(1)], [torch.ones(1)]
+    for step in range(1, 21):
+        move_average(average, current, 0.999, step)
+    assert average[0] > 0.999

@@ -92,9 +92,9 @@ def evaluate_on_val(run_dir: Path, data_dir: Path) -> dict[str, Any]:
 def load_best(run_dir: Path, data: TrainingData) -> tuple[ResNet, int, int]:
     """The network of the epoch with the highest val accuracy on the CPU, in eval mode; that epoch, from 1; its last
     step, from 0. Raises RunError."""
-    checkpoint = best_checkpoint(run_dir)
-    network = build_network(config_of(run_dir, read_run(run_dir)), data.mean, data.std)
-    prefix = "network."
+    checkpoint, config = best_checkpoint(run_dir), config_of(run_dir, read_run(run_dir))
+    network = build_network(config, data.mean, data.std)
+    prefix = "average." if config.ema_decay else "network."
     weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
     network.load_state_dict(weights, strict=True)
     return network.eval(), checkpoint["epoch"] + 1, checkpoint["global_step"] - 1

@@ -1,5 +1,6 @@
 """The LightningModule: how a ResNet is trained. The network itself knows nothing of Lightning."""
 
+import copy
 import math
 import time
 from typing import Any
@@ -31,6 +32,35 @@ def steps_factor(step: int, total_steps: int, milestones: tuple[float, float], f
     return factor ** sum(step >= int(total_steps * milestone) for milestone in milestones)
 
 
+def parameter_groups(network: nn.Module, weight_decay: float, on: str) -> list[dict[str, Any]]:
+    """SGD's groups. Biases and batch normalisation have one dimension, all other weights more."""
+    parameters = list(network.parameters())
+    if on == "all":
+        return [{"params": parameters, "weight_decay": weight_decay}]
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim == 1], "weight_decay": 0.0},
+    ]
+
+
+def float_tensors(network: nn.Module) -> list[Tensor]:
+    """Parameters and statistics, themselves."""
+    return [value for value in network.state_dict().values() if value.is_floating_point()]
+
+
+def move_average(average: list[Tensor], current: list[Tensor], decay: float, step: int) -> None:
+    """Moves the averages a little towards what is `current` after `step` steps. They keep less of themselves in the
+    first steps, lest they stay at the random weights that they began with."""
+    torch._foreach_lerp_(average, current, 1 - min(decay, (1 + step) / (10 + step)))
+
+
+def _add(sums: Tensor, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+    """Adds loss, correct answers and images of a batch to `sums`. Of a mixed batch, `labels` are the images' own."""
+    with torch.no_grad():
+        correct = (logits.argmax(1) == labels).sum()
+        sums += torch.stack([loss * len(labels), correct, torch.full_like(loss, len(labels))])
+
+
 def build_network(config: TrainConfig, mean: tuple[float, ...], std: tuple[float, ...]) -> ResNet:
     """The config's network for the ten classes, with new weights from torch's global generator."""
     return ResNet(config.depth, config.stem_kernel, config.shortcut, len(CLASS_NAMES), mean, std)
@@ -49,6 +79,7 @@ class TrainingModule(L.LightningModule):
     def __init__(self, network: nn.Module, config: TrainConfig, steps_per_epoch: int):
         super().__init__()
         self.network = network
+        self.average = copy.deepcopy(network).requires_grad_(False) if config.ema_decay else None
         self.config = config
         self.steps_per_epoch = steps_per_epoch
         self.total_steps = config.total_steps(steps_per_epoch)
@@ -65,29 +96,36 @@ class TrainingModule(L.LightningModule):
         for name in ("step_losses", "train_sums", "val_sums"):
             setattr(self, name, getattr(self, name).to(self.device))
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
-        images, labels = batch
-        loss = self._loss(self.network(images).float(), labels, self.train_sums)
+    def training_step(self, batch: tuple[Tensor, ...], batch_index: int) -> Tensor:
+        images, labels, *mixed_in = batch
+        logits = self.network(images).float()
+        loss = self._training_loss(logits, labels, *mixed_in)
+        _add(self.train_sums, loss, logits, labels)
         self.step_losses[batch_index] = loss.detach()
         return loss
 
+    def _training_loss(
+        self, logits: Tensor, labels: Tensor, others: Tensor | None = None, share: float = 1.0
+    ) -> Tensor:
+        """Mean cross-entropy of logits (N, classes) with the smoothed labels; of mixed images, with both labels."""
+        smoothing = self.config.label_smoothing
+        loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
+        if others is None:
+            return loss
+        return share * loss + (1 - share) * F.cross_entropy(logits, others, label_smoothing=smoothing)
+
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
         images, labels = batch
-        logits = self.network(images).float()
+        network = self.network if self.average is None else self.average
+        logits = network(images).float()
         if batch_index == 0:
             self.first_val_predictions = logits.argmax(1)  # for the image panel
-        self._loss(logits, labels, self.val_sums)
-
-    def _loss(self, logits: Tensor, labels: Tensor, sums: Tensor) -> Tensor:
-        """Mean cross-entropy of logits (N, classes); adds loss, correct answers and images to `sums`."""
-        loss = F.cross_entropy(logits, labels)
-        with torch.no_grad():
-            correct = (logits.argmax(1) == labels).sum()
-            sums += torch.stack([loss * len(labels), correct, torch.full_like(loss, len(labels))])
-        return loss
+        _add(self.val_sums, F.cross_entropy(logits, labels), logits, labels)
 
     def on_train_start(self) -> None:
         """Goes on where a checkpoint was written, which may be in the middle of an epoch."""
+        if self.average is not None:
+            self._averaged = float_tensors(self.average), float_tensors(self.network)
         self._seconds_before = 0.0
         self._epoch_started = time.perf_counter()
         if self._plateau_state is not None:
@@ -109,6 +147,8 @@ class TrainingModule(L.LightningModule):
         self.learning_rates.append(self.trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:
+        if self.average is not None:
+            move_average(*self._averaged, self.config.ema_decay, self.global_step)
         if self.global_step >= self.total_steps:
             self.trainer.should_stop = True  # in mid-epoch: Lightning still validates, with `max_steps` it would not
 
@@ -149,11 +189,10 @@ class TrainingModule(L.LightningModule):
     def configure_optimizers(self) -> Any:
         config = self.config
         optimizer = SGD(
-            self.network.parameters(),
+            parameter_groups(self.network, config.weight_decay, config.weight_decay_on),
             lr=config.learning_rate,
             momentum=config.momentum,
             nesterov=config.nesterov,
-            weight_decay=config.weight_decay,
             fused=self.device.type == "cuda" or None,  # one kernel for all parameters
         )
         if config.schedule == "plateau":

@@ -1,0 +1,240 @@
+"""Augmentation of whole batches on the training device.
+
+A batch costs one gather (or two small matrix products) instead of 128 Pillow pictures. Every image has its own random
+numbers; all of an epoch are drawn at its start, on the CPU, so that they are the same whatever the device.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainer.config import TrainConfig
+from trainer.trivial_augment import TrivialAugment
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 (N, H, W, 3) -> float32 (N, 3, H, W) in [0, 1], channels_last in memory."""
+    return images.permute(0, 3, 1, 2).float().div_(255)
+
+
+class PadCrop:
+    """Flip, and a crop of the original size at a random place over a zero border: the paper's augmentation.
+
+    `draw` gives (top, left, flip) per image; `apply` gathers whole lines of pixels. The bordered images lie in one
+    flat table, and behind them all of them mirrored, so that a line of any crop, flipped or not, is one stretch of it.
+    """
+
+    def __init__(self, images: Tensor, padding: int):
+        self.count, self.size = images.shape[:2]
+        self.padded_size = self.size + 2 * padding
+        self.padding = padding
+        table = images.new_zeros(2, self.count, self.padded_size, self.padded_size, 3)
+        inside = slice(padding, padding + self.size)
+        for half, pictures in zip(table, (images, images.flip(2)), strict=True):
+            half[:, inside, inside] = pictures
+        self.pixels = table.view(-1, 3)
+        # Every stretch of `size` pixels, overlapping: a view of the table, which takes no memory of its own.
+        self.stretches = self.pixels.as_strided((len(self.pixels) - self.size + 1, self.size * 3), (3, 1))
+        self.offsets = torch.arange(self.size, device=images.device)
+        self.by_stretch = images.device.type != "mps"  # which may copy such a view, of 13 GB
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """int64 (count, 3): top and left in [0, 2 * padding], flip in {0, 1}."""
+        corners = torch.randint(2 * self.padding + 1, (count, 2), generator=generator)
+        return torch.cat([corners, torch.randint(2, (count, 1), generator=generator)], dim=1)
+
+    def apply(self, rows: Tensor, draws: Tensor) -> Tensor:
+        """Images `rows` (B,) with their draws (B, 3) -> float32 (B, 3, H, W) in [0, 1]."""
+        top, left, flip = draws.unbind(1)
+        left = torch.where(flip.bool(), 2 * self.padding - left, left)  # the same window, seen in the mirror
+        image = rows + flip * self.count
+        corner = (image * self.padded_size + top) * self.padded_size + left  # pixel in the table
+        lines = (corner.unsqueeze(1) + self.offsets * self.padded_size).reshape(-1)  # (B * H,)
+        if self.by_stretch:
+            windows = self.stretches.index_select(0, lines)
+        else:
+            windows = self.pixels.index_select(0, (lines.unsqueeze(1) + self.offsets).reshape(-1))
+        return to_float(windows.view(len(rows), self.size, self.size, 3))
+
+
+class ResizedCrop:
+    """Flip, and torchvision's RandomResizedCrop back to the original size (bilinear).
+
+    Bilinear resizing is separable: a crop is two matrix products with (H, H) interpolation matrices, one per axis.
+    """
+
+    ATTEMPTS = 10  # as in torchvision.transforms.RandomResizedCrop.get_params
+
+    def __init__(self, images: Tensor, scale: tuple[float, float], ratio: tuple[float, float]):
+        self.size = images.shape[1]
+        self.columns = images.transpose(1, 2).reshape(len(images), self.size, -1)  # (N, W, H * 3)
+        self.scale = scale
+        self.ratio = ratio
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """int64 (count, 5): top, left, height, width in pixels, flip in {0, 1}.
+
+        The rejection sampling of torchvision's get_params, all attempts at once: the first crop that fits is taken.
+        """
+        uniform = torch.rand((count, self.ATTEMPTS, 2), generator=generator, dtype=torch.float64)
+        area = self.size**2 * (self.scale[0] + uniform[..., 0] * (self.scale[1] - self.scale[0]))
+        low, high = np.log(self.ratio[0]), np.log(self.ratio[1])
+        ratio = torch.exp(low + uniform[..., 1] * (high - low))
+        width, height = torch.sqrt(area * ratio).round().long(), torch.sqrt(area / ratio).round().long()
+        fits = (width > 0) & (width <= self.size) & (height > 0) & (height <= self.size)
+        first = fits.int().argmax(dim=1, keepdim=True)
+        whole = torch.full((count,), self.size)  # where no attempt fits: the whole square image
+        width = torch.where(fits.any(1), width.gather(1, first).squeeze(1), whole)
+        height = torch.where(fits.any(1), height.gather(1, first).squeeze(1), whole)
+        place = torch.rand((count, 2), generator=generator, dtype=torch.float64)
+        top = (place[:, 0] * (self.size - height + 1)).long()
+        left = (place[:, 1] * (self.size - width + 1)).long()
+        flip = torch.randint(2, (count,), generator=generator)
+        return torch.stack([top, left, height, width, flip], dim=1)
+
+    def apply(self, rows: Tensor, draws: Tensor) -> Tensor:
+        """Images `rows` (B,) with their draws (B, 5) -> float32 (B, 3, H, W) in [0, 1], at 8-bit precision."""
+        top, left, height, width, flip = draws.unbind(1)
+        pixels = torch.arange(self.size, device=rows.device)
+        mirrored = torch.where(flip.bool().unsqueeze(1), pixels.flip(0), pixels)  # (B, W)
+        horizontal = self._interpolation(left, width, mirrored)  # (B, W, W): output column from input columns
+        vertical = self._interpolation(top, height, pixels)
+        columns = self.columns.index_select(0, rows).float()
+        lines = horizontal.bmm(columns).view(len(rows), self.size, self.size, 3).transpose(1, 2)  # (B, H, W, 3)
+        out = vertical.bmm(lines.reshape(len(rows), self.size, -1)).view(len(rows), self.size, self.size, 3)
+        return out.round_().div_(255).permute(0, 3, 1, 2)
+
+    def _interpolation(self, start: Tensor, length: Tensor, outputs: Tensor) -> Tensor:
+        """Per image the (size, size) matrix that stretches [start, start + length) over the whole axis, bilinearly;
+        row i is the output pixel `outputs[i]`.
+
+        Pixel centres at half-integers, samples clamped inside the crop: torchvision's `resize` of the cut-out. An
+        input pixel's weight falls linearly with its distance from the sample and is 0 from a distance of 1 on.
+        """
+        position = (outputs + 0.5) * (length / self.size).unsqueeze(1) - 0.5  # (B, size), from `start`
+        position = position.clamp_(min=0).minimum((length - 1).unsqueeze(1))
+        inputs = torch.arange(self.size, device=start.device) - start.unsqueeze(1)  # (B, size), from `start`
+        return position.unsqueeze(2).sub(inputs.unsqueeze(1)).abs_().neg_().add_(1).clamp_(min=0)
+
+
+class Cutout:
+    """A square of `side` pixels around a place anywhere in the image, as far as it lies inside (DeVries & Taylor 2017,
+    https://arxiv.org/abs/1708.04552)."""
+
+    def __init__(self, size: int, side: int):
+        self.size, self.side = size, side
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """int64 (count, 4): top, left, bottom, right in pixels."""
+        start = torch.randint(self.size, (count, 2), generator=generator) - self.side // 2
+        return torch.cat([start, start + self.side], dim=1).clamp_(0, self.size)
+
+
+class RandomErasing:
+    """torchvision's RandomErasing (Zhong et al. 2017, https://arxiv.org/abs/1708.04896): with a probability, a
+    rectangle of 2 to 33% of the image, 0.3 to 3.3 times as high as wide."""
+
+    ATTEMPTS = 10  # as in torchvision.transforms.RandomErasing.get_params
+    SCALE, RATIO = (0.02, 0.33), (0.3, 3.3)
+
+    def __init__(self, size: int, probability: float):
+        self.size, self.probability = size, probability
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """int64 (count, 4): top, left, bottom, right in pixels; bottom = top where nothing is erased."""
+        uniform = torch.rand((count, self.ATTEMPTS, 2), generator=generator, dtype=torch.float64)
+        area = self.size**2 * (self.SCALE[0] + uniform[..., 0] * (self.SCALE[1] - self.SCALE[0]))
+        low, high = np.log(self.RATIO[0]), np.log(self.RATIO[1])
+        ratio = torch.exp(low + uniform[..., 1] * (high - low))
+        sides = torch.stack([torch.sqrt(area * ratio), torch.sqrt(area / ratio)], -1).round().long()  # height, width
+        fits = (sides < self.size).all(-1)
+        first = fits.int().argmax(dim=1)
+        sides = sides[torch.arange(count), first]
+        place = torch.rand((count, 2), generator=generator, dtype=torch.float64)
+        start = (place * (self.size - sides + 1)).long()
+        erased = (torch.rand(count, generator=generator) < self.probability) & fits.any(1)
+        return torch.cat([start, start + sides * erased.unsqueeze(1)], dim=1)
+
+
+def blank(images: Tensor, boxes: Tensor, colour: Tensor) -> Tensor:
+    """Images (B, 3, H, W) with `colour` (3,) inside their boxes, int64 (B, 4): top, left, bottom, right."""
+    top, left, bottom, right = boxes.unsqueeze(2).unbind(1)  # (B, 1) each
+    pixels = torch.arange(images.shape[-1], device=images.device)
+    rows, columns = (pixels >= top) & (pixels < bottom), (pixels >= left) & (pixels < right)
+    inside = (rows.unsqueeze(2) & columns.unsqueeze(1)).unsqueeze(1)  # (B, 1, H, W)
+    return torch.where(inside, colour.view(3, 1, 1), images)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """How a batch is mixed with itself moved by one image. `share` is the part of each image's own label; `box` (top,
+    left, bottom, right) is what CutMix takes from the other image, None where all pixels are mixed (mixup)."""
+
+    share: float
+    box: tuple[int, int, int, int] | None = None
+
+    def __call__(self, own: Tensor, other: Tensor) -> Tensor:
+        """Images (B, 3, H, W)."""
+        if self.box is None:
+            return torch.lerp(other, own, self.share)
+        top, left, bottom, right = self.box
+        mixed = own.clone()
+        mixed[..., top:bottom, left:right] = other[..., top:bottom, left:right]
+        return mixed
+
+
+def draw_mixtures(count: int, size: int, mixup: float, cutmix: float, random: np.random.Generator) -> list[Mixture]:
+    """One for each of `count` batches of images of `size` x `size`.
+
+    `mixup` (Zhang et al. 2017, https://arxiv.org/abs/1710.09412) and `cutmix` (Yun et al. 2019,
+    https://arxiv.org/abs/1905.04899) are the alpha of their Beta(alpha, alpha), 0: never. Where both are on, each batch
+    takes one by chance.
+    """
+    mixtures = []
+    for _ in range(count):
+        if cutmix > 0 and (mixup == 0 or random.random() < 0.5):
+            half = size * math.sqrt(1 - random.beta(cutmix, cutmix)) / 2
+            middle = random.integers(size, size=2)
+            start, stop = (np.clip(middle + int(sign * half), 0, size) for sign in (-1, 1))
+            box = tuple(int(side) for side in (*start, *stop))
+            mixtures.append(Mixture(1 - float(np.prod(stop - start)) / size**2, box))
+        else:
+            mixtures.append(Mixture(float(random.beta(mixup, mixup))))
+    return mixtures
+
+
+class Augmentation:
+    """The config's augmentation of single images, in this order: flip and crop, TrivialAugment, blanked rectangles.
+
+    `images` uint8 (N, 32, 32, 3) on the training device; `mean` fills what is blanked.
+    """
+
+    def __init__(self, config: TrainConfig, images: Tensor, mean: tuple[float, ...]):
+        size = images.shape[1]
+        self.crop = (
+            PadCrop(images, config.crop_padding)
+            if config.crop == "pad"
+            else ResizedCrop(images, config.crop_scale, config.crop_ratio)
+        )
+        self.trivial = TrivialAugment() if config.trivial_augment else None
+        self.blanks = [Cutout(size, config.cutout)] if config.cutout else []
+        self.blanks += [RandomErasing(size, config.erasing)] if config.erasing else []
+        self.colour = torch.tensor(mean, device=images.device)
+
+    def draw(self, count: int, generator: torch.Generator) -> list[Tensor]:
+        """int64 (count, ...) for each step. The last column of the first is the flip, in {0, 1}."""
+        return [step.draw(count, generator) for step in (self.crop, self.trivial, *self.blanks) if step is not None]
+
+    def apply(self, rows: Tensor, draws: list[Tensor]) -> Tensor:
+        """Images `rows` (B,) with their draws (B, ...) -> float32 (B, 3, H, W) in [0, 1], channels_last in memory."""
+        crop, *draws = draws
+        images = self.crop.apply(rows, crop)
+        if self.trivial is not None:
+            trivial, *draws = draws
+            images = self.trivial.apply(images, trivial)
+        for boxes in draws:
+            images = blank(images, boxes, self.colour)
+        return images.contiguous(memory_format=torch.channels_last)
