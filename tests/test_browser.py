@@ -6,14 +6,13 @@
 import csv
 import io
 import os
-import shutil
 import subprocess
 import sys
 import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import numpy as np
 import pytest
@@ -25,38 +24,12 @@ from model.preprocess import to_square_rgb
 from tests.hub_client import REPO, environment
 from tests.serving import ROOT, running_app
 from tests.test_space import SPACE, write_tree
+from ui.guard import MANY_UPLOADS
 from ui.predict import EXAMPLES
-
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
 
 TABS = ("Predict", "Test images", "Accuracy", "About / use it")
 DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}
-
-
-def cannot_run(reason: str) -> None:
-    """Skips on a person's machine; where CI=true says that the browser must be there, fails."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        cannot_run("playwright is not installed")
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None:
-        cannot_run("no Chromium on this machine")
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield launched
-        launched.close()
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +48,8 @@ def bundled(browser, tmp_path_factory):
 
 
 @contextmanager
-def visit(browser, address: str, **settings) -> Iterator:
-    """A visitor's page. Ends with no error on the console and no request to another host."""
+def visit(browser, address: str, may_fail: bool = False, **settings) -> Iterator:
+    """A visitor's page. Ends with no error on the console and no request to another host; `may_fail`: requests may."""
     context = browser.new_context(**({"viewport": DESKTOP} | settings))
     page = context.new_page()
     requests, errors = [], []
@@ -87,7 +60,7 @@ def visit(browser, address: str, **settings) -> Iterator:
     page.get_by_role("tab", name="Predict").wait_for()
     yield page
     context.close()
-    assert errors == []
+    assert [error for error in errors if not (may_fail and error.startswith("Failed to load"))] == []
     assert {urlsplit(url).hostname for url in requests if not url.startswith(("data:", "blob:"))} == {"127.0.0.1"}
 
 
@@ -204,7 +177,7 @@ def test_a_file_that_is_no_picture_is_told_on_the_page_and_the_next_picture_is_a
     (tmp_path / "<img src=x>.png").write_bytes(content)
     with visit(browser, bundled) as page:
         upload(page, tmp_path / "<img src=x>.png")
-        problem = page.locator("#answer .problem[role=alert]")
+        problem = page.locator("#answer .problem")
         problem.wait_for()
         assert sentence in problem.inner_text() and str(tmp_path) not in problem.inner_text()
         page.locator("#picture").get_by_role("button", name="Remove Image").click()
@@ -236,6 +209,39 @@ def test_several_pictures_give_a_table_and_the_same_as_csv(browser, bundled, tmp
     best = classifier.predict(Image.open(EXAMPLES / "cat.png"))[0]
     assert (table[0]["label_1"], float(table[0]["probability_1"])) == (best[0], pytest.approx(best[1], abs=1e-5))
     assert "not a picture" in table[1]["error"]
+
+
+def test_a_picture_that_cannot_be_sent_is_named_with_the_reason(browser, bundled, tmp_path):
+    (tmp_path / "large.png").write_bytes(bytes(21 * 2**20))
+    from playwright.sync_api import expect
+
+    with visit(browser, bundled, may_fail=True) as page:
+        page.get_by_role("button", name="Several pictures at once").click()
+        state, zone = page.locator("#pictures .state"), "#pictures input[type=file]"
+        page.set_input_files(zone, [EXAMPLES / "cat.png", tmp_path / "large.png"])
+        expect(state).to_have_text("large.png is too large: a file may have 20 MB at most.")
+        page.route("**/gradio_api/upload*", lambda route: route.fulfill(status=503, body=MANY_UPLOADS))
+        page.set_input_files(zone, [EXAMPLES / "cat.png"])
+        expect(state).to_have_text(f"cat.png could not be sent. {MANY_UPLOADS}")
+        page.unroute("**/gradio_api/upload*")
+        page.route("**/gradio_api/upload*", lambda route: route.abort())
+        page.set_input_files(zone, [EXAMPLES / "dog.png"])
+        expect(state).to_have_text("dog.png could not be sent. Check the connection, and try again.")
+
+
+def test_pictures_that_were_chosen_before_do_not_replace_the_later_ones(browser, bundled):
+    held = []
+    with visit(browser, bundled) as page:
+        page.route("**/gradio_api/upload*", lambda route: route.continue_() if held else held.append(route))
+        page.get_by_role("button", name="Several pictures at once").click()
+        for name in ("cat", "dog"):
+            page.set_input_files("#pictures input[type=file]", [EXAMPLES / f"{name}.png"])
+            page.locator("#pictures .state", has_text="Sending picture 1").wait_for()
+        page.locator("#batch tbody tr", has_text="dog.png").wait_for()
+        with page.expect_response("**/gradio_api/upload*"):
+            held[0].continue_()
+        page.wait_for_timeout(500)
+        assert page.locator("#batch tbody th").all_inner_texts() == ["dog.png"]
 
 
 def test_two_visitors_at_once_each_see_their_own_picture_and_answer(browser, bundled, tmp_path):
@@ -387,6 +393,101 @@ def test_a_view_can_be_shared_by_its_address(browser, address, tiny_artifact):
         assert page.get_by_label("Least sure").is_checked()
 
 
+def test_the_page_of_the_grid_is_shared_with_its_filters_and_other_filters_begin_at_the_first(browser, address):
+    def first(page, count: str) -> str:
+        page.locator("#test-images .count", has_text=count).wait_for()
+        return page.locator("#test-images .test").first.get_attribute("data-index")
+
+    with visit(browser, address) as page:
+        page.wait_for_function("window.addressIsRead")  # what is clicked before is not written
+        open_tab(page, "Test images")
+        page.get_by_label("Least sure").click()
+        page.wait_for_function("window.location.search.includes('show=unsure')")
+        page.get_by_role("button", name="Next").click()
+        first(page, "page 2 of")
+        page.get_by_role("button", name="Next").click()
+        third = first(page, "page 3 of")
+        shared = page.url
+        assert shared.endswith("?tab=test-images&show=unsure&grid-page=3")
+        open_tab(page, "Predict")
+        open_tab(page, "Test images")
+        page.wait_for_timeout(500)
+        assert first(page, "page 3 of") == third
+    for _ in range(3):  # which event comes first is a matter of luck
+        with visit(browser, shared) as page:
+            assert first(page, "page 3 of") == third
+            page.wait_for_timeout(300)
+            assert first(page, "page 3 of") == third and page.url == shared
+    with visit(browser, shared) as page:
+        first(page, "page 3 of")
+        page.get_by_label("All", exact=True).click()
+        first(page, "page 1 of")
+        page.wait_for_function("!window.location.search.includes('show=')")
+        assert page.url.endswith("?tab=test-images")
+        page.get_by_role("button", name="Next").click()
+        first(page, "page 2 of")
+        page.get_by_role("button", name="Previous").click()
+        first(page, "page 1 of")
+        assert page.url.endswith("?tab=test-images")
+
+
+def test_the_number_of_classes_is_shared_by_the_address(browser, bundled):
+    with visit(browser, bundled) as page:
+        page.wait_for_function("window.addressIsRead")
+        slider = page.get_by_label("range slider for Classes to show")
+        slider.press("End")
+        page.wait_for_function("window.location.search === '?top=10'")
+        shared = page.url
+        slider.press("Home")
+        for _ in range(4):
+            slider.press("ArrowRight")
+        page.wait_for_function("window.location.search === ''")
+    with visit(browser, shared) as page:
+        page.locator("#examples").get_by_role("button", name="ship").click()
+        page.locator("#answer .bar").nth(9).wait_for()
+        assert page.url == shared
+
+
+def test_a_cell_of_the_confusion_matrix_is_shared_by_the_address(browser, address, tiny_artifact):
+    matrix = np.array(Classifier.load(tiny_artifact).metrics["test"]["confusion_matrix"])
+    true, said = np.unravel_index(np.where(np.eye(10), 0, matrix).argmax(), matrix.shape)
+    names = CLASS_NAMES[true], CLASS_NAMES[said]
+    heading = f"{matrix[true, said]:,} {names[0]} images called {names[1]}"
+    with visit(browser, address) as page:
+        page.wait_for_function("window.addressIsRead")
+        open_tab(page, "Accuracy")
+        page.get_by_role("button", name=f"{names[0]} images called {names[1]}: show them").click()
+        page.get_by_role("heading", name=heading).wait_for()
+        shared = page.url
+        assert shared.endswith(f"?tab=accuracy&row={names[0]}&column={names[1]}")
+    with visit(browser, shared) as page:
+        page.get_by_role("heading", name=heading).wait_for()
+        assert page.locator("#cell .tests img").count() >= 1
+        pressed = page.locator("#confusion [aria-pressed=true]")
+        assert f"{names[0]} images called {names[1]}" in pressed.get_attribute("aria-label")
+        assert page.url == shared
+
+
+@pytest.mark.parametrize("row", ["", "nope", "true \\ said", "<img src=x onerror=alert(1)>", "'); alert(1); ('", "0"])
+def test_an_address_that_names_no_cell_and_no_page_shows_the_usual_ones(browser, address, row):
+    query = urlencode({"row": row, "column": row, "grid-page": row, "top": row})
+    with visit(browser, f"{address}?tab=accuracy&{query}") as page:
+        page.on("dialog", lambda dialog: pytest.fail(dialog.message))
+        page.locator("#cell", has_text="Choose a number above").wait_for()
+        page.wait_for_timeout(500)
+        assert page.locator("#cell .told").is_visible() and page.locator("#confusion [aria-pressed]").count() == 0
+        open_tab(page, "Test images")
+        page.locator("#test-images .count", has_text="page 1 of").wait_for()
+        open_tab(page, "Predict")
+        assert page.get_by_label("range slider for Classes to show").input_value() == "5"
+
+
+@pytest.mark.parametrize(("asked", "shown"), [("-3", 1), ("2.5", 1), ("1e99", 1), ("999999", 6), ("9" * 30, 1)])
+def test_a_page_that_is_not_there_is_the_nearest_or_the_first(browser, address, asked, shown):
+    with visit(browser, f"{address}?tab=test-images&grid-page={asked}") as page:
+        page.locator("#test-images .count", has_text=f"page {shown} of 6").wait_for()
+
+
 @pytest.mark.parametrize("tab", ["test-images", "accuracy", "about"])
 def test_each_tab_can_be_shared_by_its_address(browser, bundled, tab):
     for _ in range(3):  # which event comes first is a matter of luck
@@ -419,6 +520,7 @@ def use_everything(page, drawing) -> Iterator[str]:
     page.locator("#test-answer .verdict").wait_for()
     page.get_by_role("button", name="Quiz: you against the network").click()
     page.get_by_role("button", name="Start the quiz").click()
+    page.locator("[data-choice]").nth(9).wait_for()
     right = page.locator("#quiz").evaluate("quiz => quiz.getBoundingClientRect().right")
     edges = page.locator("[data-choice]").evaluate_all("all => all.map(one => one.getBoundingClientRect().right)")
     assert len(edges) == 10 and max(edges) <= right
@@ -453,29 +555,101 @@ def test_no_tab_is_wider_than_the_screen_or_has_a_serious_fault_of_accessibility
             assert serious == [], name
 
 
+def test_what_a_screen_reader_says_is_changed_in_place(browser, address, drawing, tmp_path):
+    (tmp_path / "note.png").write_bytes(b"no picture")
+
+    def mark(page, where: str) -> None:
+        page.locator(f"{where} [role=status]").evaluate("region => { region.known = true; }")
+
+    def told(page, where: str, words: str) -> None:
+        region = page.locator(f"{where} [role=status]", has_text=words)
+        region.wait_for(state="attached")
+        assert region.evaluate("region => region.known") and page.locator(f"{where} [role=status]").count() == 1
+
+    with visit(browser, address) as page:
+        mark(page, "#answer")
+        upload(page, drawing)
+        page.locator("#answer h2").wait_for()
+        told(page, "#answer", f"{page.locator('#answer h2').inner_text()}, ")
+        told(page, "#answer", page.locator("#answer .headline p").inner_text())
+        page.locator("#picture").get_by_role("button", name="Remove Image").click()
+        page.locator("#answer .hint").wait_for()
+        upload(page, tmp_path / "note.png")
+        told(page, "#answer", "No answer. This file is not a picture")
+        open_tab(page, "Test images")
+        mark(page, "#test-answer")
+        for place in (0, 1):
+            tile = page.locator("#test-images .test").nth(place)
+            tile.click()
+            told(page, "#test-answer", f"Test image {tile.get_attribute('data-index')} is ")
+
+
+def tab_to(page, matches: str) -> None:
+    """Presses Tab until an element has the focus, and fails where one cannot see that it has it."""
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        if page.evaluate("matches => document.activeElement.matches(matches)", matches):
+            seen = "(document.activeElement.closest('.zone') ?? document.activeElement)"
+            assert page.evaluate(f"getComputedStyle({seen}).outlineStyle") != "none"
+            return
+    raise AssertionError(f"Tab never reaches {matches}")
+
+
 def test_a_visitor_needs_no_mouse(browser, bundled):
     with visit(browser, bundled) as page:
-
-        def tab_to(matches: str) -> None:
-            for _ in range(80):
-                page.keyboard.press("Tab")
-                if page.evaluate(f"document.activeElement.matches({matches!r})"):
-                    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
-                    assert outline != "none"
-                    return
-            raise AssertionError(f"Tab never reaches {matches}")
-
-        tab_to("#examples button[data-name=frog]")
+        page.wait_for_function("window.addressIsRead")
+        page.on("filechooser", lambda chooser: chooser.set_files([EXAMPLES / "cat.png", EXAMPLES / "dog.png"]))
+        tab_to(page, "#fit input[value=pad]")
+        page.keyboard.press("Space")
+        page.wait_for_function("window.location.search === '?fit=pad'")
+        tab_to(page, "#examples button[data-name=frog]")
         page.keyboard.press("Enter")
         page.locator("#answer h2").wait_for()
-        tab_to("#answer .bar[aria-pressed=false]")
+        tab_to(page, "#answer .bar[aria-pressed=false]")
         page.keyboard.press("Space")
         assert page.locator("#answer .bar").nth(1).get_attribute("aria-pressed") == "true"
-        page.get_by_role("tab", name="Predict").focus()
-        page.get_by_role("tab", name="Accuracy").focus()
+        tab_to(page, "#batch-accordion button")
+        page.keyboard.press("Enter")
+        page.locator("#pictures .zone").wait_for()
+        tab_to(page, "#pictures input[type=file]")
+        page.keyboard.press("Enter")
+        page.locator("#batch tbody tr").nth(1).wait_for()
+        tab_to(page, "#batch .download")
+        with page.expect_download():
+            page.keyboard.press("Enter")
+        tab_to(page, "[role=tab][data-tab-id=accuracy]")
         page.keyboard.press("Enter")
         page.locator("#confusion").wait_for()
         assert "tab=accuracy" in page.url
+
+
+def test_the_test_images_need_no_mouse(browser, address):
+    with visit(browser, address) as page:
+        page.wait_for_function("window.addressIsRead")
+        count, tiles = page.locator("#test-images .count"), page.locator("#test-images .test")
+        tab_to(page, "[role=tab][data-tab-id=test-images]")
+        page.keyboard.press("Enter")
+        tiles.first.wait_for()
+        tab_to(page, "#show input[value=mistakes]")
+        page.keyboard.press("Space")
+        count.locator("text=/^88 of 208 images/").wait_for()
+        tab_to(page, "#test-images .turn:enabled")
+        page.keyboard.press("Enter")
+        count.locator("text=page 2 of 3").wait_for()
+        assert page.evaluate("document.activeElement.textContent") == "Next"
+        tab_to(page, "#true input")
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("Enter")
+        page.wait_for_function("window.location.search.includes('true=automobile')")
+        tab_to(page, "#test-images .test")
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("Enter")
+        page.locator("#test-answer .verdict").wait_for()
+        assert f"image={tiles.first.get_attribute('data-index')}" in page.url
+        tab_to(page, "#test-answer .bar[aria-pressed=false]")
+        page.keyboard.press("Enter")
+        assert page.locator("#test-answer .bar").nth(1).get_attribute("aria-pressed") == "true"
 
 
 # Pictures of the page

@@ -89,6 +89,16 @@ def test_identity_keeps_every_bit():
 
 
 @pytest.mark.parametrize("apply", [on_cpu, as_on_gpu])
+def test_the_last_bit_of_a_pixel_makes_no_difference(batch, apply):
+    # A GPU divides by 255 by a product with 1 / 255, which is not the same number.
+    images, draws = batch[0], batch[1].clone()
+    draws[:, 0].clamp_(min=1)  # all but Identity
+    for towards in (0.0, 2.0):
+        nudged = torch.nextafter(images, torch.tensor(towards))
+        assert torch.equal(apply(nudged, draws), apply(images, draws))
+
+
+@pytest.mark.parametrize("apply", [on_cpu, as_on_gpu])
 def test_an_images_result_does_not_depend_on_the_others(batch, apply):
     images, draws = batch
     together = apply(images, draws)

@@ -10,7 +10,6 @@ import pytest
 from model import Classifier
 from model.artifact import HISTORY_COLUMNS
 from model.cifar10 import CLASS_NAMES
-from tests.test_browser import browser  # noqa: F401  (a fixture)
 from ui import accuracy
 from ui.page import theme
 from ui.serve import CSS
@@ -441,7 +440,7 @@ def shown():
 
 
 @pytest.fixture
-def tab(browser, shown):  # noqa: F811
+def tab(browser, shown):
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.errors = []
     page.on("pageerror", lambda error: page.errors.append(str(error)))
@@ -508,7 +507,7 @@ def test_a_call_with_another_cell_is_refused_and_no_public_route_leads_there(sho
 
 @pytest.mark.parametrize("mode", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_the_tab_has_no_serious_barrier_and_nothing_is_wider_than_the_screen(browser, shown, mode, width):  # noqa: F811
+def test_the_tab_has_no_serious_barrier_and_nothing_is_wider_than_the_screen(browser, shown, mode, width):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     page = browser.new_page(viewport={"width": width, "height": 900})
     page.goto(f"{shown[0]}?__theme={mode}")

@@ -6,7 +6,7 @@ from model import Classifier
 from model.preprocess import to_square_rgb
 from tests.markup import EVIL, elements, find, picture, pixels, text
 from ui import answer as module
-from ui.answer import Answer, answer_html, ask, heat, hint_html, percent, problem_html, view_of
+from ui.answer import Answer, answer_html, ask, heat, hint_html, in_words, percent, problem_html, spoken_html, view_of
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +156,7 @@ def test_the_headline_names_the_first_class_and_how_sure_the_network_is(classifi
     html = answer_of(classifier, squares[0])
     name, probability = classifier.predict(squares[0], top_k=1)[0]
     headline = find(html, "div", "headline")[0]
-    assert headline.text == f"{name}{percent(probability)} sure" and headline["role"] == "status"
+    assert headline.text == f"{name}{percent(probability)} sure"
     assert "1.3 ms in the network" in text(html)
 
 
@@ -191,9 +191,20 @@ def test_no_class_name_and_no_name_of_a_picture_brings_markup(classifier, square
     assert find(html, "img", "pixels")[0]["alt"] == f"{EVIL}, reduced to 32 by 32 pixels"
 
 
+def test_the_answer_in_words_is_the_headline_and_whether_it_is_none_of_the_classes():
+    names, probabilities = ["cat", EVIL], np.array([0.2, 0.8])
+    assert in_words(Answer(probabilities, True, 1.0), names) == f"{EVIL}, 80% sure."
+    told = in_words(Answer(probabilities, False, 1.0), names)
+    assert told == f"{EVIL}, 80% sure. This is probably none of the 2 classes."
+    (region,) = elements(spoken_html(told))
+    assert (region.tag, region["role"], region.text) == ("p", "status", told)
+
+
 @pytest.mark.parametrize(("make", "kind"), [(problem_html, "problem"), (hint_html, "hint")])
 def test_a_sentence_is_shown_as_it_is(make, kind):
     html = make(EVIL)
     assert find(html, "i") == []
-    assert find(html, "p")[0].text == EVIL and len(find(html, "div", kind)) == 1
-    assert [part.attributes.get("role") for part in find(html, "div")] == ["alert" if kind == "problem" else None]
+    spoken, shown = find(html, "p")
+    assert shown.text == EVIL and len(find(html, "div", kind)) == 1
+    assert elements(html)[0] == spoken and spoken["role"] == "status"
+    assert spoken.text == (f"No answer. {EVIL}" if kind == "problem" else "")

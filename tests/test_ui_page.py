@@ -10,7 +10,7 @@ import pytest
 from model import Classifier
 from tests.markup import EVIL, find, text
 from ui import predict
-from ui.page import TABS, build_page, head_html, model_name, notice_html, theme
+from ui.page import SET_ADDRESS, TABS, build_page, head_html, model_name, notice_html, theme
 from ui.serve import CSS
 
 
@@ -147,27 +147,35 @@ def function(page: gr.Blocks, name: str):
 
 
 def restored(page, **asked) -> list:
-    """What the page changes for an address: tab, answer for an image, fit, show, true, predicted; None: as it was."""
+    """What the page changes for an address: tab, answer for an image, fit, top, show, true, predicted; None: as it
+    was."""
     updates = function(page, "restore")(SimpleNamespace(query_params=asked))
     return [None if part == gr.skip() else part for part in updates]
 
 
 def test_an_address_without_a_word_changes_nothing(page):
-    assert restored(page) == [None] * 6
+    assert restored(page) == [None] * 7
 
 
 def test_an_address_restores_what_it_names(page):
     tab, answer, *settings = restored(
-        page, tab="test-images", fit="pad", show="mistakes", true="cat", predicted="dog", image="20"
+        page, tab="test-images", fit="pad", top="10", show="mistakes", true="cat", predicted="dog", image="20"
     )
-    assert tab.selected == "test-images" and settings == ["pad", "mistakes", "cat", "dog"]
+    assert tab.selected == "test-images" and settings == ["pad", 10, "mistakes", "cat", "dog"]
     assert "Test image 20" in text(answer) and find(answer, "button", "bar")
 
 
-@pytest.mark.parametrize("word", ["", "Predict", "nonsense", EVIL, "null", "__proto__", "-1", "2.5"])
+@pytest.mark.parametrize(
+    "word", ["", "Predict", "nonsense", EVIL, "null", "__proto__", "-1", "2.5", "0", "11", "05", "٥"]
+)
 def test_what_an_address_names_and_there_is_not_is_ignored(page, word):
-    names = ("tab", "fit", "show", "true", "predicted", "image", "other")
-    assert restored(page, **dict.fromkeys(names, word)) == [None] * 6
+    names = ("tab", "fit", "top", "show", "true", "predicted", "other")
+    assert restored(page, **dict.fromkeys(names, word)) == [None] * 7
+
+
+@pytest.mark.parametrize("word", ["", "nonsense", EVIL, "null", "-1", "2.5"])
+def test_a_word_that_is_no_image_is_ignored(page, word):
+    assert restored(page, image=word) == [None] * 7
 
 
 @pytest.mark.parametrize("index", ["99999999", "00000000000000000020", "9" * 5000])
@@ -177,7 +185,7 @@ def test_an_image_that_is_not_there_is_told_or_ignored(page, index):
 
 
 def scripts(config) -> list[str]:
-    return [js for call in config["dependencies"] if isinstance(js := call["js"], str) and "searchParams" in js]
+    return [js for call in config["dependencies"] if isinstance(js := call["js"], str) and SET_ADDRESS in js]
 
 
 def test_what_is_chosen_is_written_into_the_address_and_what_is_usual_is_left_out(config):
@@ -186,6 +194,7 @@ def test_what_is_chosen_is_written_into_the_address_and_what_is_usual_is_left_ou
         [
             *(f"'tab', {json.dumps(tab)}, 'predict'" for tab in TABS),
             "'fit', value, \"crop\"",
+            "'top', value, 5",
             "'show', value, \"all\"",
             "'true', value, \"any\"",
             "'predicted', value, \"any\"",

@@ -7,7 +7,7 @@ from PIL import Image
 from model import Classifier
 from model.cifar10 import CLASS_NAMES
 from model.preprocess import to_square_rgb
-from tests.markup import EVIL, find, picture, pixels, text
+from tests.markup import EVIL, elements, find, picture, pixels, text
 from ui import predict
 from ui.answer import percent
 
@@ -38,6 +38,8 @@ def test_the_page_shows_the_classifiers_answer_and_the_picture_that_it_was_given
     assert [bar["data-name"] for bar in find(html, "button", "bar")] == [name for name, _ in expected]
     assert [part.text for part in find(html, "span", "percent")] == [percent(p) for _, p in expected]
     assert np.array_equal(pixels(find(html, "img", "pixels")[0]["src"]), np.asarray(to_square_rgb(photo, fit)))
+    spoken = elements(html)[0]
+    assert spoken["role"] == "status" and spoken.text.startswith(f"{expected[0][0]}, {percent(expected[0][1])} sure.")
 
 
 @pytest.mark.parametrize(("fit", "side"), [("crop", 224), ("pad", 224), ("stretch", 224)])
@@ -76,7 +78,7 @@ def half(folder: Path) -> dict:
 def test_a_bad_upload_is_told_in_one_sentence_without_its_path(classifier, uploads, make, sentence):
     html = predict.answer_of(classifier, make(uploads), 5, "crop")
     (problem,) = find(html, "div", "problem")
-    assert problem["role"] == "alert" and sentence in problem.text
+    assert sentence in problem.text and sentence in elements(html)[0].text
     assert not any(part in html for part in (str(uploads), "note.png", "test_ui_predict", "Traceback"))
     assert not find(html, "section")
 

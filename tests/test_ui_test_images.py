@@ -14,7 +14,7 @@ from PIL import Image
 from model import Classifier
 from model.artifact import ArtifactError
 from model.cifar10 import CLASS_NAMES, FOLDER, DatasetError, read_test
-from tests.markup import EVIL, find, picture, pixels, text
+from tests.markup import EVIL, elements, find, picture, pixels, text
 from ui import test_images as module
 from ui.answer import percent
 from ui.page import build_page
@@ -235,8 +235,11 @@ def test_the_pages_of_the_grid_hold_every_image_once_in_order(browser, rows):
         assert ["disabled" in turn for turn in turns] == [number == 0, number == 5]
 
 
-@pytest.mark.parametrize(("page", "shown"), [(-1, 1), (-(10**30), 1), (6, 6), (10**30, 6), (True, 2)])
-def test_a_page_that_is_not_there_is_the_nearest(browser, page, shown):
+@pytest.mark.parametrize(
+    ("page", "shown"),
+    [(-1, 1), (-(10**30), 1), (6, 6), (10**30, 6), (True, 2), ("2", 1), (2.0, 1), (None, 1), ([2], 1), (EVIL, 1)],
+)
+def test_a_page_that_is_not_there_is_the_nearest_and_what_is_none_the_first(browser, page, shown):
     count = find(browser.grid_html("all", "any", "any", page), "p", "count")[0].text
     assert count == f"208 of 208 images; page {shown} of 6"
 
@@ -326,6 +329,8 @@ def test_an_image_is_asked_about_again_beside_the_truth(browser, rows, which):
     best = browser.classifier.predict(Image.fromarray(image), 5)
     assert [bar["data-name"] for bar in find(html, "button", "bar")] == [name for name, _ in best]
     assert best[0] == (predicted, pytest.approx(confidence, abs=1e-4))
+    spoken, words = elements(html)[0], f"Test image {index} is {true}. The network says {predicted}, "
+    assert spoken["role"] == "status" and spoken.text.startswith(f"{words}{percent(best[0][1])} sure.")
     seen = find(html, "img", "pixels")[0]
     assert np.array_equal(pixels(seen["src"]), image) and seen["alt"].startswith(f"Test image {index}, ")
     assert picture([one for one in find(html, "img") if not one.classes][0]["src"]).size == (224, 224)
@@ -420,6 +425,7 @@ def test_the_tab_offers_the_download_until_the_images_are_there_and_then_shows_t
     absent, present, why, get, grid = calls["refresh"]("all", "any", "any")
     assert (absent.visible, present.visible, get.visible, why) == (False, True, False, "")
     assert "250 of 250 images; page 1 of 7" in text(grid)
+    assert "250 of 250 images; page 3 of 7" in text(calls["refresh"]("all", "any", "any", 2)[-1])
 
 
 def test_a_download_that_fails_is_told_in_its_sentence(own_browser, monkeypatch):

@@ -217,7 +217,7 @@ def steps(config: dict) -> str:
 def limits_of_the_network(names: list[str], notices_others: bool) -> str:
     """`names` are escaped; `notices_others`: whether the model has the threshold of the "none of these" notice."""
     hint = (
-        "<li>Where a picture is probably none of these, the page says so. That is a hint, not a test: some pictures of "
+        "<li>Where a picture is probably none of these, the page says so. That is a hint, not a test: many pictures of "
         "other things pass, and about 1 in 20 validation images does not.</li>"
     )
     return (

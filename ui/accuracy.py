@@ -94,6 +94,8 @@ MATRIX_JS = """
 const table = element.querySelector('#confusion');
 const buttonAt = (row, column) => table.rows[row]?.cells[column]?.querySelector('button');
 const place = (button) => [button.closest('tr').rowIndex, button.closest('td').cellIndex];
+const trueNames = [...table.rows].map((row) => row.cells[0].textContent);
+const saidNames = [...table.rows[0].cells].map((cell) => cell.textContent);
 let current = table.querySelector('button[tabindex="0"]');
 
 function select(button) {
@@ -133,11 +135,17 @@ element.addEventListener('click', (event) => {
   table.querySelector('[aria-pressed]')?.removeAttribute('aria-pressed');
   button.setAttribute('aria-pressed', 'true');
   const [row, column] = place(button);
+  const url = new URL(window.location.href);
+  url.searchParams.set('row', trueNames[row]);
+  url.searchParams.set('column', saidNames[column]);
+  window.history.replaceState(window.history.state, '', url);
   trigger('cell', {true: row - 1, predicted: column - 1});
 });
+const asked = new URL(window.location.href).searchParams;
+buttonAt(trueNames.indexOf(asked.get('row')), saidNames.indexOf(asked.get('column')))?.click();
 """
 """One tab stop, arrow keys, Home and End; a click, Enter or Space triggers `cell`. Places are counted in the table,
-whose first row and column are headers."""
+whose first row and column are headers. The address names the cell by its two classes."""
 
 AREA_JS = """
 const calm = window.matchMedia('(prefers-reduced-motion: reduce)').matches;

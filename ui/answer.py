@@ -97,7 +97,7 @@ def answer_html(
     count: int,
     whose: str = "Your picture",
 ) -> str:
-    """The whole answer. `square` is the 32x32 picture, `view` the same part of the photo in more detail.
+    """The answer for the eye. `square` is the 32x32 picture, `view` the same part of the photo in more detail.
 
     The bars are buttons that choose whose heat map is shown; ANSWER_JS answers them.
     """
@@ -128,9 +128,9 @@ def _headline(answer: Answer, names: Sequence[str]) -> str:
     best = answer.best(1)[0]
     said = f"<h2>{escape(names[best])}</h2><p>{percent(answer.probabilities[best])} sure</p>"
     if answer.recognised:
-        return f'<div class="headline" role="status">{said}</div>'
+        return f'<div class="headline">{said}</div>'
     return (
-        f'<div class="headline unsure" role="status">{said}</div>'
+        f'<div class="headline unsure">{said}</div>'
         f'<p class="none"><strong>This is probably none of the {len(names)} classes.</strong> 95 of 100 validation '
         "images speak more clearly for some class than this picture does. The network must name a class, whatever it "
         "is shown.</p>"
@@ -147,14 +147,28 @@ def _bar(name: str, label: int, probability: float, chosen: bool) -> str:
     )
 
 
+def in_words(answer: Answer, names: Sequence[str]) -> str:
+    """The headline, for `spoken_html`."""
+    best = answer.best(1)[0]
+    none = "" if answer.recognised else f" This is probably none of the {len(names)} classes."
+    return f"{names[best]}, {percent(answer.probabilities[best])} sure.{none}"
+
+
+def spoken_html(sentence: str = "") -> str:
+    """What a screen reader says when an area changes; nobody sees it. It must come first in all that the area shows:
+    gradio then keeps the element and changes its text, and a new element is not said by all of them."""
+    return f'<p class="sr-only" role="status">{escape(sentence)}</p>'
+
+
 def problem_html(sentence: str) -> str:
     """In place of an answer: what is wrong with the picture, and what to do."""
-    return f'<div class="problem" role="alert"><strong>No answer</strong><p>{escape(sentence)}</p></div>'
+    shown = f'<div class="problem"><strong>No answer</strong><p>{escape(sentence)}</p></div>'
+    return spoken_html(f"No answer. {sentence}") + shown
 
 
 def hint_html(sentence: str) -> str:
     """In place of an answer, as long as there is nothing to answer."""
-    return f'<div class="hint"><p>{escape(sentence)}</p></div>'
+    return f'{spoken_html()}<div class="hint"><p>{escape(sentence)}</p></div>'
 
 
 ANSWER_JS = """

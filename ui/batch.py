@@ -10,7 +10,7 @@ import gradio as gr
 from PIL import Image
 
 from model import Classifier
-from ui.answer import Answer, hint_html, inline_png, percent, problem_html
+from ui.answer import Answer, hint_html, inline_png, percent, problem_html, spoken_html
 from ui.api import MAX_FILES, answer_files
 from ui.guard import MB, Limits
 
@@ -118,7 +118,8 @@ def table_html(rows: Sequence[Row], names: Sequence[str]) -> str:
     body = "".join(_table_row(row, names) for row in rows)
     data = base64.b64encode(csv_text(rows, names).encode("utf-8-sig")).decode()
     return (
-        '<div class="scroll" role="region" aria-label="Answers" tabindex="0"><table class="answers">'
+        spoken_html(f"{len(rows)} pictures answered.")
+        + '<div class="scroll" role="region" aria-label="Answers" tabindex="0"><table class="answers">'
         f'<caption class="sr-only">The most probable classes of {len(rows)} pictures</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         f'<p><a class="download" download="predictions.csv" href="data:text/csv;charset=utf-8;base64,{data}">'

@@ -47,8 +47,9 @@ def share_by_address(
     browser: Browser,
     shown: gr.HTML,
 ) -> None:
-    """Keeps `?tab=...&fit=...&show=...&true=...&predicted=...&image=...` in step with what is chosen, in the browser
-    alone, and chooses what they say when the page is opened. What they name and there is not is ignored."""
+    """Keeps `?tab=...`, `image=...` and the `parts` in step with what is chosen, in the browser alone, and chooses what
+    they say when the page is opened. What they name and there is not is ignored. The page of the grid and the cell of
+    the confusion matrix are kept by the scripts of their tabs."""
     for tab, name in zip(each, TABS, strict=True):
         tab.select(
             None, js=f"() => {{ ({SET_ADDRESS})('tab', {json.dumps(name)}, 'predict') }}", api_visibility="private"
@@ -80,8 +81,13 @@ SET_ADDRESS = """(name, value, usual) => {
 because gradio selects the first tab when the page is built."""
 
 
-def _allowed(part: gr.components.Component, value: str | None):
-    return value if value in {choice for _, choice in part.choices} else gr.skip()
+def _allowed(part: gr.components.Component, word: str | None):
+    """The value that a word of the address stands for."""
+    if isinstance(part, gr.Slider):
+        values = range(part.minimum, part.maximum + 1)
+    else:
+        values = [choice for _, choice in part.choices]
+    return {str(value): value for value in values}.get(word, gr.skip())
 
 
 def notice_html(notice: str) -> str:

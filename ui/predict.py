@@ -10,7 +10,7 @@ from PIL import Image
 from model import Classifier
 from model.preprocess import FITS, PictureError, to_square_rgb
 from ui import batch
-from ui.answer import ANSWER_JS, answer_html, ask, hint_html, inline_jpeg, problem_html, view_of
+from ui.answer import ANSWER_JS, answer_html, ask, hint_html, in_words, inline_jpeg, problem_html, spoken_html, view_of
 from ui.api import BAD_FIT, TOP_K, whole_number
 from ui.uploads import open_upload, refuse_web_addresses
 
@@ -70,7 +70,7 @@ def build_tab(classifier: Classifier) -> dict[str, gr.components.Component]:
         api_visibility="private",
         concurrency_limit=2,
     )
-    return {"fit": fit}
+    return {"fit": fit, "top": top_k}
 
 
 def answer_of(classifier: Classifier, image: object, top_k: object, fit: object) -> str:
@@ -87,7 +87,9 @@ def answer_of(classifier: Classifier, image: object, top_k: object, fit: object)
         return problem_html(str(error))
     except gr.Error as error:
         return problem_html(error.message)
-    return answer_html(classifier, ask(classifier, [square])[0], square, view, count)
+    answer = ask(classifier, [square])[0]
+    said = spoken_html(in_words(answer, classifier.class_names))
+    return said + answer_html(classifier, answer, square, view, count)
 
 
 def build_examples(image: gr.Image) -> None:

@@ -21,7 +21,7 @@ from model.artifact import SAMPLES
 from model.cifar10 import CLASS_NAMES, IMAGE_SIZE, DatasetError, missing_files, read_test
 from model.predictions import Predictions, read_predictions
 from ui import download, quiz
-from ui.answer import ANSWER_JS, answer_html, ask, hint_html, inline_png, percent, problem_html
+from ui.answer import ANSWER_JS, answer_html, ask, hint_html, in_words, inline_png, percent, problem_html, spoken_html
 
 LOG = logging.getLogger(__name__)
 
@@ -184,11 +184,12 @@ class Browser:
             positions = positions[np.argsort(confidence, kind="stable")]
         return positions.tolist()
 
-    def grid_html(self, show: str, true: str, predicted: str, page: int = 0) -> str:
-        """One page of the images that the filters let through, with links to the pages beside it."""
+    def grid_html(self, show: str, true: str, predicted: str, page: object = 0) -> str:
+        """One page of the images that the filters let through, with links to the pages beside it. Pages count from 0;
+        what is none is the nearest, or the first."""
         positions = self.chosen(show, true, predicted)
         pages = max(1, -(-len(positions) // PER_PAGE))
-        page = min(max(0, page), pages - 1)
+        page = min(max(0, page), pages - 1) if isinstance(page, int) else 0
         part = positions[page * PER_PAGE : (page + 1) * PER_PAGE]
         count = f"{len(positions):,} of {len(self.tests.indices):,} images"
         tiles = "".join(self._tile(position) for position in part) or "<li>No image is like that.</li>"
@@ -245,10 +246,12 @@ class Browser:
         names = self.classifier.class_names
         square = Image.fromarray(self.tests.images[list(self.tests.indices).index(index)])
         answer = ask(self.classifier, [square])[0]
-        verdict = verdict_html(names[answer.best(1)[0]], names[self.label_of(index)], index)
+        truth = names[self.label_of(index)]
+        said = spoken_html(f"Test image {index:,} is {truth}. The network says {in_words(answer, names)}")
+        verdict = verdict_html(names[answer.best(1)[0]], truth, index)
         view = square.resize((IMAGE_SIZE * 7, IMAGE_SIZE * 7), Image.Resampling.NEAREST)
         count = min(5, len(names))
-        return verdict + answer_html(self.classifier, answer, square, view, count, whose=f"Test image {index}")
+        return said + verdict + answer_html(self.classifier, answer, square, view, count, whose=f"Test image {index}")
 
 
 HINT = "Choose an image: what the network says appears here, beside the truth."
@@ -267,15 +270,35 @@ def verdict_html(said: str, truth: str, index: int) -> str:
 GRID_JS = """
 element.addEventListener('click', (event) => {
   const turn = event.target.closest('.turn'), test = event.target.closest('.test');
-  if (turn) trigger('turn', {page: Number(turn.dataset.page)});
-  if (!test) return;
-  for (const one of element.querySelectorAll('.test')) one.setAttribute('aria-current', one === test);
+  if (!turn && !test) return;
   const url = new URL(window.location.href);
-  url.searchParams.set('image', test.dataset.index);
+  if (turn) {
+    const page = Number(turn.dataset.page);
+    if (page > 0) url.searchParams.set('grid-page', page + 1); else url.searchParams.delete('grid-page');
+    trigger('turn', {page});
+  } else {
+    for (const one of element.querySelectorAll('.test')) one.setAttribute('aria-current', one === test);
+    url.searchParams.set('image', test.dataset.index);
+    trigger('choose', {index: Number(test.dataset.index)});
+  }
   window.history.replaceState(window.history.state, '', url);
-  trigger('choose', {index: Number(test.dataset.index)});
 });
 """
+
+PAGE_JS = f"""(show, truth, predicted) => {{
+  const url = new URL(window.location.href), asked = url.searchParams;
+  const same = show === (asked.get('show') ?? 'all') && truth === (asked.get('true') ?? '{ANY}')
+    && predicted === (asked.get('predicted') ?? '{ANY}');
+  if (same) return [show, truth, predicted, Number(asked.get('grid-page') ?? 1) - 1];
+  if (window.addressIsRead) {{
+    asked.delete('grid-page');
+    window.history.replaceState(window.history.state, '', url);
+  }}
+  return [show, truth, predicted, 0];
+}}"""
+"""A JavaScript function: the filters, and the page that the address names. A page is one of the filters beside it, so
+other filters begin at the first. It runs before `ui.page` writes a changed filter into the address. `page` itself is
+gradio's: it names another page of the app."""
 
 
 def build_tab(browser: Browser, tab: gr.Tab) -> tuple[dict[str, gr.components.Component], gr.HTML]:
@@ -298,6 +321,7 @@ def build_tab(browser: Browser, tab: gr.Tab) -> tuple[dict[str, gr.components.Co
         with gr.Row(equal_height=False):
             with gr.Column(scale=6, min_width=320):
                 grid = gr.HTML(elem_id="test-images", apply_default_css=False, js_on_load=GRID_JS)
+                page = gr.JSON(visible=False)  # PAGE_JS fills it at each call
             with gr.Column(scale=5, min_width=320):
                 shown = gr.HTML(hint_html(HINT), elem_id="test-answer", apply_default_css=False, js_on_load=ANSWER_JS)
         with gr.Accordion("Quiz: you against the network", open=False, elem_id="quiz-accordion"):
@@ -319,8 +343,7 @@ def build_tab(browser: Browser, tab: gr.Tab) -> tuple[dict[str, gr.components.Co
     def turn(show, true, predicted, event: gr.EventData):
         if browser.read() is None:  # a page that was opened before the server was started anew
             return problem_html(browser.problem)
-        page = getattr(event, "page", 0)
-        return browser.grid_html(show, true, predicted, page if isinstance(page, int) else 0)
+        return browser.grid_html(show, true, predicted, getattr(event, "page", 0))
 
     def choose(event: gr.EventData):
         return browser.answer_html(getattr(event, "index", None))
@@ -337,14 +360,12 @@ def build_tab(browser: Browser, tab: gr.Tab) -> tuple[dict[str, gr.components.Co
         return ""
 
     private = {"api_visibility": "private", "show_progress": "hidden"}
-    view = [absent, present, why, get, grid]
-    tab.select(refresh, filters, view, **private)
-    gr.on([one.change for one in filters], refresh, filters, view, **private)
+    redraw = {"fn": refresh, "inputs": [*filters, page], "outputs": [absent, present, why, get, grid], "js": PAGE_JS}
+    tab.select(**redraw, **private)
+    gr.on([one.change for one in filters], **redraw, **private)
     grid.turn(turn, filters, grid, **private)
     grid.choose(choose, None, shown, api_visibility="private", show_progress="minimal")
-    get.click(bring, None, why, api_visibility="private", show_progress_on=why).success(
-        refresh, filters, view, **private
-    )
+    get.click(bring, None, why, api_visibility="private", show_progress_on=why).success(**redraw, **private)
     return {"show": show, "true": true, "predicted": predicted}, shown
 
 
