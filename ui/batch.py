@@ -118,7 +118,7 @@ def table_html(rows: Sequence[Row], names: Sequence[str]) -> str:
     body = "".join(_table_row(row, names) for row in rows)
     data = base64.b64encode(csv_text(rows, names).encode("utf-8-sig")).decode()
     return (
-        spoken_html(f"{len(rows)} pictures answered.")
+        spoken_html(f"The answers, in a table of {len(rows)}.")
         + '<div class="scroll" role="region" aria-label="Answers" tabindex="0"><table class="answers">'
         f'<caption class="sr-only">The most probable classes of {len(rows)} pictures</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
