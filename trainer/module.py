@@ -146,9 +146,12 @@ class TrainingModule(L.LightningModule):
     def on_train_batch_start(self, batch: Any, batch_index: int) -> None:
         self.learning_rates.append(self.trainer.optimizers[0].param_groups[0]["lr"])
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:
-        if self.average is not None:
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        if self.average is not None:  # not in on_train_batch_end: a checkpoint may be written before that
             move_average(*self._averaged, self.config.ema_decay, self.global_step)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:
         if self.global_step >= self.total_steps:
             self.trainer.should_stop = True  # in mid-epoch: Lightning still validates, with `max_steps` it would not
 
