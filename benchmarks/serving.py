@@ -161,7 +161,7 @@ def main(
     cells, repeats, seconds = (QUICK, 1, 1) if quick else (CELLS, repeats, seconds)
     result = {
         "benchmark": "serving",
-        "machine": machine.describe("gradio", "onnxruntime"),
+        "machine": machine.describe("gradio", "onnxruntime", "uvloop", "httptools"),
         "device": device_name("cpu"),
         "settings": settings(seconds),
     }

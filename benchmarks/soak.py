@@ -66,7 +66,7 @@ def main(
     """Watch the page's memory and files over many predictions."""
     result = {
         "benchmark": "soak",
-        "machine": machine.describe("gradio", "onnxruntime"),
+        "machine": machine.describe("gradio", "onnxruntime", "uvloop", "httptools"),
         "device": device_name("cpu"),
         "settings": {"predictions": predictions, "clients": clients, "picture_bytes": PICTURE_BYTES},
         "rounds": 1,

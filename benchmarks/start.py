@@ -57,7 +57,7 @@ def main(
     """Compare the page's start with that of a bare Gradio page that imports PyTorch."""
     result = {
         "benchmark": "start",
-        "machine": machine.describe("gradio", "onnxruntime"),
+        "machine": machine.describe("gradio", "onnxruntime", "uvloop", "httptools"),
         "device": device_name("cpu"),
         "settings": {"settle_seconds": SETTLE_SECONDS},
     }

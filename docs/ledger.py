@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks.tables import filled
 from model.artifact import read_history
-from trainer.config import RECIPES, TrainConfig, flag
+from trainer.config import RECIPES, TrainConfig, as_flag
 from trainer.evaluate import wilson_interval
 
 DOCS = Path(__file__).resolve().parent
@@ -89,7 +89,8 @@ def seeds_table() -> str:
     """Runs that differ in nothing but the seed are one row."""
     groups = defaultdict(list)
     for metrics in runs().values():
-        settings = {k: v for k, v in metrics["training"]["hyperparameters"].items() if k not in MACHINE | {"seed"}}
+        settings = TrainConfig.from_hyperparameters(metrics["training"]["hyperparameters"]).hyperparameters()
+        settings = {name: value for name, value in settings.items() if name not in MACHINE | {"seed"}}
         groups[json.dumps(settings, sort_keys=True)].append(metrics)
     columns = ("recipe", "epochs", "seeds", "val, mean", "test, mean", "test with the mirror image, mean")
     return header(*columns) + "".join(map(seeds_row, groups.values()))
@@ -106,6 +107,9 @@ def spread(values: list[float]) -> str:
     """Mean and, of several, the standard deviation (n - 1)."""
     return f"{mean(values):.2%}" + (f" +- {100 * stdev(values):.2f}" if len(values) > 1 else "")
 
+
+RUN, TRIAL = ("metrics.json", "config.json", "history.csv"), ("run.json", "history.csv")
+"""Files of each in the ledger."""
 
 MACHINE = {"device", "devices", "num_nodes", "precision", "compile", "cuda_graphs", "deterministic"}
 """Settings that change where and how fast a run computes, not what."""
@@ -146,7 +150,7 @@ def changes(hyperparameters: dict[str, Any]) -> str:
     config = TrainConfig.from_hyperparameters(hyperparameters)
     recipe = RECIPES[config.recipe]
     found = [
-        f"`{flag(name)} {value}`"
+        f"`{as_flag(name, value)}`"
         for name, value in config.hyperparameters().items()
         if name not in MACHINE and value != getattr(recipe, name)
     ]
@@ -154,12 +158,17 @@ def changes(hyperparameters: dict[str, Any]) -> str:
 
 
 def add(run_dir: Path, name: str) -> None:
-    """Copies what the ledger needs of a run folder. Raises FileNotFoundError where it is none."""
+    """Copies what the ledger needs of a finished run's folder, or of a trial's. SystemExit where it is neither."""
     finished = (run_dir / "artifact").is_dir()
-    source = run_dir / "artifact" if finished else run_dir
+    source, kept = (run_dir / "artifact", RUN) if finished else (run_dir, TRIAL)
+    if missing := [file for file in kept if not (source / file).is_file()]:
+        raise SystemExit(f"{source} has no {' and no '.join(missing)}")
+    history, run = read_history(run_dir), json.loads((run_dir / "run.json").read_text())
+    if history[-1]["epoch"] < run["hyperparameters"]["max_epochs"]:
+        raise SystemExit(f"{run_dir} is not finished")
     target = DOCS / ("runs" if finished else "trials") / name
     target.mkdir(parents=True, exist_ok=True)
-    for file in ("metrics.json", "config.json", "history.csv") if finished else ("run.json", "history.csv"):
+    for file in kept:
         shutil.copy(source / file, target)
 
 

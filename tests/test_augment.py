@@ -1,5 +1,3 @@
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -143,4 +141,4 @@ def test_everything_together_keeps_shape_range_and_layout(images):
     assert out.shape == (64, 3, 32, 32) and out.dtype == torch.float32 and 0 <= out.min() and out.max() <= 1
     assert out.is_contiguous(memory_format=torch.channels_last)
     blanked = (out == torch.tensor([0.4, 0.5, 0.6]).view(3, 1, 1)).all(1).flatten(1).sum(1)
-    assert blanked.min() >= 16 and blanked.max() <= math.prod((32, 32))
+    assert blanked.min() >= 16

@@ -1,7 +1,10 @@
 import importlib.util
 import json
 import re
+import shutil
 from pathlib import Path
+
+import pytest
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -26,6 +29,50 @@ def test_every_ledger_run_keeps_its_history():
     for folder in (PROJECT / "docs" / "runs").glob("*"):
         metrics = json.loads((folder / "metrics.json").read_text())
         assert len((folder / "history.csv").read_text().splitlines()) == metrics["training"]["epochs"] + 1
+
+
+def metrics_of(seed: int, test: float, **settings) -> dict:
+    score = {"accuracy": test, "flip_tta": {"accuracy": test}}
+    hyperparameters = {"recipe": "default", "max_epochs": 3, "seed": seed} | settings
+    return {
+        "val": score,
+        "test": score,
+        "training": {"recipe": "default", "seed": seed, "hyperparameters": hyperparameters},
+    }
+
+
+def test_runs_that_differ_in_seed_and_machine_alone_are_one_row_also_where_one_is_older_than_a_setting(monkeypatch):
+    today = {"flip": "random", "compile": True, "device": "cuda"}
+    found = [metrics_of(0, 0.90), metrics_of(1, 0.92, **today), metrics_of(0, 0.95, ema_decay=0.9)]
+    monkeypatch.setattr(ledger, "runs", lambda: dict(enumerate(found)))
+    assert ledger.seeds_table().splitlines()[2:] == [
+        "| `default` | 3 | 0, 1 | 91.00% +- 1.41 | 91.00% +- 1.41 | 91.00% +- 1.41 |",
+        "| `default` | 3 | 0 | 95.00% | 95.00% | 95.00% |",
+    ]
+
+
+def test_a_trial_is_told_by_what_differs_from_its_recipe():
+    assert ledger.changes({"recipe": "default", "max_epochs": 50}) == "`default`: nothing"
+    changed = {"recipe": "default", "max_epochs": 9, "nesterov": False, "trivial_augment": True, "device": "cuda"}
+    assert ledger.changes(changed) == "`default`: `--trivial-augment`, `--max-epochs 9`, `--no-nesterov`"
+
+
+def test_a_run_enters_the_ledger_by_its_artifact_and_a_trial_by_its_history(tiny_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(ledger, "DOCS", tmp_path)
+    ledger.add(tiny_run, "whole")
+    assert {f.name for f in (tmp_path / "runs" / "whole").iterdir()} == set(ledger.RUN)
+    trial = tmp_path / "trial"
+    shutil.copytree(tiny_run, trial, ignore=shutil.ignore_patterns("artifact", "checkpoints"))
+    ledger.add(trial, "short")
+    assert "| short | `default`: " in ledger.trials_table()
+    rows = (trial / "history.csv").read_text().splitlines()
+    (trial / "history.csv").write_text("\n".join(rows[:-1]))
+    with pytest.raises(SystemExit, match="is not finished"):
+        ledger.add(trial, "half")
+    (trial / "run.json").unlink()
+    with pytest.raises(SystemExit, match="has no run.json"):
+        ledger.add(trial, "none")
+    assert [f.name for f in (tmp_path / "trials").iterdir()] == ["short"]
 
 
 def test_the_readme_has_the_two_commands_and_ci_calls_the_second_one():

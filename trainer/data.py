@@ -196,7 +196,7 @@ class TrainLoader:
     def _alternating_flips(self) -> Tensor:
         """int64 (N,): by chance in the first epoch, and from then on each image the other way round every time
         (Jordan 2024, https://arxiv.org/abs/2404.00498)."""
-        first = torch.randint(2, (len(self.labels),), generator=_generator(self.config.seed))
+        first = torch.randint(2, (len(self.labels),), generator=_generator(self.config.seed, 0, 1))
         return (first + self.epoch) % 2
 
     def _mixtures(self) -> list[Mixture]:

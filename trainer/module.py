@@ -149,7 +149,8 @@ class TrainingModule(L.LightningModule):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
         if self.average is not None:  # not in on_train_batch_end: a checkpoint may be written before that
-            move_average(*self._averaged, self.config.ema_decay, self.global_step)
+            # The step is not counted yet.
+            move_average(*self._averaged, self.config.ema_decay, self.global_step + 1)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:
         if self.global_step >= self.total_steps:

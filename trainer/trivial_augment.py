@@ -114,7 +114,7 @@ def sources(height: int, width: int, device: torch.device) -> Tensor:
     torchvision itself moves a picture of the positions, so that ties of its rounding (the diagonal of a rotation by 45
     degrees) fall as in torchvision on a CPU, whatever the device.
     """
-    from torchvision.transforms import functional as vision  # not at the top: it takes seconds and is rarely needed
+    from torchvision.transforms import functional as vision  # not at the top: it is rarely needed
 
     def shear(image: Tensor, slopes: list[float]) -> Tensor:
         angles = [math.degrees(math.atan(slope)) for slope in slopes]

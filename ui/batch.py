@@ -57,10 +57,10 @@ const say = (text) => { element.querySelector('.state').textContent = text; };
 let latest = 0;
 async function send(files) {
   if (!files.length) return;
+  const mine = ++latest, sent = [];
   if (files.length > most) return say(`These are ${files.length} pictures: choose ${most} or fewer.`);
   const large = files.find((file) => file.size > megabytes * 2 ** 20);
   if (large) return say(`${large.name} is too large: a file may have ${megabytes} MB at most.`);
-  const mine = ++latest, sent = [];
   for (const file of files) {
     say(`Sending picture ${sent.length + 1} of ${files.length}`);
     try {

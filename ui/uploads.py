@@ -211,9 +211,9 @@ class Janitor:
         total, count = sum(size for _, size, _ in files), len(files)
         for changed, size, path in files:
             age, over = now - changed, max(total / self.max_bytes, count / self.max_files)
-            if age > self.seconds or over > 4 or (over > 1 and age > self.spared_seconds):
+            too_old = age > self.seconds or over > 4 or (over > 1 and age > self.spared_seconds)
+            if too_old and self._delete(path, changed):
                 total, count, deleted = total - size, count - 1, deleted + 1
-                self._delete(path, changed)
         return deleted
 
     def _files(self, now: float) -> list[tuple[float, int, str]]:
@@ -230,14 +230,16 @@ class Janitor:
                         os.rmdir(entry.path)
         return found
 
-    def _delete(self, path: str, changed: float) -> None:
+    def _delete(self, path: str, changed: float) -> bool:
+        """Whether it is gone."""
         try:
             if os.lstat(path).st_mtime != changed:
-                return  # used, or sent again, since it was looked at
+                return False  # used, or sent again, since it was looked at
             os.unlink(path)
         except OSError:  # somebody was faster
             pass
         self.forget(path)
+        return True
 
 
 def give_memory_back() -> None:
@@ -253,9 +255,9 @@ def give_memory_back() -> None:
 
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-"""Of malloc.h: how much freed memory a thread keeps, and from what size on a block is none of it. Fixed, so that they
-do not adapt to Pillow's blocks of 16 MB; large enough for an ordinary photo, decoded at reduced size: to get that
-memory from the system and clear it each time took a sixth of the answers a second."""
+"""Of malloc.h: up to how much free memory at a heap's end is kept, and from what size on a block is none of it. Fixed,
+so that they do not adapt to Pillow's blocks of 16 MB; large enough for an ordinary photo, decoded at reduced size:
+memory that comes from the system each time, to be cleared by it, costs milliseconds."""
 
 
 def _entries(folder: str | Path) -> list[os.DirEntry]:
