@@ -27,6 +27,7 @@ import typer
 
 from benchmarks import machine, tables
 from model import cifar10
+from trainer.config import TrainConfig, as_flag
 from trainer.data import steps_per_epoch
 from trainer.run import read_run
 
@@ -95,7 +96,23 @@ def compare(result: dict[str, Any], data_dir: Path, flags: list[str]) -> None:
 
 def note_settings(variant: dict[str, Any], run_dir: Path) -> None:
     run = read_run(run_dir)
+    refuse_unlike(run["hyperparameters"])
     variant.update({name: run[name] for name in ("device", "precision", "threads", "hyperparameters")})
+
+
+ONLY_OURS = (
+    *("flip", "trivial_augment", "cutout", "erasing", "mixup", "cutmix"),
+    *("label_smoothing", "weight_decay_on", "ema_decay"),
+)
+"""Settings that neither the classic nor the bare loop has."""
+
+
+def refuse_unlike(hyperparameters: dict[str, Any]) -> None:
+    """Ends the benchmark where the loops would do different work."""
+    config, usual = TrainConfig.from_hyperparameters(hyperparameters), TrainConfig()
+    for name in ONLY_OURS:
+        if (value := getattr(config, name)) != getattr(usual, name):
+            raise SystemExit(f"the other loops have no {as_flag(name, value)}: leave it out")
 
 
 def summarise(result: dict[str, Any]) -> None:

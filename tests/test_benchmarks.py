@@ -31,7 +31,7 @@ from benchmarks.train_throughput import ratio
 from model import Classifier, artifact, cifar10
 from model.hub import BUNDLED
 from model.preprocess import to_square_rgb
-from trainer.config import TrainConfig, configure
+from trainer.config import RECIPES, TrainConfig, configure
 from trainer.evaluate import TOLERANCE
 from trainer.fit import laid_out
 from trainer.module import build_network
@@ -222,6 +222,12 @@ def test_scaling_takes_the_last_epoch_at_every_size(monkeypatch, tmp_path):
 def test_a_ratio_is_the_median_of_the_rounds_own_ratios():
     fast, slow = ({"runs": [{"images_per_second": x} for x in speeds]} for speeds in ([4, 40, 90], [2, 10, 90]))
     assert ratio(fast, slow) == 2
+
+
+def test_a_setting_that_the_other_loops_lack_is_refused():
+    train_throughput.refuse_unlike(RECIPES["report"].hyperparameters())
+    with pytest.raises(SystemExit, match="the other loops have no --trivial-augment: leave it out"):
+        train_throughput.refuse_unlike(RECIPES["record"].hyperparameters())
 
 
 def test_a_measurement_that_fails_ends_the_benchmark_with_its_last_words():

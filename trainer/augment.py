@@ -60,6 +60,24 @@ class PadCrop:
         return to_float(windows.view(len(rows), self.size, self.size, 3))
 
 
+Range = tuple[float, float]
+
+
+def draw_sides(
+    count: int, attempts: int, size: int, scale: Range, ratio: Range, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Both sides of random rectangles, int64 (count, attempts) in pixels; the first is `ratio` times the second.
+
+    `scale` is their area as a part of `size` * `size`, evenly distributed, `ratio` evenly in its logarithm. As
+    torchvision draws them; they may be larger than the image.
+    """
+    uniform = torch.rand((count, attempts, 2), generator=generator, dtype=torch.float64)
+    area = size**2 * (scale[0] + uniform[..., 0] * (scale[1] - scale[0]))
+    low, high = np.log(ratio[0]), np.log(ratio[1])
+    ratios = torch.exp(low + uniform[..., 1] * (high - low))
+    return torch.sqrt(area * ratios).round().long(), torch.sqrt(area / ratios).round().long()
+
+
 class ResizedCrop:
     """Flip, and torchvision's RandomResizedCrop back to the original size (bilinear).
 
@@ -68,7 +86,7 @@ class ResizedCrop:
 
     ATTEMPTS = 10  # as in torchvision.transforms.RandomResizedCrop.get_params
 
-    def __init__(self, images: Tensor, scale: tuple[float, float], ratio: tuple[float, float]):
+    def __init__(self, images: Tensor, scale: Range, ratio: Range):
         self.size = images.shape[1]
         self.columns = images.transpose(1, 2).reshape(len(images), self.size, -1)  # (N, W, H * 3)
         self.scale = scale
@@ -79,11 +97,7 @@ class ResizedCrop:
 
         The rejection sampling of torchvision's get_params, all attempts at once: the first crop that fits is taken.
         """
-        uniform = torch.rand((count, self.ATTEMPTS, 2), generator=generator, dtype=torch.float64)
-        area = self.size**2 * (self.scale[0] + uniform[..., 0] * (self.scale[1] - self.scale[0]))
-        low, high = np.log(self.ratio[0]), np.log(self.ratio[1])
-        ratio = torch.exp(low + uniform[..., 1] * (high - low))
-        width, height = torch.sqrt(area * ratio).round().long(), torch.sqrt(area / ratio).round().long()
+        width, height = draw_sides(count, self.ATTEMPTS, self.size, self.scale, self.ratio, generator)
         fits = (width > 0) & (width <= self.size) & (height > 0) & (height <= self.size)
         first = fits.int().argmax(dim=1, keepdim=True)
         whole = torch.full((count,), self.size)  # where no attempt fits: the whole square image
@@ -145,11 +159,8 @@ class RandomErasing:
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """int64 (count, 4): top, left, bottom, right in pixels; bottom = top where nothing is erased."""
-        uniform = torch.rand((count, self.ATTEMPTS, 2), generator=generator, dtype=torch.float64)
-        area = self.size**2 * (self.SCALE[0] + uniform[..., 0] * (self.SCALE[1] - self.SCALE[0]))
-        low, high = np.log(self.RATIO[0]), np.log(self.RATIO[1])
-        ratio = torch.exp(low + uniform[..., 1] * (high - low))
-        sides = torch.stack([torch.sqrt(area * ratio), torch.sqrt(area / ratio)], -1).round().long()  # height, width
+        drawn = draw_sides(count, self.ATTEMPTS, self.size, self.SCALE, self.RATIO, generator)
+        sides = torch.stack(drawn, -1)  # (count, ATTEMPTS, 2): height, width
         fits = (sides < self.size).all(-1)
         first = fits.int().argmax(dim=1)
         sides = sides[torch.arange(count), first]

@@ -74,7 +74,7 @@ def build_api(classifier: Classifier) -> None:
 
 def predict(classifier: Classifier) -> Callable:
     """The function behind /predict: lists in, lists out, one place per call. A call without an answer does not cost the
-    others theirs: its second output is {"error": sentence}, which `explain_failures` makes an error of it."""
+    others theirs: its second output is {"error": sentence}, of which `explain_failures` makes an error."""
     pool = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
 
     def predict(image, top_k, fit):
