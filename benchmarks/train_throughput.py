@@ -102,7 +102,7 @@ def note_settings(variant: dict[str, Any], run_dir: Path) -> None:
 
 ONLY_OURS = (
     *("flip", "trivial_augment", "cutout", "erasing", "mixup", "cutmix"),
-    *("label_smoothing", "weight_decay_on", "ema_decay"),
+    *("label_smoothing", "weight_decay_on", "ema_decay", "initial_weights", "teacher"),
 )
 """Settings that neither the classic nor the bare loop has."""
 

@@ -128,12 +128,13 @@ class ResNet(nn.Module):
         """
         found, source = hub.find(folder_or_repo, revision, files=(artifact.WEIGHTS,))
         try:
-            return _network_of(found)
+            return network_of(found)
         except ArtifactError as error:
             raise hub.refusal(error, found.folder, source) from None
 
 
-def _network_of(found: Artifact) -> ResNet:
+def network_of(found: Artifact) -> ResNet:
+    """`ResNet.from_pretrained` of an artifact that was read before, its weights with it. Raises ArtifactError."""
     path = found.folder / artifact.WEIGHTS
     network = ResNet(**{name: found.config[name] for name in artifact.ARCHITECTURE})
     network.load_state_dict(read_weights(path, network.state_dict()), strict=True)

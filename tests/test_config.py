@@ -64,6 +64,9 @@ def test_a_setting_without_effect_is_refused_rather_than_ignored():
     with pytest.raises(ConfigError, match="--plateau-patience has no effect with --schedule cosine"):
         configure("default", {"plateau_patience": 3})
     assert configure("default", {"plateau_patience": 3, "schedule": "plateau"}).plateau_patience == 3
+    with pytest.raises(ConfigError, match="--teacher-weight has no effect without --teacher: leave it out or add --te"):
+        configure("default", {"teacher_weight": 0.5})
+    assert configure("default", {"teacher_weight": 0.5, "teacher": "folder"}).teacher_weight == 0.5
 
 
 @pytest.mark.parametrize(
@@ -84,6 +87,9 @@ def test_a_setting_without_effect_is_refused_rather_than_ignored():
         ("label_smoothing", 1.0),
         ("weight_decay_on", "biases"),
         ("ema_decay", 1.0),
+        ("teacher_weight", 0.0),
+        ("teacher_weight", 1.1),
+        ("teacher_temperature", 0.0),
         ("max_epochs", 0),
         ("batch_size", 1),
         ("learning_rate", 0.0),

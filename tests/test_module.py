@@ -8,7 +8,14 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from model.resnet import ResNet
 from trainer.config import TrainConfig, configure
 from trainer.data import steps_per_epoch
-from trainer.module import TrainingModule, cosine_with_warmup, float_tensors, move_average, steps_factor
+from trainer.module import (
+    TrainingModule,
+    cosine_with_warmup,
+    distillation_loss,
+    float_tensors,
+    move_average,
+    steps_factor,
+)
 
 
 def test_the_schedule_rises_linearly_to_the_peak_then_falls_to_zero():
@@ -50,10 +57,10 @@ def test_two_milestones_at_the_same_place_count_twice():
     assert [steps_factor(step, 10, (0.5, 0.5), 0.1) for step in (4, 5)] == pytest.approx([1, 0.01])
 
 
-def module(**settings) -> TrainingModule:
+def module(taught_by=None, **settings) -> TrainingModule:
     torch.manual_seed(0)
     config = TrainConfig(depth=8, max_epochs=1, **settings)
-    return TrainingModule(ResNet(depth=8), config, steps_per_epoch=10)
+    return TrainingModule(ResNet(depth=8), config, steps_per_epoch=10, teacher=taught_by)
 
 
 def batch(count=20):
@@ -155,3 +162,28 @@ def test_the_average_forgets_the_random_weights_that_it_began_with():
     for step in range(1, 21):
         move_average(average, current, 0.999, step)
     assert average[0] > 0.999
+
+
+def test_the_loss_of_distillation_is_that_of_hinton_et_al():
+    logits, taught = torch.randn(2, 20, 10, generator=torch.Generator().manual_seed(2)).double()
+    logits.requires_grad_()
+    for temperature in (1.0, 4.0):
+        own, goal = (torch.softmax(each / temperature, 1) for each in (logits, taught))
+        loss = distillation_loss(logits, taught, temperature)
+        expected = temperature**2 * (goal * (goal.log() - own.log())).sum(1).mean()
+        torch.testing.assert_close(loss, expected)
+        (gradient,) = torch.autograd.grad(loss, logits)
+        torch.testing.assert_close(gradient, temperature * (own - goal) / 20)  # T (q - p), section 2.1
+    assert distillation_loss(taught, taught, 4.0).abs() < 1e-12
+
+
+def test_a_teachers_part_of_the_loss_is_its_weight():
+    images, labels = batch()
+    teacher = ResNet(depth=14).eval()
+    settings = {"teacher": "somewhere", "teacher_weight": 0.7, "teacher_temperature": 2.0, "label_smoothing": 0.1}
+    taught = module(teacher, **settings).eval()
+    alone = module(label_smoothing=0.1).eval()
+    with torch.no_grad():
+        difference = distillation_loss(alone.network(images), teacher(images), 2.0)
+        expected = 0.3 * alone.training_step((images, labels), 0) + 0.7 * difference
+        torch.testing.assert_close(taught.training_step((images, labels), 0), expected)

@@ -12,6 +12,10 @@ class ConfigError(ValueError):
     """A setting that does not exist or contradicts another; the message names the flag."""
 
 
+GIVEN = "given"
+"""In `only_with`: whatever the value, but not None."""
+
+
 def setting(help: str, default: Any, only_with: tuple[str, str | bool] | None = None) -> Any:
     """A config field. `help` becomes the flag's help text.
 
@@ -90,6 +94,24 @@ class TrainConfig:
         "step; 0: the weights themselves.",
         0.0,
     )
+    initial_weights: str | None = setting(
+        "Artifact folder, or USER/REPO of the Hub, whose weights the training begins with instead of random ones.", None
+    )
+    teacher: str | None = setting(
+        "Artifact folder, or USER/REPO of the Hub, whose network teaches (distillation): the loss also asks for its "
+        "probabilities.",
+        None,
+    )
+    teacher_weight: float = setting(
+        "Part of the loss that asks for the teacher's probabilities; the rest asks for the labels.",
+        0.9,
+        only_with=("teacher", GIVEN),
+    )
+    teacher_temperature: float = setting(
+        "Divides the logits of both networks where they are compared: higher tells more of the wrong classes.",
+        4.0,
+        only_with=("teacher", GIVEN),
+    )
     schedule: Literal["cosine", "plateau", "steps"] = setting(
         "Learning rate: 'cosine' warms up linearly, then falls to 0 along a cosine, step by step; "
         "'plateau' multiplies it when the val loss stops falling; 'steps' multiplies it at two milestones.",
@@ -157,6 +179,8 @@ class TrainConfig:
             ("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)"),
             ("weight_decay", self.weight_decay >= 0, "0 or more"),
             ("ema_decay", 0 <= self.ema_decay < 1, "in [0, 1)"),
+            ("teacher_weight", 0 < self.teacher_weight <= 1, "in (0, 1]"),
+            ("teacher_temperature", self.teacher_temperature > 0, "a positive number"),
             ("warmup_fraction", 0 <= self.warmup_fraction < 1, "in [0, 1)"),
             ("plateau_factor", 0 < self.plateau_factor < 1, "in (0, 1)"),
             ("plateau_patience", self.plateau_patience >= 0, "0 or more epochs"),
@@ -190,8 +214,11 @@ class TrainConfig:
 
     def applies(self, name: str) -> bool:
         """Whether the setting has a meaning in this config (see `setting`)."""
-        only_with = self.__dataclass_fields__[name].metadata.get("only_with")
-        return only_with is None or getattr(self, only_with[0]) == only_with[1]
+        other, needed = self.__dataclass_fields__[name].metadata.get("only_with") or (None, None)
+        if other is None:
+            return True
+        value = getattr(self, other)
+        return value is not None if needed == GIVEN else value == needed
 
     def hyperparameters(self) -> dict[str, Any]:
         """The settings that have a meaning in this config, as plain JSON values."""
@@ -271,10 +298,14 @@ def configure(recipe: str, overrides: dict[str, Any]) -> TrainConfig:
     config = replace(RECIPES[recipe], **overrides)
     for name in overrides:
         if not config.applies(name):
-            other, value = config.__dataclass_fields__[name].metadata["only_with"]
+            other, needed = config.__dataclass_fields__[name].metadata["only_with"]
+            if needed == GIVEN:
+                raise ConfigError(
+                    f"{flag(name)} has no effect without {flag(other)}: leave it out or add {flag(other)}"
+                )
             raise ConfigError(
                 f"{flag(name)} has no effect with {as_flag(other, getattr(config, other))}: "
-                f"leave it out or add {as_flag(other, value)}"
+                f"leave it out or add {as_flag(other, needed)}"
             )
     return config
 

@@ -198,7 +198,7 @@ def describe_training(
     shown = images_shown(config, run["split"]["train"], len(history))
     seconds = sum(row["seconds"] for row in history)
     training_seconds = sum(n / row["images_per_second"] for n, row in zip(shown, history, strict=True))
-    peak = {"peak_memory_bytes": run["peak_memory_bytes"]} if "peak_memory_bytes" in run else {}  # older runs lack it
+    later = {name: run[name] for name in ("peak_memory_bytes", "pretrained") if run.get(name)}  # older runs lack them
     return {
         "recipe": run["hyperparameters"]["recipe"],
         "hyperparameters": run["hyperparameters"],
@@ -208,7 +208,7 @@ def describe_training(
         "selected_by": "highest val accuracy",
         "wall_seconds": round(seconds, 1),
         "images_per_second": round(sum(shown) / training_seconds, 1),
-        **peak,
+        **later,
         "device": run["device"],
         "precision": run["precision"],
         "versions": run["versions"] | {"onnxruntime": version("onnxruntime")},

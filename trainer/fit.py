@@ -31,6 +31,7 @@ from trainer.checkpoints import FOLDER, LAST, AtomicCheckpointIO, DamagedCheckpo
 from trainer.config import ConfigError, TrainConfig
 from trainer.data import SPLIT_SEED, CIFAR10DataModule, TrainingData, load_training_data, steps_per_epoch
 from trainer.module import TrainingModule, build_network
+from trainer.pretrained import Pretrained, load_pretrained
 from trainer.run import (
     RunError,
     at_work_in,
@@ -57,11 +58,12 @@ def fit(config: TrainConfig, data_dir: Path, run_dir: Path, resume: bool, progre
     precision = resolve_precision(config.precision, device)
     data = load_training_data(data_dir, config.train_images)
     check_batch(config, len(data.split.train))
+    pretrained = load_pretrained(config, data.split.val_sha256())
     trainer = build_trainer(config, run_dir, device, precision, progress_bar)
     if not trainer.is_global_zero:
-        follow(trainer, config, data, run_dir, resume)
+        follow(trainer, config, data, pretrained, run_dir, resume)
         return False
-    description = describe_run(config, data, device, precision)
+    description = describe_run(config, data, pretrained, device, precision)
     if resume:
         check_same_run(run_dir, description)
     with at_work_in(run_dir):
@@ -78,19 +80,26 @@ def fit(config: TrainConfig, data_dir: Path, run_dir: Path, resume: bool, progre
                 note_resumed(run_dir, description)
             started = time.perf_counter()
             try:
-                train(trainer, config, data, last and last.path)
+                train(trainer, config, data, pretrained, last and last.path)
             finally:
                 note_usage(run_dir, time.perf_counter() - started, *peak_memory(device))
     return True
 
 
-def follow(trainer: L.Trainer, config: TrainConfig, data: TrainingData, run_dir: Path, resume: bool) -> None:
+def follow(
+    trainer: L.Trainer,
+    config: TrainConfig,
+    data: TrainingData,
+    pretrained: dict[str, Pretrained],
+    run_dir: Path,
+    resume: bool,
+) -> None:
     """The part of every process but the first: trains along and writes nothing."""
     last = newest_checkpoint(run_dir) if resume else None
     if last is not None and last.step >= total_steps(config, data):
         return
     try:
-        train(trainer, config, data, last and last.path)
+        train(trainer, config, data, pretrained, last and last.path)
     except (Interrupted, NonFiniteLoss) as stop:
         # Where all end alike the first process says why, and Lightning would kill it for another code of this one.
         sys.exit(0 if ends_all_alike(stop) else 1)
@@ -100,11 +109,21 @@ def ends_all_alike(stop: BaseException) -> bool:
     return isinstance(stop, NonFiniteLoss) or (isinstance(stop, Interrupted) and stop.agreed)
 
 
-def train(trainer: L.Trainer, config: TrainConfig, data: TrainingData, checkpoint: Path | None) -> None:
+def train(
+    trainer: L.Trainer,
+    config: TrainConfig,
+    data: TrainingData,
+    pretrained: dict[str, Pretrained],
+    checkpoint: Path | None,
+) -> None:
     """One Lightning fit. Raises TrainingError with a word on what to do, Interrupted."""
     L.seed_everything(config.seed, verbose=False)
-    network = laid_out(build_network(config, data.mean, data.std), config)
-    module = TrainingModule(network, config, steps_per_epoch(len(data.split.train), config.batch_size))
+    network = build_network(config, data.mean, data.std)
+    if "initial_weights" in pretrained:
+        network.load_state_dict(pretrained["initial_weights"].network.state_dict())
+    teacher = laid_out(pretrained["teacher"].network, config) if "teacher" in pretrained else None
+    steps = steps_per_epoch(len(data.split.train), config.batch_size)
+    module = TrainingModule(laid_out(network, config), config, steps, teacher)
     try:
         with warnings.catch_warnings():
             quieten_lightning()
@@ -255,7 +274,9 @@ def resolve_precision(precision: str, device: str) -> str:
     return "bf16-mixed" if device == "cuda" or has_amx else "32-true"
 
 
-def describe_run(config: TrainConfig, data: TrainingData, device: str, precision: str) -> dict[str, Any]:
+def describe_run(
+    config: TrainConfig, data: TrainingData, pretrained: dict[str, Pretrained], device: str, precision: str
+) -> dict[str, Any]:
     """Everything about a run that is known before its first step, as JSON values."""
     packages = ("torch", "torchvision", "lightning", "numpy")
     return {
@@ -274,6 +295,7 @@ def describe_run(config: TrainConfig, data: TrainingData, device: str, precision
         },
         "mean": data.mean,
         "std": data.std,
+        "pretrained": {name: found.facts for name, found in pretrained.items()},
     }
 
 

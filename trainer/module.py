@@ -54,6 +54,13 @@ def move_average(average: list[Tensor], current: list[Tensor], decay: float, ste
     torch._foreach_lerp_(average, current, 1 - min(decay, (1 + step) / (10 + step)))
 
 
+def distillation_loss(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """How far softmax(logits / T) is from the teacher's, both (N, classes): mean Kullback-Leibler divergence times T^2,
+    which keeps the size of its gradients as T grows (Hinton et al. 2015, arXiv 1503.02531, section 2)."""
+    own, taught = (F.log_softmax(each / temperature, 1) for each in (logits, teacher_logits))
+    return temperature**2 * F.kl_div(own, taught, reduction="batchmean", log_target=True)
+
+
 def _add(sums: Tensor, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
     """Adds loss, correct answers and images of a batch to `sums`. Of a mixed batch, `labels` are the images' own."""
     with torch.no_grad():
@@ -71,15 +78,17 @@ class TrainingModule(L.LightningModule):
 
     network   images (N, 3, 32, 32) in [0, 1] -> logits (N, classes)
     steps_per_epoch   of the real loader. Lightning's own estimate drops a resumed loader's position.
+    teacher   a network with the same classes, in eval mode, whose probabilities the loss also asks for
 
     What is measured stays on the device until the epoch is closed: `self.log` at every step, or a look at the loss,
     would cost as much as a GPU step. Each process sums over its own images; the sums meet at the end of the epoch.
     """
 
-    def __init__(self, network: nn.Module, config: TrainConfig, steps_per_epoch: int):
+    def __init__(self, network: nn.Module, config: TrainConfig, steps_per_epoch: int, teacher: nn.Module | None = None):
         super().__init__()
         self.network = network
         self.average = copy.deepcopy(network).requires_grad_(False) if config.ema_decay else None
+        self._teachers = () if teacher is None else (teacher,)  # in a tuple: no part of the module or its checkpoints
         self.config = config
         self.steps_per_epoch = steps_per_epoch
         self.total_steps = config.total_steps(steps_per_epoch)
@@ -95,11 +104,18 @@ class TrainingModule(L.LightningModule):
     def on_fit_start(self) -> None:
         for name in ("step_losses", "train_sums", "val_sums"):
             setattr(self, name, getattr(self, name).to(self.device))
+        for teacher in self._teachers:
+            teacher.to(self.device)
 
     def training_step(self, batch: tuple[Tensor, ...], batch_index: int) -> Tensor:
         images, labels, *mixed_in = batch
         logits = self.network(images).float()
         loss = self._training_loss(logits, labels, *mixed_in)
+        for teacher in self._teachers:
+            with torch.no_grad():
+                taught = teacher(images).float()
+            weight = self.config.teacher_weight
+            loss = (1 - weight) * loss + weight * distillation_loss(logits, taught, self.config.teacher_temperature)
         _add(self.train_sums, loss, logits, labels)
         self.step_losses[batch_index] = loss.detach()
         return loss

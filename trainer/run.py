@@ -125,6 +125,11 @@ def check_same_run(run_dir: Path, description: dict[str, Any]) -> None:
                 "--resume continues a run as it was; give the same flags, or another --output-dir"
             )
     check_same_split(run_dir, run, description["split"]["sha256"])
+    for name, facts in description["pretrained"].items():
+        if run["pretrained"][name] != facts:
+            raise RunError(
+                f"{run_dir} was started with another network as {flag(name)} {now[name]}: it has changed since"
+            )
 
 
 def note_resumed(run_dir: Path, description: dict[str, Any]) -> None:

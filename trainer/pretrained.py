@@ -1,0 +1,60 @@
+"""Networks that were trained before and take part in a training: the one it begins with, the one that teaches.
+
+Both have seen images. Only a network that was trained with the same 5,000 validation images held out may take part:
+another one has learned some of them, and the accuracy on them would no longer tell how good the new network is.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from model import artifact, cifar10, hub
+from model.resnet import ResNet, network_of
+from trainer.config import ConfigError, TrainConfig, flag
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A network in eval mode, on the CPU, and what a run tells about it: `facts`, JSON values."""
+
+    network: ResNet
+    facts: dict[str, Any]
+
+
+def load_pretrained(config: TrainConfig, val_sha256: str) -> dict[str, Pretrained]:
+    """Setting -> network, for those of `initial_weights` and `teacher` that are given.
+
+    Raises ConfigError for a network that does not fit or has seen other images, ArtifactError for a damaged artifact,
+    HubError where a repository cannot be had.
+    """
+    given = {name: getattr(config, name) for name in ("initial_weights", "teacher")}
+    found = {name: _load(name, source, val_sha256) for name, source in given.items() if source is not None}
+    if "initial_weights" in found:
+        _check_architecture(config, found["initial_weights"].network)
+    return found
+
+
+def _load(name: str, source: str, val_sha256: str) -> Pretrained:
+    trained, _ = hub.find(source, files=(artifact.WEIGHTS, artifact.METRICS))
+    facts = trained.metrics["training"]
+    if facts["split"].get("val_sha256") != val_sha256:
+        raise ConfigError(
+            f"{flag(name)} {source} was trained with other validation images than this run holds out: it may have "
+            "learned some of them. Take a network that this program trained on the same data"
+        )
+    if tuple(trained.config["class_names"]) != cifar10.CLASS_NAMES:
+        raise ConfigError(f"{flag(name)} {source} has other classes than CIFAR-10")
+    return Pretrained(
+        network_of(trained).requires_grad_(False),
+        {name: facts[name] for name in ("recipe", "seed", "epochs", "parameters")}
+        | {"depth": trained.config["depth"], "val_accuracy": trained.metrics["val"]["accuracy"]}
+        | {"sha256": trained.config["sha256"][artifact.WEIGHTS]},
+    )
+
+
+def _check_architecture(config: TrainConfig, network: ResNet) -> None:
+    for name in artifact.ARCHITECTURE:
+        if name != "num_classes" and getattr(config, name) != getattr(network, name):
+            raise ConfigError(
+                f"--initial-weights {config.initial_weights} has {flag(name)} {getattr(network, name)}, "
+                f"not {getattr(config, name)}"
+            )
