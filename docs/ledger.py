@@ -121,40 +121,64 @@ def trials() -> dict[str, tuple[dict[str, Any], list[dict[str, float]]]]:
     return {f.name: (json.loads((f / "run.json").read_text()), read_history(f)) for f in folders}
 
 
+LENGTH = {"max_epochs", "max_steps", "train_images"}
+"""Settings that decide how long a run is."""
+
+
 def trials_table() -> str:
+    """In groups of one recipe and length: first the recipe as it is, with any seed, then the changes, best first."""
     columns = (
-        "trial",
-        "differs from its recipe in",
-        "epochs",
-        "val",
-        "val, 95% interval",
-        "minutes",
-        "device",
-        "commit",
+        *("trial", "differs from its recipe in", "epochs", "val", "val, 95% interval", "against the recipe, points"),
+        *("minutes", "device", "commit"),
     )
-    return header(*columns) + "".join(trial_row(name, *found) for name, found in trials().items())
+    groups = defaultdict(list)
+    for name, (run, history) in trials().items():
+        config = TrainConfig.from_hyperparameters(run["hyperparameters"])
+        length = tuple(str(getattr(config, setting)) for setting in sorted(LENGTH))
+        groups[config.recipe, length].append((name, run, history))
+    return header(*columns) + "".join("".join(group_rows(group)) for _, group in sorted(groups.items()))
 
 
-def trial_row(name: str, run: dict[str, Any], history: list[dict[str, float]]) -> str:
-    n, best = run["split"]["val"], max(row["val_accuracy"] for row in history)
+def group_rows(group: list[tuple[str, dict[str, Any], list[dict[str, float]]]]) -> list[str]:
+    unchanged = [best_val(history) for _, run, history in group if is_unchanged(run)]
+    group = sorted(group, key=lambda trial: (not is_unchanged(trial[1]), -best_val(trial[2])))
+    return [trial_row(*trial, unchanged) for trial in group]
+
+
+def is_unchanged(run: dict[str, Any]) -> bool:
+    """Whether it is its recipe, but for length and seed."""
+    return changed(run["hyperparameters"]).keys() <= LENGTH | {"seed"}
+
+
+def best_val(history: list[dict[str, float]]) -> float:
+    return max(row["val_accuracy"] for row in history)
+
+
+def trial_row(name: str, run: dict[str, Any], history: list[dict[str, float]], unchanged: list[float]) -> str:
+    n, best = run["split"]["val"], best_val(history)
     low, high = wilson_interval(round(best * n), n)
+    gain = f"{100 * (best - mean(unchanged)):+.2f}" if unchanged and not is_unchanged(run) else ""
     return (
         f"| {name} | {changes(run['hyperparameters'])} | {len(history)} | {best:.2%} | {low:.2%} to {high:.2%} "
-        f"| {sum(row['seconds'] for row in history) / 60:.0f} | {run['device']} "
+        f"| {gain} | {sum(row['seconds'] for row in history) / 60:.0f} | {run['device']} "
         f"| {(run['git_commit'] or 'unknown')[:12]} |\n"
     )
 
 
 def changes(hyperparameters: dict[str, Any]) -> str:
     """As flags, against the recipe as it is today."""
+    flags = [f"`{as_flag(name, value)}`" for name, value in changed(hyperparameters).items()]
+    return f"`{hyperparameters['recipe']}`: {', '.join(flags) or 'nothing'}"
+
+
+def changed(hyperparameters: dict[str, Any]) -> dict[str, Any]:
     config = TrainConfig.from_hyperparameters(hyperparameters)
     recipe = RECIPES[config.recipe]
-    found = [
-        f"`{as_flag(name, value)}`"
+    return {
+        name: value
         for name, value in config.hyperparameters().items()
         if name not in MACHINE and value != getattr(recipe, name)
-    ]
-    return f"`{config.recipe}`: {', '.join(found) or 'nothing'}"
+    }
 
 
 def add(run_dir: Path, name: str) -> None:

@@ -156,6 +156,12 @@ def test_tensorboard_gets_losses_accuracies_learning_rate_and_a_panel_of_val_ima
     assert [e.step for e in events.Images("val/predictions")] == steps
 
 
+@pytest.mark.parametrize(("max_epochs", "panels", "first"), [(1, 1, 1), (50, 50, 1), (51, 26, 1), (1920, 50, 9)])
+def test_a_long_run_gets_no_more_than_50_panels_the_last_of_its_last_epoch(max_epochs, panels, first):
+    due = [epoch for epoch in range(1, max_epochs + 1) if callbacks.panel_is_due(epoch, max_epochs)]
+    assert (len(due), due[0], due[-1]) == (panels, first, max_epochs)
+
+
 def test_a_run_records_config_versions_commit_device_and_split(tiny_cifar, finished):
     found = json.loads((finished["cosine"] / "run.json").read_text())
     assert TrainConfig.from_hyperparameters(found["hyperparameters"]) == TrainConfig(**TINY)

@@ -57,6 +57,31 @@ def test_a_trial_is_told_by_what_differs_from_its_recipe():
     assert ledger.changes(changed) == "`default`: `--trivial-augment`, `--max-epochs 9`, `--no-nesterov`"
 
 
+def trial(val: float, **settings) -> tuple[dict, list[dict]]:
+    hyperparameters = {"recipe": "default", "max_epochs": 2} | settings
+    history = [{"val_accuracy": accuracy, "seconds": 60} for accuracy in (val, val - 0.1)]
+    return {"hyperparameters": hyperparameters, "split": {"val": 5000}, "device": "CPU", "git_commit": None}, history
+
+
+def test_trials_stand_by_length_the_recipe_first_with_the_gain_over_the_mean_of_its_seeds(monkeypatch):
+    found = {
+        "worse": trial(0.70, ema_decay=0.9),
+        "base": trial(0.80),
+        "longer": trial(0.95, max_epochs=3, cutout=8),
+        "better": trial(0.85, mixup=0.2, seed=1),
+        "again": trial(0.82, seed=1, compile=True),
+    }
+    monkeypatch.setattr(ledger, "trials", lambda: found)
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in ledger.trials_table().splitlines()[2:]]
+    assert [(row[0], row[3], row[5]) for row in rows] == [
+        ("again", "82.00%", ""),
+        ("base", "80.00%", ""),
+        ("better", "85.00%", "+4.00"),
+        ("worse", "70.00%", "-11.00"),
+        ("longer", "95.00%", ""),
+    ]
+
+
 def test_a_run_enters_the_ledger_by_its_artifact_and_a_trial_by_its_history(tiny_run, tmp_path, monkeypatch):
     monkeypatch.setattr(ledger, "DOCS", tmp_path)
     ledger.add(tiny_run, "whole")

@@ -20,6 +20,8 @@ from trainer.run import say
 from trainer.stops import SIGNALS, Interrupted, NonFiniteLoss
 
 PANEL_IMAGES = 40
+PANELS = 50
+"""At most so many of a run: one has 150 kB and takes longer than an epoch on a fast GPU."""
 STEPS_BETWEEN_LOOKS = 50
 """How often the host looks at what an accelerator computed: each look waits for it. On the CPU every step."""
 
@@ -59,19 +61,25 @@ class History(L.Callback):
 
 
 class PredictionPanel(L.Callback):
-    """Writes the first val images with true and predicted class to TensorBoard after every epoch."""
+    """Writes the first val images with true and predicted class to TensorBoard, after the last epoch and others at
+    equal distances: after every one in a run of up to 50."""
 
     def __init__(self, class_names: tuple[str, ...]):
         self.class_names = class_names
 
     def on_validation_end(self, trainer: L.Trainer, module: TrainingModule) -> None:
-        if not trainer.is_global_zero:
+        if not (trainer.is_global_zero and panel_is_due(trainer.current_epoch + 1, trainer.max_epochs)):
             return
         images, labels = next(iter(trainer.val_dataloaders))
         pixels = (images[:PANEL_IMAGES] * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
         predicted = module.first_val_predictions[:PANEL_IMAGES].tolist()
         panel = prediction_panel(pixels, labels[:PANEL_IMAGES].tolist(), predicted, self.class_names)
         trainer.logger.experiment.add_image("val/predictions", panel, trainer.global_step - 1, dataformats="HWC")
+
+
+def panel_is_due(epoch: int, max_epochs: int) -> bool:
+    """Whether `epoch`, from 1, is one of the at most 50 with a panel."""
+    return (max_epochs - epoch) % math.ceil(max_epochs / PANELS) == 0
 
 
 class ProgressBar(TQDMProgressBar):
