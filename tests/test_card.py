@@ -50,6 +50,18 @@ def test_the_card_tells_the_flipped_view_apart_where_it_is_known(found):
     assert card.card_text(older, found.config) == text.replace(f"{line}\n\n", "")
 
 
+def test_the_card_says_which_networks_took_part(found):
+    facts = {"recipe": "record", "epochs": 7, "depth": 56, "val_accuracy": 0.95}
+    training = found.metrics["training"] | {"pretrained": {"initial_weights": facts, "teacher": facts | {"depth": 110}}}
+    text = card.card_text(found.metrics | {"training": training}, found.config)
+    told = "(recipe `record`, 7 epochs, val accuracy 95.00%, the same validation images held out)."
+    sentence = (
+        f"\nThe training began with the weights of a ResNet-56 trained before {told} The loss also asked for the "
+        f"answers of a ResNet-110 trained before {told}\n"
+    )
+    assert text.replace(sentence, "") == card.card_text(found.metrics, found.config) and sentence in text
+
+
 def test_the_card_says_what_the_threshold_is_where_there_is_one(found):
     text = card.card_text(found.metrics, found.config)
     sentence = (

@@ -10,6 +10,7 @@ import pytest
 from model import Classifier
 from model.artifact import HISTORY_COLUMNS
 from model.cifar10 import CLASS_NAMES
+from tests.conftest import settle
 from ui import accuracy
 from ui.page import theme
 from ui.serve import CSS
@@ -365,10 +366,23 @@ def test_no_string_of_the_artifact_brings_markup_into_the_page():
     training["resumed"] = [evil, {key: evil for key in ("started", "device", "precision", "versions", "git_commit")}]
     training["resumed"] += [{"versions": {evil: evil}}]
     training["peak_memory_bytes"] = {"host": evil}
+    training["pretrained"] = {evil: evil, "teacher": dict.fromkeys(("recipe", "depth", "epochs", "val_accuracy"), evil)}
     page = whole_tab(metrics, [evil, "dog"], CONFIG | {"threshold": evil})
     assert "<img" not in page
     assert "\"'" not in page
     assert "&lt;img" in page
+
+
+def test_the_networks_that_took_part_are_named_where_there_were_any():
+    assert "Teacher" not in facts(accuracy.training_lists(METRICS["training"]))
+    teacher = {"recipe": "record", "depth": 56, "epochs": 1920, "val_accuracy": 0.95}
+    training = METRICS["training"] | {"pretrained": {"teacher": teacher, "initial_weights": {"depth": 10**5000}}}
+    told = facts(accuracy.training_lists(training))
+    assert told["Teacher"] == "ResNet of depth 56; recipe: record; epochs: 1,920; validation accuracy: 95.00%"
+    nothing = accuracy.NOT_RECORDED
+    assert told["Began with"] == (
+        f"ResNet of depth {nothing}; recipe: {nothing}; epochs: {nothing}; validation accuracy: {nothing}"
+    )
 
 
 def test_values_of_any_length_and_depth_are_cut():
@@ -497,12 +511,12 @@ def test_a_call_with_another_cell_is_refused_and_no_public_route_leads_there(sho
     before = len(asked)
     for data in ({"true": 10, "predicted": 0}, {"true": "../", "predicted": 0}, None, [1]):
         body = {"data": [], "event_data": data, "fn_index": event._id, "session_hash": "s", "trigger_id": None}
-        assert httpx.post(f"{address}gradio_api/queue/join", json=body).status_code == 200
-        with httpx.stream("GET", f"{address}gradio_api/queue/data?session_hash=s", timeout=20) as stream:
+        assert httpx.post(f"{address}gradio_api/queue/join", json=body, timeout=60).status_code == 200
+        with httpx.stream("GET", f"{address}gradio_api/queue/data?session_hash=s", timeout=60) as stream:
             ended = next(line for line in stream.iter_lines() if "process_completed" in line)
         assert '"success":false' in ended and ("There is no such cell" in ended)
     assert len(asked) == before
-    assert httpx.get(f"{address}gradio_api/info").json()["named_endpoints"] == {}
+    assert httpx.get(f"{address}gradio_api/info", timeout=60).json()["named_endpoints"] == {}
 
 
 @pytest.mark.parametrize("mode", ["light", "dark"])
@@ -521,6 +535,7 @@ def test_the_tab_has_no_serious_barrier_and_nothing_is_wider_than_the_screen(bro
     clipped = """[...document.querySelectorAll('.accuracy .scroll')].filter(
         part => part.scrollWidth > part.clientWidth && getComputedStyle(part).overflowX !== 'auto').length"""
     assert page.evaluate(clipped) == 0
+    settle(page)
     found = axe.Axe().run(page, context="#tab").response["violations"]
     grave = [one for one in found if one["impact"] in ("serious", "critical")]
     assert [(one["id"], node["html"]) for one in grave for node in one["nodes"]] == []

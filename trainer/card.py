@@ -56,6 +56,20 @@ def flip_text(metrics: dict[str, Any]) -> str:
     )
 
 
+def pretrained_text(training: dict[str, Any]) -> str:
+    """Which networks took part in the training; nothing for a run from random weights without a teacher."""
+    parts = {
+        "initial_weights": "The training began with the weights of",
+        "teacher": "The loss also asked for the answers of",
+    }
+    told = [
+        f"{parts[name]} a ResNet-{facts['depth']} trained before (recipe `{facts['recipe']}`, {facts['epochs']} "
+        f"epochs, val accuracy {facts['val_accuracy']:.2%}, the same validation images held out)."
+        for name, facts in training.get("pretrained", {}).items()
+    ]
+    return f"\n{' '.join(told)}\n" if told else ""
+
+
 def card_text(metrics: dict[str, Any], config: dict[str, Any]) -> str:
     training = metrics["training"]
     split = training["split"]
@@ -83,7 +97,7 @@ Recipe `{training["recipe"]}`, {training["epochs"]} epochs on {split["train"]:,}
 {training["best_epoch"]}, the one with the highest accuracy on {split["val"]:,} validation images held out of the \
 official training set. The test set was read once, after that choice. Temperature {config["temperature"]:.3f} was \
 fitted on the validation images.
-
+{pretrained_text(training)}
 | setting | value |
 |---|---|
 {settings}

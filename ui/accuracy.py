@@ -527,13 +527,33 @@ def training_lists(training: dict) -> str:
         "Started": _moment(training["started"]),
         "Commit": _commit(training["git_commit"]),
         "Resumed": _times(training.get("resumed")),
-    }
+    } | _pretrained(training.get("pretrained"))
     return (
         _definitions(run, "run")
         + _resumed(training.get("resumed"))
         + f"<details open><summary>Hyperparameters</summary>{_definitions(training['hyperparameters'])}</details>"
         + f"<details><summary>Software versions</summary>{_definitions(training['versions'])}</details>"
     )
+
+
+def _pretrained(found: object) -> dict[str, str]:
+    """The networks of earlier runs that took part, where there were any."""
+    found = found if isinstance(found, dict) else {}
+    labels = {"initial_weights": "Began with", "teacher": "Teacher"}
+    return {label: _earlier_network(found[name]) for name, label in labels.items() if name in found}
+
+
+def _earlier_network(facts: object) -> str:
+    facts = facts if isinstance(facts, dict) else {}
+    accuracy, recipe = facts.get("val_accuracy"), _text(facts.get("recipe"))
+    depth, epochs = (_count(facts.get(name)) for name in ("depth", "epochs"))
+    told = f"{accuracy:.2%}" if _finite(accuracy) else NOT_RECORDED
+    return f"ResNet of depth {depth}; recipe: {recipe}; epochs: {epochs}; validation accuracy: {told}"
+
+
+def _count(value: object) -> str:
+    known = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 10**12
+    return f"{value:,}" if known else NOT_RECORDED
 
 
 def _memory(peak: object) -> str:
