@@ -130,17 +130,30 @@ def cannot_run(reason: str) -> None:
     pytest.skip(reason)
 
 
+def settle(page) -> None:
+    """Waits for the end of the fades: axe would take them for faint text."""
+    page.wait_for_timeout(400)
+    page.evaluate(
+        """() => Promise.race([
+          new Promise(resolve => setTimeout(resolve, 10000)),
+          Promise.allSettled(document.getAnimations()
+            .filter(one => one.effect?.getComputedTiming().endTime < Infinity).map(one => one.finished)),
+        ]).then(() => null)"""
+    )
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator:
     """A headless Chromium."""
     try:
-        from playwright.sync_api import sync_playwright
+        from playwright.sync_api import expect, sync_playwright
     except ImportError:
         cannot_run("playwright is not installed")
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if chromium is None:
         cannot_run("no Chromium on this machine")
+    expect.set_options(timeout=60_000)  # the machine may be slow, and busy
     with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
+        launched = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS, timeout=120_000)
         yield launched
         launched.close()

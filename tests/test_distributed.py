@@ -37,7 +37,7 @@ def start(data_dir, run_dir, *launcher, flags=()) -> subprocess.Popen:
 
 def finish(process: subprocess.Popen) -> tuple[str, str]:
     try:
-        return process.communicate(timeout=180)
+        return process.communicate(timeout=400)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)

@@ -3,6 +3,7 @@
 import json
 import socket
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,20 +14,29 @@ from model.artifact import ArtifactError
 from model.fallback import load_or_fall_back
 from tests.hub_client import REPO, contents, json_with
 
+AT_ONCE = 30
+"""Seconds: far below the deadline of a pull that nothing is to hinder, far above what a busy machine takes."""
+
 
 @pytest.fixture(autouse=True)
-def short_deadline(monkeypatch):
-    monkeypatch.setattr(fallback, "START_SECONDS", 1)
+def long_deadline(monkeypatch):
+    monkeypatch.setattr(fallback, "START_SECONDS", 120)
 
 
 @pytest.fixture
-def refused_hub(monkeypatch) -> str:
+def short_deadline(monkeypatch) -> Callable[[], None]:
+    """For what comes after its call: only a Hub that is silent should meet it."""
+    return lambda: monkeypatch.setattr(fallback, "START_SECONDS", 1)
+
+
+@pytest.fixture
+def refused_hub(monkeypatch) -> Iterator[str]:
     """Nobody listens at the Hub's address any more."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{probe.getsockname()[1]}"
-    monkeypatch.setattr(constants, "ENDPOINT", url)
-    return url
+    with socket.socket() as deaf:  # open, lest somebody else's server gets the port
+        deaf.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        monkeypatch.setattr(constants, "ENDPOINT", url)
+        yield url
 
 
 def test_what_can_be_had_comes_without_a_word(hub, sha, tiny_artifact):
@@ -58,26 +68,33 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("fault", "reason"), FAULTS.values(), ids=FAULTS)
-def test_without_the_hub_the_copy_that_was_pulled_before_is_served_and_it_says_why(hub, sha, fault, reason):
+def test_without_the_hub_the_copy_that_was_pulled_before_is_served_and_it_says_why(
+    hub, sha, short_deadline, fault, reason
+):
     load_or_fall_back(REPO)
     hub.fail("info", fault)
+    if fault == "hang":
+        short_deadline()
     started = time.monotonic()
     classifier, notice = load_or_fall_back(REPO)
     assert classifier.source == f"hub:{REPO}@{sha}"
     assert reason in notice and f"This page uses commit {sha[:12]} of {REPO}, which was downloaded before." in notice
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < AT_ONCE
 
 
 @pytest.mark.parametrize(("fault", "reason"), FAULTS.values(), ids=FAULTS)
-def test_with_nothing_pulled_before_the_bundled_model_is_served(hub, sha, fault, reason):
+def test_with_nothing_pulled_before_the_bundled_model_is_served(hub, sha, short_deadline, fault, reason):
     hub.fail("info", fault)
+    if fault == "hang":
+        short_deadline()
     classifier, notice = load_or_fall_back(REPO)
     assert classifier.source == "bundled"
     assert reason in notice and f"This page uses the bundled model instead of {REPO}." in notice
 
 
 @pytest.mark.parametrize("step", ["head", "get", "lfs-get"])
-def test_a_pull_that_stops_half_way_is_as_none(hub, sha, step):
+def test_a_pull_that_stops_half_way_is_as_none(hub, sha, short_deadline, step):
+    short_deadline()
     hub.fail(step, "hang", after=1 if step == "head" else 0)
     classifier, notice = load_or_fall_back(REPO)
     assert classifier.source == "bundled" and "did not finish within 1 seconds" in notice
@@ -87,7 +104,7 @@ def test_nobody_at_the_address_is_told_at_once(hub, sha, refused_hub):
     started = time.monotonic()
     classifier, notice = load_or_fall_back(REPO)
     assert classifier.source == "bundled" and "connection to the Hub failed" in notice
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < AT_ONCE
 
 
 def test_gated_private_and_unknown_are_told(hub, sha, monkeypatch):

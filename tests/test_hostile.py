@@ -1,10 +1,13 @@
 import sys
+import time
 
 import pytest
 
 from tests import hostile
 from tests.hostile import ANSWER, LEAK, MAX_PEAK_MB, PAGE, Memory, run, table
 from tests.serving import running_app
+
+KEPT_MB = 80
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +22,9 @@ def found(tmp_path_factory):
             rest = memory.now()
             memory.forget_peak()
         rows = list(run(address))
+        deadline = time.monotonic() + 60  # the janitor's rounds give memory back
+        while memory and memory.now() - rest >= KEPT_MB and time.monotonic() < deadline:
+            time.sleep(1)
         yield rows, memory and (memory.peak() - rest, memory.now() - rest), folder / "uploads"
 
 
@@ -42,7 +48,7 @@ def test_the_memory_stays_within_300_mb_of_rest_and_comes_back(found):
     if found[1] is None:
         pytest.skip("/proc is Linux")
     most, last = found[1]
-    assert most < MAX_PEAK_MB and last < 80
+    assert most < MAX_PEAK_MB and last < KEPT_MB
 
 
 def test_no_part_of_a_refused_upload_is_left(found):

@@ -217,14 +217,14 @@ def test_a_silent_hub_is_left_after_the_deadline_and_what_it_still_brings_is_kep
     started = time.monotonic()
     with pytest.raises(HubError, match=r"^The Hub did not finish within 0\.5 seconds\.$"):
         model_hub.pull(REPO, seconds=0.5)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 8  # the client itself would wait for 10
 
 
 def test_a_hub_that_limits_requests_is_told_from_a_silent_one(hub, sha, monkeypatch):
-    wait_at_most(0.2, monkeypatch)
+    wait_at_most(1, monkeypatch)  # five times
     hub.fail("head", (429, {"Retry-After": "600"}))
-    with pytest.raises(HubError, match=r"did not finish within 0\.5 seconds; it last answered HTTP 429\."):
-        model_hub.pull(REPO, seconds=0.5)
+    with pytest.raises(HubError, match=r"did not finish within 3 seconds; it last answered HTTP 429\."):
+        model_hub.pull(REPO, seconds=3)
 
 
 def test_only_the_calls_own_warnings_are_kept_from_the_log(hub, sha, caplog, monkeypatch):

@@ -70,7 +70,7 @@ def train(
 def attempt(*arguments, **options) -> int:
     process = processes.Process(target=train, args=arguments, kwargs=options)
     process.start()
-    process.join(120)
+    process.join(300)
     assert process.exitcode is not None
     return process.exitcode
 
@@ -185,7 +185,7 @@ def test_ctrl_c_and_sigterm_end_with_their_exit_code_and_one_line_that_says_how_
     process = start()
     wait_for_epoch(process, 2)
     process.send_signal(signum)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=180)
     assert process.returncode == code
     name = signal.Signals(signum).name
     assert error == f"Stopped: interrupted by {name}. The same command with --resume goes on from here.\n"
@@ -198,7 +198,7 @@ def test_a_second_trainer_in_the_same_folder_is_refused_while_the_first_goes_on(
     before = (tmp_path / "run" / "run.json").read_bytes()
     for flags in ([], ["--resume"]):
         second = start(*flags)
-        _, error = second.communicate(timeout=60)
+        _, error = second.communicate(timeout=180)
         assert second.returncode == 2 and f"is in use by process {first.pid}" in error and error.count("\n") == 1
     assert first.poll() is None and (tmp_path / "run" / "run.json").read_bytes() == before
     first.kill()

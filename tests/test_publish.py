@@ -184,14 +184,13 @@ def test_somebody_elses_commit_in_between_is_not_overwritten(hub, copy, monkeypa
 
 
 def test_a_silent_hub_is_left_after_the_deadline(hub, copy, monkeypatch):
-    monkeypatch.setattr(publishing, "ASK_SECONDS", 0.3)
-    monkeypatch.setattr(publishing, "COMMIT_SECONDS", 0.3)
-    for step in ("create", "commit"):
+    for step, deadline in (("create", "ASK_SECONDS"), ("commit", "COMMIT_SECONDS")):
         hub.fail(step, "hang")
-        with pytest.raises(HubError, match=r"did not finish within 0\.3 seconds"):
-            publish(copy, REPO)
+        with monkeypatch.context() as patch:
+            patch.setattr(publishing, deadline, 0.3)
+            with pytest.raises(HubError, match=r"did not finish within 0\.3 seconds"):
+                publish(copy, REPO)
         hub.heal()
-    monkeypatch.setattr(publishing, "COMMIT_SECONDS", 60)
     assert hub.files(REPO).keys() == {".gitattributes"}
     publish(copy, REPO)
     assert pushed(hub) == as_published(copy)
@@ -262,7 +261,7 @@ def test_the_command_ends_although_a_call_that_was_given_up_hangs(hub, copy, tmp
     code = "import trainer.publish as p, trainer.__main__ as m, sys; p.COMMIT_SECONDS = 1; "
     code += f"sys.argv = ['trainer', 'publish', {str(copy)!r}, {REPO!r}]; m.main()"
     env = environment(hub, tmp_path / "home")
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1 and done.stderr.startswith("Error: The Hub did not finish within 1 seconds.")
 
 
@@ -271,11 +270,11 @@ def test_a_push_that_hangs_can_be_interrupted(hub, copy, tmp_path):
     command = [sys.executable, "-m", "trainer", "publish", str(copy), REPO]
     env = environment(hub, tmp_path / "home")
     process = subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while "lfs-put" not in steps(hub) and time.monotonic() < deadline:
+    deadline = time.monotonic() + 120
+    while "lfs-put" not in steps(hub) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == 130 and errors == "Stopped: interrupted by SIGINT.\n"
 
 
