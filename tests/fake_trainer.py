@@ -19,7 +19,7 @@ def write_history(run_dir: Path, epochs: int) -> None:
 
 def main() -> None:
     run_dir, resume = Path(sys.argv[sys.argv.index("--output-dir") + 1]), "--resume" in sys.argv
-    behaviour, told = run_dir.name, []
+    behaviour, told, sweep = run_dir.name, [], os.getppid()
     signal.signal(signal.SIGTERM, lambda signum, _: told.append(signum))
     run_dir.mkdir(exist_ok=True)
     call = {"pid": os.getpid(), "session": os.getsid(0), "arguments": sys.argv[1:], "environment": dict(os.environ)}
@@ -37,12 +37,12 @@ def main() -> None:
         begun = [log.with_suffix("") for log in run_dir.parent.glob("*.log") if not log.stem.startswith("fails")]
         while not all((other / "run.json").exists() for other in begun):
             time.sleep(0.01)
-        os.kill(os.getppid(), signal.Signals[behaviour.removeprefix("sends-")])
+        os.kill(sweep, signal.Signals[behaviour.removeprefix("sends-")])
     end = time.monotonic() + 120
     while not told and time.monotonic() < end:
         time.sleep(0.01)
     if behaviour.startswith("stubborn"):
-        os.kill(os.getppid(), signal.SIGTERM)  # as an impatient person
+        os.kill(sweep, signal.SIGTERM)  # as an impatient person
         time.sleep(60)
         sys.exit(9)
     sys.exit(143 if told else 9)

@@ -55,12 +55,34 @@ def bundled(browser, tmp_path_factory):
         yield address
 
 
+COUNT_CALLS = """{
+  const send = window.fetch, parse = JSON.parse;
+  window.asked = window.answered = 0;
+  window.fetch = (what, ...how) => {
+    if (String(what?.url ?? what).includes('/queue/join')) window.asked += 1;
+    return send(what, ...how);
+  };
+  JSON.parse = (...text) => {
+    const found = parse(...text);
+    if (found?.msg === 'process_completed') window.answered += 1;
+    return found;
+  };
+}"""
+
+
+def wait_for_answers(page) -> None:
+    """Until no call is under way: an answer that is late would undo what came of a later call."""
+    page.wait_for_function("window.asked === window.answered")
+    page.evaluate("new Promise(resolve => requestAnimationFrame(() => requestAnimationFrame(resolve)))")
+
+
 @contextmanager
 def visit(browser, address: str, may_fail: bool = False, **settings) -> Iterator:
-    """A visitor's page, which has read its address: what is clicked before is not written there. Ends with no error on
-    the console, no dialog and no request to another host; `may_fail`: requests may."""
+    """A visitor's page, which has read its address (what is clicked before is not written there) and shows what that
+    says. Ends with no error on the console, no dialog and no request to another host; `may_fail`: requests may."""
     context = browser.new_context(**({"viewport": DESKTOP} | settings))
     context.set_default_timeout(60_000)  # the machine may be slow, and busy
+    context.add_init_script(COUNT_CALLS)
     page = context.new_page()
     requests, errors = [], []
     page.on("request", lambda request: requests.append(request.url))
@@ -70,6 +92,7 @@ def visit(browser, address: str, may_fail: bool = False, **settings) -> Iterator
     page.goto(address)
     page.get_by_role("tab", name="Predict").wait_for()
     page.wait_for_function("window.addressIsRead")
+    wait_for_answers(page)
     yield page
     context.close()
     assert [error for error in errors if not (may_fail and error.startswith("Failed to load"))] == []

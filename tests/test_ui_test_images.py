@@ -19,6 +19,7 @@ from ui import test_images as module
 from ui.answer import percent
 from ui.page import build_page
 from ui.test_images import (
+    ANY,
     Browser,
     absent_html,
     build_tab,
@@ -86,6 +87,12 @@ def test_a_damaged_cifar_folder_is_told_to_visitors_without_its_path_and_to_the_
         find_test_images(classifier_at(tmp_path), made_up_cifar)
     assert str(caught.value) == "The CIFAR-10 files on this server are damaged or altered."
     assert str(made_up_cifar) in caplog.text and "test_batch is damaged or altered" in caplog.text
+
+
+def test_a_damaged_cifar_folder_does_not_hide_the_samples(tiny_artifact, made_up_cifar, caplog):
+    found = find_test_images(classifier_at(tiny_artifact), made_up_cifar)
+    assert found.indices == read_samples(tiny_artifact / "samples", 10).indices
+    assert "test_batch is damaged or altered" in caplog.text
 
 
 def test_a_network_without_mistakes_has_one_sheet(samples):
@@ -179,7 +186,14 @@ def rows(tiny_artifact) -> dict[int, tuple[str, str, float]]:
     }
 
 
-def expected(rows, show: str, true: str = "any", predicted: str = "any") -> list[int]:
+def test_a_class_may_be_called_like_a_filter(browser):
+    names = ("any", "all", *CLASS_NAMES[2:])
+    named = Browser(SimpleNamespace(class_names=names), browser.data_dir, browser.predictions, browser.tests)
+    named.rows.update(browser.rows)
+    assert named.chosen(true="any") == browser.chosen(true=CLASS_NAMES[0]) != browser.chosen()
+
+
+def expected(rows, show: str, true: str = ANY, predicted: str = ANY) -> list[int]:
     """The indices that the filters let through, in their order."""
     order: dict[str, Callable] = {
         "confident": lambda index: (-rows[index][2], index),
@@ -188,8 +202,8 @@ def expected(rows, show: str, true: str = "any", predicted: str = "any") -> list
     return [
         index
         for index in sorted(rows, key=order.get(show, lambda index: index))
-        if true in ("any", rows[index][0])
-        and predicted in ("any", rows[index][1])
+        if true in (ANY, rows[index][0])
+        and predicted in (ANY, rows[index][1])
         and (show in ("all", "unsure") or rows[index][0] != rows[index][1])
     ]
 
@@ -206,8 +220,8 @@ def test_each_choice_shows_its_images_in_its_order(browser, rows, show):
 
 @pytest.mark.parametrize("show", ["all", "mistakes", "confident", "unsure"])
 def test_the_true_and_the_predicted_class_narrow_every_choice(browser, rows, show):
-    for true in ("any", *CLASS_NAMES):
-        for predicted in ("any", *CLASS_NAMES):
+    for true in (ANY, *CLASS_NAMES):
+        for predicted in (ANY, *CLASS_NAMES):
             assert chosen(browser, show, true, predicted) == expected(rows, show, true, predicted)
 
 
@@ -222,7 +236,7 @@ def tiles(html: str) -> list[int]:
 
 
 def test_the_pages_of_the_grid_hold_every_image_once_in_order(browser, rows):
-    pages = [browser.grid_html("unsure", "any", "any", page) for page in range(6)]
+    pages = [browser.grid_html("unsure", ANY, ANY, page) for page in range(6)]
     assert sum(map(tiles, pages), []) == expected(rows, "unsure")
     assert [len(tiles(page)) for page in pages] == [40] * 5 + [8]
     assert find(pages[0], "p", "count")[0].text == "208 of 208 images; page 1 of 6"
@@ -240,7 +254,7 @@ def test_the_pages_of_the_grid_hold_every_image_once_in_order(browser, rows):
     [(-1, 1), (-(10**30), 1), (6, 6), (10**30, 6), (True, 2), ("2", 1), (2.0, 1), (None, 1), ([2], 1), (EVIL, 1)],
 )
 def test_a_page_that_is_not_there_is_the_nearest_and_what_is_none_the_first(browser, page, shown):
-    count = find(browser.grid_html("all", "any", "any", page), "p", "count")[0].text
+    count = find(browser.grid_html("all", ANY, ANY, page), "p", "count")[0].text
     assert count == f"208 of 208 images; page {shown} of 6"
 
 
@@ -251,7 +265,7 @@ def test_where_no_image_is_like_that_it_says_so(browser):
 
 
 def test_a_tile_shows_the_image_and_says_truth_answer_and_how_sure(browser, rows):
-    html = browser.grid_html("mistakes", "any", "any")
+    html = browser.grid_html("mistakes", ANY, ANY)
     for tile, image in zip(find(html, "button", "test"), find(html, "img", "pixels"), strict=True):
         index = int(tile["data-index"])
         true, predicted, confidence = rows[index]
@@ -357,7 +371,7 @@ def test_no_class_name_brings_markup(own_browser):
     own_browser.read()
     names = tuple(f"{EVIL}{k}" for k in range(10))
     own_browser.classifier.class_names = names
-    grid, cell = own_browser.grid_html("all", names[1], "any"), own_browser.cell_html(1, 5)
+    grid, cell = own_browser.grid_html("all", names[1], ANY), own_browser.cell_html(1, 5)
     answer, verdict = own_browser.answer_html(own_browser.tests.indices[0]), verdict_html(*names[:2], 0)
     for html in (grid, cell, answer, verdict):
         assert find(html, "i") == []
@@ -414,7 +428,7 @@ def test_the_tab_offers_the_download_until_the_images_are_there_and_then_shows_t
 ):
     shutil.rmtree(own_browser.classifier.folder / "samples")
     calls = functions(own_browser)
-    absent, present, why, get, grid = calls["refresh"]("all", "any", "any")
+    absent, present, why, get, grid = calls["refresh"]("all", ANY, ANY)
     assert (absent.visible, present.visible, get.visible, grid) == (True, False, True, "")
     assert "CIFAR-10 is not on this server yet." in text(why)
     asked = []
@@ -422,10 +436,10 @@ def test_the_tab_offers_the_download_until_the_images_are_there_and_then_shows_t
     calls["bring"](lambda share, desc: None)
     assert asked == [own_browser.data_dir]
     own_browser.data_dir = tiny_cifar
-    absent, present, why, get, grid = calls["refresh"]("all", "any", "any")
+    absent, present, why, get, grid = calls["refresh"]("all", ANY, ANY)
     assert (absent.visible, present.visible, get.visible, why) == (False, True, False, "")
     assert "250 of 250 images; page 1 of 7" in text(grid)
-    assert "250 of 250 images; page 3 of 7" in text(calls["refresh"]("all", "any", "any", 2)[-1])
+    assert "250 of 250 images; page 3 of 7" in text(calls["refresh"]("all", ANY, ANY, 2)[-1])
 
 
 def test_a_download_that_fails_is_told_in_its_sentence(own_browser, monkeypatch):
@@ -454,7 +468,7 @@ def test_nothing_is_downloaded_where_the_images_are_there_or_it_would_not_help(o
 
 @pytest.mark.parametrize(("sent", "page"), [(2, 3), ("2", 1), (None, 1), (2.0, 1), (10**9, 6)])
 def test_the_grid_turns_to_a_page_whatever_the_browser_sends(browser, sent, page):
-    turned = functions(browser)["turn"]("all", "any", "any", gr.EventData(None, {"page": sent}))
+    turned = functions(browser)["turn"]("all", ANY, ANY, gr.EventData(None, {"page": sent}))
     assert f"page {page} of 6" in text(turned)
 
 
@@ -484,7 +498,7 @@ def test_a_page_can_be_turned_that_was_opened_before_the_server_started_anew(tin
     def turn(classifier):
         page = build_page(classifier, tmp_path / "data")
         (found,) = [event.fn for event in page.fns.values() if event.fn and event.fn.__name__ == "turn"]
-        return found("all", "any", "any", SimpleNamespace(page=1))
+        return found("all", ANY, ANY, SimpleNamespace(page=1))
 
     assert "page 2 of" in turn(Classifier.load(tiny_artifact))
     assert "CIFAR-10 is not on this server yet" in turn(without_samples(tiny_artifact, tmp_path / "artifact"))

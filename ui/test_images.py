@@ -29,7 +29,8 @@ PER_PAGE = 40
 PER_CELL = 60
 """Images of a cell of the confusion matrix that are shown below it."""
 
-ANY = "any"
+ANY = "<any>"
+"""The filter's value for every class. No class has this name: `model.artifact` refuses a name with markup."""
 
 SHOW = {"all": "All", "mistakes": "Mistakes", "confident": "Most confident mistakes", "unsure": "Least sure"}
 """Which images, and in which order; the last two sort by confidence, the others by the index in the test set."""
@@ -54,16 +55,18 @@ class NoDataset(DatasetError):
 
 
 def find_test_images(classifier: Classifier, data_dir: Path) -> TestImages:
-    """All of the CIFAR-10 folder if there is one and the model's classes are CIFAR-10's, else those of the artifact's
-    `samples/`. Raises DatasetError, which says what is wrong and what to do."""
+    """All of the CIFAR-10 folder if there is an intact one and the model's classes are CIFAR-10's, else those of the
+    artifact's `samples/`. Raises DatasetError, which says what is wrong and what to do."""
     samples = classifier.folder / SAMPLES
     if tuple(classifier.class_names) == CLASS_NAMES and not missing_files(data_dir):
         try:
             images, labels = read_test(data_dir)
         except DatasetError as error:  # it names a path of the server
             LOG.warning("%s", error)
-            raise NoDataset("The CIFAR-10 files on this server are damaged or altered.") from None
-        return TestImages(images, labels.tolist(), list(range(len(labels))))
+            if not samples.is_dir():
+                raise NoDataset("The CIFAR-10 files on this server are damaged or altered.") from None
+        else:
+            return TestImages(images, labels.tolist(), list(range(len(labels))))
     if samples.is_dir():
         return read_samples(samples, len(classifier.class_names))
     if tuple(classifier.class_names) != CLASS_NAMES:
