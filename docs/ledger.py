@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks.tables import filled
 from model.artifact import read_history
-from trainer.config import RECIPES, TrainConfig, as_flag
+from trainer.config import RECIPES, TrainConfig, as_flag, published
 from trainer.evaluate import wilson_interval
 
 DOCS = Path(__file__).resolve().parent
@@ -55,18 +55,27 @@ def row(name: str, metrics: dict[str, Any]) -> str:
     if planned != training["epochs"]:
         epochs += f", stopped early of {planned}"
     return (
-        f"| {name}: recipe `{training['recipe']}`, seed {training['seed']} | {metrics['val']['accuracy']:.2%} "
+        f"| {name}: {recipe_of(training)}, seed {training['seed']} | {metrics['val']['accuracy']:.2%} "
         f"| {metrics['test']['accuracy']:.2%} | {low:.2%} to {high:.2%} | {epochs} "
         f"| {training['wall_seconds'] / 60:.0f} | {training['images_per_second']:,.0f} | {training['device']} |\n"
     )
 
 
+def recipe_of(training: dict[str, Any]) -> str:
+    """In words, with the settings that differ from it."""
+    settings = changed(training["hyperparameters"]).items()
+    flags = [f"`{as_flag(name, value)}`" for name, value in settings if name not in LENGTH | {"seed"}]
+    return f"recipe `{training['recipe']}`" + (f" with {' '.join(flags)}" if flags else "")
+
+
 def expectations_table() -> str:
+    """Of the recipes as they are."""
     columns = header("recipe", "machine", "epochs", "images/s", "minutes", "test accuracy")
     return columns + "".join(
         f"| `{training['recipe']}` | {training['device']} | {training['epochs']} "
         f"| {training['images_per_second']:,.0f} | {training['wall_seconds'] / 60:.0f} | {accuracy:.2%} |\n"
         for training, accuracy in ((m["training"], m["test"]["accuracy"]) for m in runs().values())
+        if changed(training["hyperparameters"]).keys() <= LENGTH | {"seed"}
     )
 
 
@@ -86,21 +95,23 @@ def details_row(name: str, metrics: dict[str, Any]) -> str:
 
 
 def seeds_table() -> str:
-    """Runs that differ in nothing but the seed are one row."""
+    """Runs that differ in nothing but the seed are one row; on another device or in another precision another one."""
     groups = defaultdict(list)
     for metrics in runs().values():
         settings = TrainConfig.from_hyperparameters(metrics["training"]["hyperparameters"]).hyperparameters()
         settings = {name: value for name, value in settings.items() if name not in MACHINE | {"seed"}}
+        settings |= {name: metrics["training"][name] for name in ("device", "precision")}
         groups[json.dumps(settings, sort_keys=True)].append(metrics)
-    columns = ("recipe", "epochs", "seeds", "val, mean", "test, mean", "test with the mirror image, mean")
+    columns = ("recipe", "epochs", "seeds", "val, mean", "test, mean", "test with the mirror image, mean", "device")
     return header(*columns) + "".join(map(seeds_row, groups.values()))
 
 
 def seeds_row(group: list[dict[str, Any]]) -> str:
-    settings, seeds = group[0]["training"]["hyperparameters"], (str(m["training"]["seed"]) for m in group)
+    training, seeds = group[0]["training"], (str(m["training"]["seed"]) for m in group)
     scores = [[m["val"] for m in group], [m["test"] for m in group], [m["test"]["flip_tta"] for m in group]]
     means = " | ".join(spread([score["accuracy"] for score in each]) for each in scores)
-    return f"| `{settings['recipe']}` | {settings['max_epochs']} | {', '.join(seeds)} | {means} |\n"
+    told = f"{recipe_of(training)} | {training['hyperparameters']['max_epochs']} | {', '.join(seeds)}"
+    return f"| {told} | {means} | {training['device']}, {training['precision']} |\n"
 
 
 def spread(values: list[float]) -> str:
@@ -126,7 +137,8 @@ LENGTH = {"max_epochs", "max_steps", "train_images"}
 
 
 def trials_table() -> str:
-    """In groups of one recipe and length: first the recipe as it is, with any seed, then the changes, best first."""
+    """In groups of one recipe, length and machine: first the recipe as it is, with any seed, then the changes, best
+    first."""
     columns = (
         *("trial", "differs from its recipe in", "epochs", "val", "val, 95% interval", "against the recipe, points"),
         *("minutes", "device", "commit"),
@@ -135,7 +147,7 @@ def trials_table() -> str:
     for name, (run, history) in trials().items():
         config = TrainConfig.from_hyperparameters(run["hyperparameters"])
         length = tuple(str(getattr(config, setting)) for setting in sorted(LENGTH))
-        groups[config.recipe, length].append((name, run, history))
+        groups[config.recipe, length, run["device"], run["precision"]].append((name, run, history))
     return header(*columns) + "".join("".join(group_rows(group)) for _, group in sorted(groups.items()))
 
 
@@ -175,9 +187,9 @@ def changed(hyperparameters: dict[str, Any]) -> dict[str, Any]:
     config = TrainConfig.from_hyperparameters(hyperparameters)
     recipe = RECIPES[config.recipe]
     return {
-        name: value
-        for name, value in config.hyperparameters().items()
-        if name not in MACHINE and value != getattr(recipe, name)
+        name: getattr(config, name)
+        for name in config.hyperparameters()
+        if name not in MACHINE and getattr(config, name) != getattr(recipe, name)
     }
 
 
@@ -194,6 +206,9 @@ def add(run_dir: Path, name: str) -> None:
     target.mkdir(parents=True, exist_ok=True)
     for file in kept:
         shutil.copy(source / file, target)
+    if not finished:  # an artifact's files are fit to be published
+        run["hyperparameters"] = published(run["hyperparameters"])
+        (target / "run.json").write_text(json.dumps(run, indent=2) + "\n")
 
 
 def pages() -> dict[Path, str]:

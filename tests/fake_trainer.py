@@ -1,10 +1,11 @@
 """`python tests/fake_trainer.py FLAGS`: what a sweep sees of a trainer, in a moment. The name of the run's folder says
-how it behaves: fails..., waits..., stubborn..., sends-SIGNAL...; any other ends well at once.
+how it behaves: fails..., waits..., stubborn..., deaf..., sends-SIGNAL...; any other ends well at once.
 """
 
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -28,7 +29,10 @@ def main() -> None:
     print("resumed" if resume else "started")
     if behaviour.startswith("fails"):
         sys.exit(3)
-    whole = resume or not behaviour.startswith(("waits", "stubborn", "sends-"))
+    whole = resume or not behaviour.startswith(("waits", "stubborn", "deaf", "sends-"))
+    if behaviour.startswith("deaf"):
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(120)"])
+        (run_dir / "child").write_text(str(child.pid))
     write_history(run_dir, 2 if whole else 1)
     (run_dir / "run.json").write_text('{"split": {"train": 270}}')
     if whole:
@@ -39,7 +43,7 @@ def main() -> None:
             time.sleep(0.01)
         os.kill(sweep, signal.Signals[behaviour.removeprefix("sends-")])
     end = time.monotonic() + 120
-    while not told and time.monotonic() < end:
+    while (not told or behaviour.startswith("deaf")) and time.monotonic() < end:
         time.sleep(0.01)
     if behaviour.startswith("stubborn"):
         os.kill(sweep, signal.SIGTERM)  # as an impatient person

@@ -99,6 +99,16 @@ def visit(browser, address: str, may_fail: bool = False, **settings) -> Iterator
     assert {urlsplit(url).hostname for url in requests if not url.startswith(("data:", "blob:"))} == {"127.0.0.1"}
 
 
+def show_least_sure(page) -> None:
+    """In the grid, in place of the usual images; the address says so too."""
+    indices = "[...document.querySelectorAll('#test-images .test')].map(tile => tile.dataset.index).join()"
+    usual = page.evaluate(indices)
+    page.get_by_label("Least sure").click()
+    page.wait_for_function("window.location.search.includes('show=unsure')")
+    page.wait_for_function(f"(usual) => {indices} !== usual", arg=usual)
+    wait_for_answers(page)
+
+
 @pytest.fixture
 def drawing(tmp_path):
     picture = Image.new("RGB", (200, 120), "skyblue")
@@ -431,9 +441,7 @@ def test_a_view_can_be_shared_by_its_address(browser, address, tiny_artifact):
     with visit(browser, address) as page:
         open_tab(page, "Test images")
         page.locator("#test-images .test").first.wait_for()
-        usual = page.locator("#test-images").inner_html()
-        page.get_by_label("Least sure").click()
-        page.wait_for_function("(usual) => document.querySelector('#test-images').innerHTML !== usual", arg=usual)
+        show_least_sure(page)
         page.locator("#test-images .test").nth(2).click()
         page.locator("#test-answer .verdict").wait_for()
         shared, verdict = address_of(page), page.locator("#test-answer .verdict").inner_text()
@@ -455,10 +463,7 @@ def test_the_page_of_the_grid_is_shared_with_its_filters_and_other_filters_begin
     with visit(browser, address) as page:
         open_tab(page, "Test images")
         first(page, "page 1 of")
-        usual = page.locator("#test-images").inner_html()
-        page.get_by_label("Least sure").click()
-        page.wait_for_function("window.location.search.includes('show=unsure')")
-        page.wait_for_function("(usual) => document.querySelector('#test-images').innerHTML !== usual", arg=usual)
+        show_least_sure(page)
         page.get_by_role("button", name="Next").click()
         first(page, "page 2 of")
         page.get_by_role("button", name="Next").click()

@@ -56,8 +56,8 @@ def test_the_card_says_which_networks_took_part(found):
     text = card.card_text(found.metrics | {"training": training}, found.config)
     told = "(recipe `record`, 7 epochs, val accuracy 95.00%, the same validation images held out)."
     sentence = (
-        f"\nThe training began with the weights of a ResNet-56 trained before {told} The loss also asked for the "
-        f"answers of a ResNet-110 trained before {told}\n"
+        f"\nThe training began with the weights of a ResNet-56 trained before {told} Part of the loss was the "
+        f"divergence from the probabilities of a ResNet-110 trained before {told}\n"
     )
     assert text.replace(sentence, "") == card.card_text(found.metrics, found.config) and sentence in text
 

@@ -3,7 +3,7 @@ from dataclasses import fields, replace
 
 import pytest
 
-from trainer.config import RECIPES, ConfigError, TrainConfig, configure, flag
+from trainer.config import RECIPES, ConfigError, TrainConfig, configure, flag, published
 
 
 def test_the_report_recipe_is_what_the_course_report_describes():
@@ -128,6 +128,17 @@ def test_hyperparameters_survive_json_and_name_only_what_has_an_effect(recipe):
     assert TrainConfig.from_hyperparameters(values) == config
     assert ("warmup_fraction" in values) == (config.schedule == "cosine")
     assert ("crop_scale" in values) == (config.crop == "resized")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [("/home/ann/runs/big", "big"), ("../../ann/big", "big"), ("runs/big", "runs/big"), ("ann/big", "ann/big")],
+)
+def test_a_path_through_the_folders_of_a_machine_is_published_as_a_name(value, shown):
+    settings = TrainConfig(teacher=value, initial_weights=value).hyperparameters()
+    changed = {"teacher": shown, "initial_weights": shown}
+    assert published(settings) == settings | changed and settings["teacher"] == value
+    assert published({"recipe": "default", "teacher": None}) == {"recipe": "default", "teacher": None}
 
 
 def test_a_stored_setting_that_no_longer_exists_is_named():

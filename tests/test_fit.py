@@ -162,6 +162,14 @@ def test_a_long_run_gets_no_more_than_50_panels_the_last_of_its_last_epoch(max_e
     assert (len(due), due[0], due[-1]) == (panels, first, max_epochs)
 
 
+def test_a_run_that_max_steps_ends_has_a_panel_of_its_last_epoch(tiny_cifar, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run_dir = run(tiny_cifar, tmp_path / "run", max_epochs=1000, max_steps=11)  # 9 an epoch
+    events = EventAccumulator(str(run_dir / "tensorboard"), {"images": 0}).Reload()
+    assert [image.step for image in events.Images("val/predictions")] == [8, 10]
+
+
 def test_a_run_records_config_versions_commit_device_and_split(tiny_cifar, finished):
     found = json.loads((finished["cosine"] / "run.json").read_text())
     assert TrainConfig.from_hyperparameters(found["hyperparameters"]) == TrainConfig(**TINY)

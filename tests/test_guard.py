@@ -245,12 +245,18 @@ def test_more_requests_at_once_than_allowed_are_told_to_come_back(serve):
 
 def test_a_full_queue_is_told_in_a_sentence_with_when_to_come_back(serve):
     address = serve(waiting=1)
-    for seconds in (60, 0, 0):  # one is taken up sooner or later, and one waits
-        body, kind = json.dumps({"data": [seconds]}).encode(), {"Content-Type": "application/json"}
-        status, headers, answer = ask(address, "POST", "/gradio_api/call/wait", body, kind)
-        if status != 200:
-            break
-    released.set()
+    released.clear()
+    answers = []
+    try:
+        for seconds in (60, 0, 0):  # one is taken up sooner or later, and one waits
+            body, kind = json.dumps({"data": [seconds]}).encode(), {"Content-Type": "application/json"}
+            answers.append(ask(address, "POST", "/gradio_api/call/wait", body, kind))
+            if answers[-1][0] != 200:
+                break
+    finally:
+        released.set()
+    assert answers[0][0] == 200
+    status, headers, answer = answers[-1]
     sentence = "The server is busy: 1 predictions are waiting already. Try again in a few seconds."
     assert (status, headers["retry-after"], json.loads(answer)) == (503, "5", {"detail": sentence})
 

@@ -31,24 +31,40 @@ def test_every_ledger_run_keeps_its_history():
         assert len((folder / "history.csv").read_text().splitlines()) == metrics["training"]["epochs"] + 1
 
 
-def metrics_of(seed: int, test: float, **settings) -> dict:
+def metrics_of(seed: int, test: float, device: str = "CPU", **settings) -> dict:
     score = {"accuracy": test, "flip_tta": {"accuracy": test}}
     hyperparameters = {"recipe": "default", "max_epochs": 3, "seed": seed} | settings
     return {
         "val": score,
         "test": score,
-        "training": {"recipe": "default", "seed": seed, "hyperparameters": hyperparameters},
+        "training": {"recipe": "default", "seed": seed, "hyperparameters": hyperparameters, "device": device}
+        | {"precision": "32-true", "epochs": 3, "best_epoch": 3, "images_per_second": 100, "wall_seconds": 60},
     }
 
 
 def test_runs_that_differ_in_seed_and_machine_alone_are_one_row_also_where_one_is_older_than_a_setting(monkeypatch):
-    today = {"flip": "random", "compile": True, "device": "cuda"}
+    today = {"flip": "random", "compile": True, "devices": 2}
     found = [metrics_of(0, 0.90), metrics_of(1, 0.92, **today), metrics_of(0, 0.95, ema_decay=0.9)]
+    found.append(metrics_of(0, 0.97, device="GPU"))
     monkeypatch.setattr(ledger, "runs", lambda: dict(enumerate(found)))
     assert ledger.seeds_table().splitlines()[2:] == [
-        "| `default` | 3 | 0, 1 | 91.00% +- 1.41 | 91.00% +- 1.41 | 91.00% +- 1.41 |",
-        "| `default` | 3 | 0 | 95.00% | 95.00% | 95.00% |",
+        "| recipe `default` | 3 | 0, 1 | 91.00% +- 1.41 | 91.00% +- 1.41 | 91.00% +- 1.41 | CPU, 32-true |",
+        "| recipe `default` with `--ema-decay 0.9` | 3 | 0 | 95.00% | 95.00% | 95.00% | CPU, 32-true |",
+        "| recipe `default` | 3 | 0 | 97.00% | 97.00% | 97.00% | GPU, 32-true |",
     ]
+
+
+def test_a_run_with_other_settings_or_a_teacher_does_not_pass_for_its_recipe(monkeypatch):
+    found = {"plain": metrics_of(0, 0.90), "taught": metrics_of(0, 0.95, teacher="big", crop_scale=[0.5, 1.0])}
+    found["taught"]["training"]["hyperparameters"] |= {"crop": "resized"}
+    for metrics in found.values():
+        metrics["test"]["accuracy_interval"] = [0.8, 0.99]
+    monkeypatch.setattr(ledger, "runs", lambda: found)
+    plain, taught = ledger.results_table().splitlines()[2:4]
+    assert plain.startswith("| plain: recipe `default`, seed 0 | 90.00%")
+    flags = "`--crop resized` `--crop-scale 0.5 1.0` `--teacher big`"
+    assert taught.startswith(f"| taught: recipe `default` with {flags}, seed 0 | 95.00%")
+    assert [row.split("|")[6].strip() for row in ledger.expectations_table().splitlines()[2:]] == ["90.00%"]
 
 
 def test_a_trial_is_told_by_what_differs_from_its_recipe():
@@ -60,7 +76,8 @@ def test_a_trial_is_told_by_what_differs_from_its_recipe():
 def trial(val: float, **settings) -> tuple[dict, list[dict]]:
     hyperparameters = {"recipe": "default", "max_epochs": 2} | settings
     history = [{"val_accuracy": accuracy, "seconds": 60} for accuracy in (val, val - 0.1)]
-    return {"hyperparameters": hyperparameters, "split": {"val": 5000}, "device": "CPU", "git_commit": None}, history
+    run = {"hyperparameters": hyperparameters, "split": {"val": 5000}, "device": "CPU", "precision": "32-true"}
+    return run | {"git_commit": None}, history
 
 
 def test_trials_stand_by_length_the_recipe_first_with_the_gain_over_the_mean_of_its_seeds(monkeypatch):
@@ -90,6 +107,12 @@ def test_a_run_enters_the_ledger_by_its_artifact_and_a_trial_by_its_history(tiny
     shutil.copytree(tiny_run, trial, ignore=shutil.ignore_patterns("artifact", "checkpoints"))
     ledger.add(trial, "short")
     assert "| short | `default`: " in ledger.trials_table()
+    run = json.loads((trial / "run.json").read_text())
+    run["hyperparameters"]["teacher"] = str(tmp_path / "teacher")
+    (trial / "run.json").write_text(json.dumps(run))
+    ledger.add(trial, "short")
+    kept = (tmp_path / "trials" / "short" / "run.json").read_text()
+    assert str(tmp_path) not in kept and json.loads(kept)["hyperparameters"]["teacher"] == "teacher"
     rows = (trial / "history.csv").read_text().splitlines()
     (trial / "history.csv").write_text("\n".join(rows[:-1]))
     with pytest.raises(SystemExit, match="is not finished"):

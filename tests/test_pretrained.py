@@ -1,5 +1,6 @@
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +11,6 @@ from tests.hub_client import REPO
 from tests.test_fit import equal, history, run, weights
 from trainer import data, fit
 from trainer.callbacks import PredictionPanel
-from trainer.checkpoints import FOLDER
 from trainer.config import ConfigError, TrainConfig
 from trainer.data import load_training_data
 from trainer.export import export
@@ -34,8 +34,16 @@ def test_the_training_begins_with_the_weights_of_an_artifact(tiny_cifar, tiny_ar
     assert equal(seen, ResNet.from_pretrained(tiny_artifact).state_dict())
 
 
+def test_mean_and_deviation_are_those_of_the_runs_own_images(tiny_cifar, tiny_artifact, tmp_path):
+    run_dir = run(tiny_cifar, tmp_path / "run", max_epochs=1, initial_weights=str(tiny_artifact), train_images=100)
+    mean = json.loads((run_dir / "run.json").read_text())["mean"]
+    assert weights(run_dir)["network.mean"].flatten().tolist() == pytest.approx(mean)
+    assert mean != pytest.approx(ResNet.from_pretrained(tiny_artifact).mean.flatten().tolist())
+
+
 def test_a_run_and_its_artifact_tell_which_networks_took_part(tiny_cifar, tiny_artifact, tmp_path):
     source = str(tiny_artifact)
+    assert Path(source).is_absolute()
     run(tiny_cifar, tmp_path / "run", max_epochs=1, initial_weights=source, teacher=source)
     metrics, sealed = artifact.read(tiny_artifact).metrics, artifact.read(tiny_artifact).config
     expected = {"recipe": "default", "seed": 0, "epochs": 2, "depth": 8} | {
@@ -46,7 +54,9 @@ def test_a_run_and_its_artifact_tell_which_networks_took_part(tiny_cifar, tiny_a
     both = {"initial_weights": expected, "teacher": expected}
     assert json.loads((tmp_path / "run" / "run.json").read_text())["pretrained"] == both
     training = artifact.read(export(tmp_path / "run", tiny_cifar)).metrics["training"]
-    assert training["pretrained"] == both and training["hyperparameters"]["teacher"] == source
+    assert training["pretrained"] == both and training["hyperparameters"]["teacher"] == tiny_artifact.name
+    for file in (tmp_path / "run" / "artifact").rglob("*"):  # published, unlike run.json
+        assert not file.is_file() or source.encode() not in file.read_bytes()
 
 
 def test_a_teacher_is_asked_in_eval_mode_about_what_the_network_sees_and_stays_as_it_is(
@@ -129,10 +139,13 @@ def test_first_weights_must_be_those_of_the_same_architecture_a_teacher_need_not
     assert load_pretrained(TrainConfig(teacher=str(tiny_artifact), **other), val_sha256)["teacher"].network.depth == 8
 
 
-def test_resuming_with_another_network_in_the_same_place_is_refused(tiny_cifar, tiny_artifact, tmp_path):
+def test_resuming_is_refused_with_another_network_and_not_with_the_same_one_in_another_place(
+    tiny_cifar, tiny_artifact, tmp_path
+):
     settings = {"max_epochs": 1, "teacher": str(tiny_artifact)}
     path = run(tiny_cifar, tmp_path / "run", **settings) / "run.json"
-    run(tiny_cifar, tmp_path / "run", resume=True, **settings)
+    moved = shutil.copytree(tiny_artifact, tmp_path / "moved")
+    run(tiny_cifar, tmp_path / "run", resume=True, **settings | {"teacher": str(moved)})
     path.write_text(path.read_text().replace(json.loads(path.read_text())["pretrained"]["teacher"]["sha256"], "0" * 64))
     with pytest.raises(RunError, match="another network as --teacher"):
         run(tiny_cifar, tmp_path / "run", resume=True, **settings)
@@ -141,7 +154,7 @@ def test_resuming_with_another_network_in_the_same_place_is_refused(tiny_cifar, 
 def test_a_teacher_may_come_from_the_hub(tiny_cifar, hub, sha):
     val_sha256 = load_training_data(tiny_cifar).split.val_sha256()
     found = load_pretrained(config(teacher=REPO), val_sha256)["teacher"]
-    assert found.facts["epochs"] == 2
+    assert found.facts["epochs"] == 2 and found.facts["source"] == f"hub:{REPO}@{sha}"
 
 
 def test_nothing_is_written_where_a_network_cannot_take_part(tiny_cifar, tiny_artifact, tmp_path):
@@ -149,4 +162,4 @@ def test_nothing_is_written_where_a_network_cannot_take_part(tiny_cifar, tiny_ar
         fit.fit(
             TrainConfig(depth=14, device="cpu", initial_weights=str(tiny_artifact)), tiny_cifar, tmp_path / "run", False
         )
-    assert not (tmp_path / "run").exists() and not (tmp_path / "run" / FOLDER).exists()
+    assert not (tmp_path / "run").exists()

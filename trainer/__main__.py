@@ -55,8 +55,9 @@ def settings_as_flags(function: Any) -> Any:
 
 
 def _defaults(name: str) -> str:
-    """The setting's value in each recipe where it has a meaning, or once where all agree."""
+    """The setting's value in each recipe where it has a meaning, or once where all agree or it has one in none."""
     values = {recipe: getattr(config, name) for recipe, config in RECIPES.items() if config.applies(name)}
+    values = values or {recipe: getattr(config, name) for recipe, config in RECIPES.items()}
     words = {recipe: _words(value) for recipe, value in values.items() if value is not None}
     if len(words) == len(RECIPES) and len(set(words.values())) == 1:
         return f"  [{words['default']}]"

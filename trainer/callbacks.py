@@ -68,7 +68,7 @@ class PredictionPanel(L.Callback):
         self.class_names = class_names
 
     def on_validation_end(self, trainer: L.Trainer, module: TrainingModule) -> None:
-        if not (trainer.is_global_zero and panel_is_due(trainer.current_epoch + 1, trainer.max_epochs)):
+        if not (trainer.is_global_zero and panel_is_due(trainer.current_epoch + 1, module.total_epochs)):
             return
         images, labels = next(iter(trainer.val_dataloaders))
         pixels = (images[:PANEL_IMAGES] * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
@@ -77,9 +77,9 @@ class PredictionPanel(L.Callback):
         trainer.logger.experiment.add_image("val/predictions", panel, trainer.global_step - 1, dataformats="HWC")
 
 
-def panel_is_due(epoch: int, max_epochs: int) -> bool:
+def panel_is_due(epoch: int, total_epochs: int) -> bool:
     """Whether `epoch`, from 1, is one of the at most 50 with a panel."""
-    return (max_epochs - epoch) % math.ceil(max_epochs / PANELS) == 0
+    return (total_epochs - epoch) % math.ceil(total_epochs / PANELS) == 0
 
 
 class ProgressBar(TQDMProgressBar):

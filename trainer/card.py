@@ -60,7 +60,7 @@ def pretrained_text(training: dict[str, Any]) -> str:
     """Which networks took part in the training; nothing for a run from random weights without a teacher."""
     parts = {
         "initial_weights": "The training began with the weights of",
-        "teacher": "The loss also asked for the answers of",
+        "teacher": "Part of the loss was the divergence from the probabilities of",
     }
     told = [
         f"{parts[name]} a ResNet-{facts['depth']} trained before (recipe `{facts['recipe']}`, {facts['epochs']} "

@@ -5,12 +5,16 @@ Imports neither torch nor Lightning, so that `python -m trainer --help` answers 
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import PurePath
 from typing import Any, Literal
 
 
 class ConfigError(ValueError):
     """A setting that does not exist or contradicts another; the message names the flag."""
 
+
+PRETRAINED = ("initial_weights", "teacher")
+"""Settings that name the artifact of an earlier run."""
 
 GIVEN = "given"
 """In `only_with`: whatever the value, but not None."""
@@ -98,12 +102,12 @@ class TrainConfig:
         "Artifact folder, or USER/REPO of the Hub, whose weights the training begins with instead of random ones.", None
     )
     teacher: str | None = setting(
-        "Artifact folder, or USER/REPO of the Hub, whose network teaches (distillation): the loss also asks for its "
-        "probabilities.",
+        "Artifact folder, or USER/REPO of the Hub, whose network teaches: part of the loss is the KL divergence to its "
+        "softened probabilities (distillation).",
         None,
     )
     teacher_weight: float = setting(
-        "Part of the loss that asks for the teacher's probabilities; the rest asks for the labels.",
+        "Part of the loss that the divergence from the teacher makes up; the rest is that from the labels.",
         0.9,
         only_with=("teacher", GIVEN),
     )
@@ -313,7 +317,17 @@ def configure(recipe: str, overrides: dict[str, Any]) -> TrainConfig:
 def as_flag(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return flag(name if value else f"no_{name}")
-    return f"{flag(name)} {value}"
+    return f"{flag(name)} {' '.join(map(str, value)) if isinstance(value, tuple) else value}"
+
+
+def published(hyperparameters: dict[str, Any]) -> dict[str, Any]:
+    """The stored settings as they may leave this machine: of a path that leads through its folders, the name alone."""
+    shown = dict(hyperparameters)
+    for name in PRETRAINED:
+        if (value := shown.get(name)) is not None:
+            path = PurePath(value)
+            shown[name] = path.name if path.is_absolute() or ".." in path.parts else value
+    return shown
 
 
 def torchrun_devices(environment: Mapping[str, str], given: dict[str, Any]) -> dict[str, int]:

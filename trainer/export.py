@@ -20,7 +20,7 @@ from model.resnet import ResNet
 from trainer import report
 from trainer.card import write_card
 from trainer.checkpoints import BEST, FOLDER, DamagedCheckpoint, previous, read_checkpoint
-from trainer.config import TrainConfig
+from trainer.config import TrainConfig, published
 from trainer.data import TrainingData, load_training_data, steps_per_epoch
 from trainer.evaluate import evaluate, evaluate_flipped, fit_temperature, fit_threshold
 from trainer.module import build_network
@@ -201,7 +201,7 @@ def describe_training(
     later = {name: run[name] for name in ("peak_memory_bytes", "pretrained") if run.get(name)}  # older runs lack them
     return {
         "recipe": run["hyperparameters"]["recipe"],
-        "hyperparameters": run["hyperparameters"],
+        "hyperparameters": published(run["hyperparameters"]),
         "seed": run["hyperparameters"]["seed"],
         "epochs": len(history),
         "best_epoch": best_epoch,

@@ -120,7 +120,8 @@ def train(
     L.seed_everything(config.seed, verbose=False)
     network = build_network(config, data.mean, data.std)
     if "initial_weights" in pretrained:
-        network.load_state_dict(pretrained["initial_weights"].network.state_dict())
+        statistics = {"mean": network.mean, "std": network.std}  # of this run's images, which may be fewer
+        network.load_state_dict(pretrained["initial_weights"].network.state_dict() | statistics)
     teacher = laid_out(pretrained["teacher"].network, config) if "teacher" in pretrained else None
     steps = steps_per_epoch(len(data.split.train), config.batch_size)
     module = TrainingModule(laid_out(network, config), config, steps, teacher)

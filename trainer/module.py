@@ -92,6 +92,7 @@ class TrainingModule(L.LightningModule):
         self.config = config
         self.steps_per_epoch = steps_per_epoch
         self.total_steps = config.total_steps(steps_per_epoch)
+        self.total_epochs = math.ceil(self.total_steps / steps_per_epoch)
         self.history: list[dict[str, float]] = []
         self.learning_rates: list[float] = []  # of this epoch's steps
         # Not buffers: a distributed network would overwrite those with the first process's before every step.
@@ -111,7 +112,7 @@ class TrainingModule(L.LightningModule):
         images, labels, *mixed_in = batch
         logits = self.network(images).float()
         loss = self._training_loss(logits, labels, *mixed_in)
-        for teacher in self._teachers:
+        for teacher in self._teachers:  # after the network: its CUDA graph may be replayed over the teacher's answers
             with torch.no_grad():
                 taught = teacher(images).float()
             weight = self.config.teacher_weight

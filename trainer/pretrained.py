@@ -9,7 +9,7 @@ from typing import Any
 
 from model import artifact, cifar10, hub
 from model.resnet import ResNet, network_of
-from trainer.config import ConfigError, TrainConfig, flag
+from trainer.config import PRETRAINED, RECIPES, ConfigError, TrainConfig, flag
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ def load_pretrained(config: TrainConfig, val_sha256: str) -> dict[str, Pretraine
     Raises ConfigError for a network that does not fit or has seen other images, ArtifactError for a damaged artifact,
     HubError where a repository cannot be had.
     """
-    given = {name: getattr(config, name) for name in ("initial_weights", "teacher")}
+    given = {name: getattr(config, name) for name in PRETRAINED}
     found = {name: _load(name, source, val_sha256) for name, source in given.items() if source is not None}
     if "initial_weights" in found:
         _check_architecture(config, found["initial_weights"].network)
@@ -34,7 +34,7 @@ def load_pretrained(config: TrainConfig, val_sha256: str) -> dict[str, Pretraine
 
 
 def _load(name: str, source: str, val_sha256: str) -> Pretrained:
-    trained, _ = hub.find(source, files=(artifact.WEIGHTS, artifact.METRICS))
+    trained, found = hub.find(source, files=(artifact.WEIGHTS, artifact.METRICS))
     facts = trained.metrics["training"]
     if facts["split"].get("val_sha256") != val_sha256:
         raise ConfigError(
@@ -45,9 +45,11 @@ def _load(name: str, source: str, val_sha256: str) -> Pretrained:
         raise ConfigError(f"{flag(name)} {source} has other classes than CIFAR-10")
     return Pretrained(
         network_of(trained).requires_grad_(False),
-        {name: facts[name] for name in ("recipe", "seed", "epochs", "parameters")}
+        {"recipe": facts["recipe"] if facts["recipe"] in RECIPES else "unknown"}
+        | {name: facts[name] for name in ("seed", "epochs", "parameters")}
         | {"depth": trained.config["depth"], "val_accuracy": trained.metrics["val"]["accuracy"]}
-        | {"sha256": trained.config["sha256"][artifact.WEIGHTS]},
+        | {"sha256": trained.config["sha256"][artifact.WEIGHTS]}
+        | ({"source": found} if found.startswith("hub:") else {}),  # at its commit
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer import lock
-from trainer.config import ConfigError, TrainConfig, flag
+from trainer.config import PRETRAINED, ConfigError, TrainConfig, flag
 
 RUN, LOG, LOCK = "run.json", "train.log", "lock"
 
@@ -119,6 +119,8 @@ def check_same_run(run_dir: Path, description: dict[str, Any]) -> None:
     run = read_run(run_dir)
     before, now = config_of(run_dir, run).hyperparameters(), description["hyperparameters"]
     for name in sorted(before.keys() | now.keys()):
+        if name in PRETRAINED and None not in (before.get(name), now.get(name)):
+            continue  # another machine may have the same network elsewhere: its digest decides, below
         if before.get(name) != now.get(name):
             raise RunError(
                 f"{run_dir} was started with {flag(name)} {before.get(name)}, not {now.get(name)}: "
@@ -126,7 +128,7 @@ def check_same_run(run_dir: Path, description: dict[str, Any]) -> None:
             )
     check_same_split(run_dir, run, description["split"]["sha256"])
     for name, facts in description["pretrained"].items():
-        if run["pretrained"][name] != facts:
+        if run["pretrained"][name]["sha256"] != facts["sha256"]:
             raise RunError(
                 f"{run_dir} was started with another network as {flag(name)} {now[name]}: it has changed since"
             )

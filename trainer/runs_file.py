@@ -4,7 +4,8 @@
     ema      --ema-decay 0.99
     ema-1    --ema-decay 0.99 --seed 1   # the second of two seeds
 
-# begins a comment. A run gets the flags of every run, then those of its line. All is checked before anything starts.
+# begins a comment. A run gets the flags of every run, then those of its line. Names and settings are checked before
+anything starts.
 """
 
 import re

@@ -19,22 +19,25 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic, sleep
+from typing import Any
 
 from model import cifar10
 from model.artifact import ArtifactError, read_history
 from trainer.config import ConfigError
 from trainer.download import download_if_missing
 from trainer.run import RUN, RunError, at_work_in, read_run
-from trainer.runs_file import Parser, read_runs
+from trainer.runs_file import ONLY_FOR_ALL, Parser, read_runs
 from trainer.stops import SIGNALS, Interrupted, TrainingError
 
 STATE = "sweep.json"
 TRAINER = (sys.executable, "-m", "trainer")
 SECONDS_BETWEEN_LOOKS = 0.2
+SECONDS_TO_STOP = 45
+"""A run that is told to stop finishes its step and writes a checkpoint. After so long it is killed."""
 
 STOPPED = {128 + 15, -15, -9} if os.name == "posix" else {1}
 """Exit codes of a run that terminate() or kill() ended: the trainer's own, or the system's. Windows has one for all."""
@@ -84,7 +87,7 @@ def sweep(
     runs = read_runs(runs_file, common, parse)
     with at_work_in(folder):
         work = Sweep(folder, runs, read_records(folder), command)
-        check_finished(work)
+        check_finished(work, parse)
         if work.unfinished():
             given = parse(common)
             download_if_missing(cifar10.data_dir(given.get("data_dir")), given.get("download_from", "official"))
@@ -139,11 +142,15 @@ def write_records(work: Sweep) -> None:
     os.replace(temporary, work.folder / STATE)
 
 
-def check_finished(work: Sweep) -> None:
-    """Raises ConfigError where a run that is finished has other flags now."""
+def check_finished(work: Sweep, parse: Parser) -> None:
+    """Raises ConfigError where a run that is finished has other settings now. The data may lie elsewhere."""
+
+    def settings(flags: list[str]) -> dict[str, Any]:
+        return {name: value for name, value in parse(flags).items() if name not in ONLY_FOR_ALL}
+
     for name, flags in work.runs.items():
         record = work.records.get(name)
-        if record and record.exit_code == 0 and record.flags != flags:
+        if record and record.exit_code == 0 and settings(record.flags) != settings(flags):
             before = shlex.join(record.flags) or "none"
             raise ConfigError(f"{name} was finished with other flags ({before}): take another name or --output-dir")
 
@@ -151,10 +158,11 @@ def check_finished(work: Sweep) -> None:
 def train_all(work: Sweep, at_once: int, deadline: float) -> list[int]:
     """Trains until all have ended; none outlives this function. Returns the signals that came meanwhile.
 
-    After the first, or at the deadline, the runs at work are told to stop and none starts; a second kills them.
+    After the first, or at the deadline, the runs at work are told to stop and none starts; a second kills them, and so
+    does their not stopping in time.
     Raises TrainingError where the operating system lets it start or record nothing.
     """
-    waiting, running, stopping = work.unfinished(), {}, False
+    waiting, running, stopping, kill_at = work.unfinished(), {}, False, math.inf
     environment = os.environ | environment_of_runs(at_once)
     try:
         with noted_signals() as received:
@@ -162,12 +170,12 @@ def train_all(work: Sweep, at_once: int, deadline: float) -> list[int]:
                 for name in [name for name, (process, _) in running.items() if process.poll() is not None]:
                     note_end(work, name, *running.pop(name), stopping)
                 if not stopping and (received or monotonic() >= deadline):
-                    stopping = True
+                    stopping, kill_at = True, monotonic() + SECONDS_TO_STOP
                     for process, _ in running.values():
                         process.terminate()
-                if len(received) > 1:
+                if len(received) > 1 or monotonic() >= kill_at:
                     for process, _ in running.values():
-                        process.kill()
+                        kill(process)
                 while waiting and not stopping and len(running) < at_once:
                     name = waiting.pop(0)
                     running[name] = start(work, name, environment), monotonic()
@@ -180,6 +188,15 @@ def train_all(work: Sweep, at_once: int, deadline: float) -> list[int]:
         for process, _ in running.values():
             process.wait()
     return received
+
+
+def kill(process: subprocess.Popen) -> None:
+    """With the processes that it started itself, such as those of --devices 2."""
+    if os.name == "posix":
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
 
 
 @contextmanager
@@ -199,7 +216,8 @@ def environment_of_runs(at_once: int) -> dict[str, str]:
     added = {"PYTHONUNBUFFERED": "1"}  # a log that grows line by line
     if at_once > 1 and "OMP_NUM_THREADS" not in os.environ:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        added["OMP_NUM_THREADS"] = str(max(1, cores // at_once))
+        added["OMP_NUM_THREADS"] = share = str(max(1, cores // at_once))
+        added["TORCHINDUCTOR_COMPILE_THREADS"] = os.environ.get("TORCHINDUCTOR_COMPILE_THREADS", share)
     return added
 
 
@@ -275,6 +293,6 @@ def throughput(folder: Path, epochs_before: dict[str, int], seconds: float) -> s
     """Images per second of all runs together, from the epochs that ended in this call."""
     images = 0
     for name, before in epochs_before.items():
-        if new := len(epochs(folder / name)) - before:
+        if (new := len(epochs(folder / name)) - before) > 0:
             images += new * read_run(folder / name)["split"]["train"]
     return f"All runs together: {images:,} images of whole epochs in {seconds:,.0f} s, {images / seconds:,.0f} images/s"
