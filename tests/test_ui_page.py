@@ -196,8 +196,8 @@ def test_what_is_chosen_is_written_into_the_address_and_what_is_usual_is_left_ou
             "'fit', value, \"crop\"",
             "'top', value, 5",
             "'show', value, \"all\"",
-            "'true', value, \"any\"",
-            "'predicted', value, \"any\"",
+            "'true', value, \"<any>\"",
+            "'predicted', value, \"<any>\"",
         ]
     )
 
