@@ -563,6 +563,23 @@ def test_a_page_that_is_not_there_is_the_nearest_or_the_first(browser, address, 
         page.locator("#test-images .count", has_text=f"page {shown} of {pages}").wait_for()
 
 
+def test_the_images_for_the_filters_of_before_do_not_replace_the_later_ones(browser, address, grid):
+    held = []
+    with visit(browser, address) as page:
+        open_tab(page, "Test images")
+        count = page.locator("#test-images .count")
+        count.wait_for()
+        page.route("**/gradio_api/queue/join*", lambda route: route.continue_() if held else held.append(route))
+        page.get_by_label("Mistakes", exact=True).click()
+        while not held:
+            page.wait_for_timeout(50)
+        page.get_by_label("Least sure").click()
+        page.wait_for_timeout(1000)
+        held[0].continue_()
+        page.wait_for_timeout(1000)
+        expect(count).to_contain_text(f"{len(grid.chosen('unsure'))} of {len(grid.chosen())} images")
+
+
 @pytest.mark.parametrize("tab", ["test-images", "accuracy", "about"])
 def test_each_tab_can_be_shared_by_its_address(browser, bundled, tab):
     for _ in range(3):  # which event comes first is a matter of luck

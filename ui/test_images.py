@@ -364,8 +364,8 @@ def build_tab(browser: Browser, tab: gr.Tab) -> tuple[dict[str, gr.components.Co
 
     private = {"api_visibility": "private", "show_progress": "hidden"}
     redraw = {"fn": refresh, "inputs": [*filters, page], "outputs": [absent, present, why, get, grid], "js": PAGE_JS}
-    tab.select(**redraw, **private)
-    gr.on([one.change for one in filters], **redraw, **private)
+    # One event for all, and one call of it at a time: the answer for filters of before could come last.
+    gr.on([tab.select, *(one.change for one in filters)], trigger_mode="always_last", **redraw, **private)
     grid.turn(turn, filters, grid, **private)
     grid.choose(choose, None, shown, api_visibility="private", show_progress="minimal")
     get.click(bring, None, why, api_visibility="private", show_progress_on=why).success(**redraw, **private)
