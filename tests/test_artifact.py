@@ -190,6 +190,16 @@ def test_logits_agree_only_with_the_same_shape_and_without_nan():
     assert not artifact.agrees(np.full((1, 3), np.nan), np.ones((1, 3)))
 
 
+def test_large_logits_agree_within_a_part_of_the_largest():
+    expected = np.array([[-3000.0, 5.0]])
+    assert artifact.agrees(expected + 0.09, expected)
+    assert not artifact.agrees(expected + 0.11, expected)
+    assert artifact.agrees(expected + 0.009, expected, 1e-4)
+    assert not artifact.agrees(expected + 0.011, expected, 1e-4)
+    assert not artifact.agrees(np.array([[np.inf, 5.0]]), expected)
+    assert not artifact.agrees(expected, np.array([[np.inf, 5.0]]))
+
+
 def test_a_path_that_is_no_folder_is_refused(tmp_path):
     with pytest.raises(ArtifactError, match="nowhere is not a folder"):
         artifact.read(tmp_path / "nowhere")

@@ -194,6 +194,12 @@ def test_recompute_names_every_claim_that_does_not_hold(tiny_artifact, tiny_cifa
     assert claims(differences) == ["val: correct", "val: confusion_matrix", "val: loss"]
 
 
+def test_a_threshold_in_the_thousands_may_differ_by_the_digits_that_float32_has():
+    logits = np.full((20, 10), 3000, np.float32)
+    assert evaluation.compare_threshold({"threshold": 3000.02}, logits) == []
+    assert evaluation.compare_threshold({"threshold": 3000.04}, logits) != []
+
+
 @pytest.mark.parametrize(
     ("change", "claim"),
     [

@@ -236,6 +236,18 @@ def test_a_network_that_differs_from_its_graph_is_not_exported(tiny_artifact):
         export.check_parity(network, Classifier.load(tiny_artifact), images)
 
 
+def test_a_network_with_logits_of_thousands_is_exported_and_loaded(tiny_artifact, tmp_path):
+    network = ResNet.from_pretrained(tiny_artifact)
+    with torch.no_grad():
+        network.fc.weight *= 1e4
+    folder = shutil.copytree(tiny_artifact, tmp_path / "artifact")
+    artifact.seal(folder, export.write_network(network, folder))
+    served = Classifier.load(folder)
+    images = np.random.RandomState(0).randint(0, 256, (50, 32, 32, 3), np.uint8)
+    assert np.abs(served.logits(images)).max() > 1000
+    export.check_parity(network, served, images)
+
+
 def test_a_best_checkpoint_that_the_history_contradicts_is_not_exported(tiny_run, tiny_cifar, tmp_path):
     run_dir = shutil.copytree(tiny_run, tmp_path / "run")
     history = (run_dir / artifact.HISTORY).read_text().splitlines()
