@@ -35,7 +35,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--data-dir",
         type=Path,
         metavar="DIR",
-        help="holds cifar-10-batches-py, for all test images, not just samples (default: $CIFAR10_DIR, else data)",
+        help="holds cifar-10-batches-py or cifar-10-hub, for all test images, not just samples "
+        "(default: $CIFAR10_DIR, else data)",
     )
     parser.add_argument("--host", help="address to listen on (default: $GRADIO_SERVER_NAME, else 127.0.0.1)")
     parser.add_argument(

@@ -310,6 +310,14 @@ def test_the_right_to_push_is_checked_before_the_training(hub, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_folder_that_holds_a_run_is_refused_before_the_hub_is_asked(hub, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text("{}")
+    done = run("--push-to-hub", REPO, "--output-dir", str(tmp_path / "run"), hub=hub, cache=tmp_path)
+    assert done.returncode == 2 and "already holds a run: add --resume" in done.stderr
+    assert steps(hub) == []
+
+
 def test_training_ends_with_the_push(hub, tiny_cifar, tmp_path, monkeypatch, capsys):
     from tests.conftest import TINY_FLAGS
     from trainer.__main__ import app

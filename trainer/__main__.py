@@ -19,7 +19,7 @@ from model.artifact import ArtifactError
 from model.hub import HubError, call_is_running
 from trainer.config import RECIPES, ConfigError, TrainConfig, configure, flag, torchrun_devices
 from trainer.download import Source, download_if_missing
-from trainer.run import RUN, RunError, at_work_in, read_run
+from trainer.run import RUN, RunError, at_work_in, check_unused, read_run
 from trainer.stops import Interrupted, TrainingError, interrupt_on_signals
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -30,7 +30,10 @@ Private = Annotated[bool, typer.Option("--private", help="A repository that is c
 
 DataDir = Annotated[
     Path | None,
-    typer.Option(help="Folder that holds cifar-10-batches-py/, or receives it.  [default: $CIFAR10_DIR, else ./data]"),
+    typer.Option(
+        help="Folder that holds cifar-10-batches-py/ or cifar-10-hub/, or receives one.  [default: $CIFAR10_DIR, else "
+        "./data]"
+    ),
 ]
 
 
@@ -105,9 +108,14 @@ def train(
         return refuse_flags_before_command(context)
     given = {name: value for name, value in overrides.items() if value is not None}
     config = configure(recipe, given | torchrun_devices(os.environ, given))
-    check_push(push_to_hub, private, no_test)
     data_dir = cifar10.data_dir(data_dir)
     run_dir = output_dir or Path("runs") / f"{recipe}-seed{config.seed}"
+    check_flags(push_to_hub, private, no_test)
+    if is_first_process():  # another one may come when the first has begun the run
+        if not resume:
+            check_unused(run_dir)
+        if push_to_hub:
+            check_push(push_to_hub, private)
     download_if_missing(data_dir, download_from)
     from trainer.evaluate import summary_table
     from trainer.export import evaluate_on_val
@@ -128,18 +136,23 @@ def train(
         raise
 
 
-def check_push(repo: str | None, private: bool, no_test: bool) -> None:
-    """What would make the push fail in the end fails before the training."""
-    if repo is None:
-        if private:
-            raise ConfigError("--private has no effect without --push-to-hub: leave it out or add --push-to-hub")
-        return
-    if no_test:
+def check_flags(push_to_hub: str | None, private: bool, no_test: bool) -> None:
+    """Raises ConfigError where one of the flags has no effect."""
+    if private and push_to_hub is None:
+        raise ConfigError("--private has no effect without --push-to-hub: leave it out or add --push-to-hub")
+    if no_test and push_to_hub is not None:
         raise ConfigError("--push-to-hub has no effect with --no-test, which makes no artifact: leave out one of them")
+
+
+def check_push(repo: str, private: bool) -> None:
+    """What would make the push fail in the end fails before the training."""
     from trainer.publish import open_repo
 
-    if os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("RANK", "0") == "0":
-        open_repo(repo, private=private)
+    open_repo(repo, private=private)
+
+
+def is_first_process() -> bool:
+    return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("RANK", "0") == "0"
 
 
 def publish_and_print(

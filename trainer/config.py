@@ -76,7 +76,7 @@ class TrainConfig:
     mixup: float = setting("Alpha of mixup; 0: off. With --cutmix, each batch takes one of them by chance.", 0.0)
     cutmix: float = setting("Alpha of CutMix; 0: off.", 0.0)
 
-    max_epochs: int = setting("Passes over the training images. Schedules stretch to fit.", 50)
+    max_epochs: int = setting("Passes over the training images. Schedules but plateau stretch to fit.", 50)
     max_steps: int | None = setting("Stop after so many steps where the epochs would give more.", None)
     batch_size: int = setting(
         "Images per step, of all devices together: each takes its equal part, so the learning rate stays as it is "
@@ -137,7 +137,7 @@ class TrainConfig:
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto takes CUDA, else MPS, else the CPU.", "auto")
     devices: int = setting(
         "GPUs (or CPU processes) per machine, each with its part of every batch (distributed data parallel). Batch "
-        "normalisation sees each device's part alone. torchrun's numbers are taken from it.",
+        "normalisation sees each device's part alone. Under torchrun leave it out.",
         1,
     )
     num_nodes: int = setting("Machines.", 1)

@@ -80,9 +80,14 @@ def say(line: str) -> None:
 
 def start_run(run_dir: Path, description: dict[str, Any]) -> None:
     """Writes run.json. Raises RunError where a run lies already or nothing can be written."""
+    check_unused(run_dir)
+    _write(run_dir, description)
+
+
+def check_unused(run_dir: Path) -> None:
+    """Raises RunError where a run lies already."""
     if (run_dir / RUN).exists():
         raise RunError(f"{run_dir} already holds a run: add --resume to continue it, or choose another --output-dir")
-    _write(run_dir, description)
 
 
 def _unwritable(run_dir: Path, error: OSError) -> RunError:
