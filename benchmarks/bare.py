@@ -22,7 +22,7 @@ from benchmarks.machine import wait_for
 from trainer.augment import to_float
 from trainer.config import TrainConfig
 from trainer.data import steps_per_epoch
-from trainer.fit import laid_out, peak_memory, resolve_device, resolve_precision
+from trainer.fit import compile_if_asked, peak_memory, resolve_device, resolve_precision
 from trainer.module import TrainingModule, build_network
 from trainer.run import read_run
 
@@ -57,7 +57,8 @@ def measure(run: dict[str, Any]) -> dict[str, Any]:
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as Lightning does
     torch.use_deterministic_algorithms(config.deterministic)
-    network = laid_out(build_network(config, run["mean"], run["std"]).to(device), config)
+    network = build_network(config, run["mean"], run["std"]).to(device, memory_format=torch.channels_last)
+    compile_if_asked(network, config)
     optimizer = ready_optimizer(network, config, device)
     images, labels = ready_batch(min(config.batch_size, run["split"]["train"]), device)
 

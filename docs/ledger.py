@@ -9,6 +9,7 @@ the paper's own numbers are typed here, because they come from print.
 """
 
 import json
+import math
 import shutil
 import sys
 from collections import defaultdict
@@ -19,6 +20,7 @@ from typing import Any
 from benchmarks.tables import filled
 from model.artifact import read_history
 from trainer.config import RECIPES, TrainConfig, as_flag, published
+from trainer.data import steps_per_epoch
 from trainer.evaluate import wilson_interval
 
 DOCS = Path(__file__).resolve().parent
@@ -51,7 +53,7 @@ def results_table() -> str:
 def row(name: str, metrics: dict[str, Any]) -> str:
     training, (low, high) = metrics["training"], metrics["test"]["accuracy_interval"]
     epochs = f"{training['epochs']} ({training['best_epoch']})"
-    planned = training["hyperparameters"]["max_epochs"]
+    planned = planned_epochs(training)
     if planned != training["epochs"]:
         epochs += f", stopped early of {planned}"
     return (
@@ -59,6 +61,13 @@ def row(name: str, metrics: dict[str, Any]) -> str:
         f"| {metrics['test']['accuracy']:.2%} | {low:.2%} to {high:.2%} | {epochs} "
         f"| {training['wall_seconds'] / 60:.0f} | {training['images_per_second']:,.0f} | {training['device']} |\n"
     )
+
+
+def planned_epochs(run: dict[str, Any]) -> int:
+    """Of a run.json, or of the `training` section of a metrics.json."""
+    config = TrainConfig.from_hyperparameters(run["hyperparameters"])
+    steps = steps_per_epoch(run["split"]["train"], config.batch_size)
+    return math.ceil(config.total_steps(steps) / steps)
 
 
 def recipe_of(training: dict[str, Any]) -> str:
@@ -200,7 +209,7 @@ def add(run_dir: Path, name: str) -> None:
     if missing := [file for file in kept if not (source / file).is_file()]:
         raise SystemExit(f"{source} has no {' and no '.join(missing)}")
     history, run = read_history(run_dir), json.loads((run_dir / "run.json").read_text())
-    if history[-1]["epoch"] < run["hyperparameters"]["max_epochs"]:
+    if history[-1]["epoch"] < planned_epochs(run):
         raise SystemExit(f"{run_dir} is not finished")
     target = DOCS / ("runs" if finished else "trials") / name
     target.mkdir(parents=True, exist_ok=True)

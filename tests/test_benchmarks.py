@@ -33,7 +33,7 @@ from model.hub import BUNDLED
 from model.preprocess import to_square_rgb
 from trainer.config import RECIPES, TrainConfig, configure
 from trainer.evaluate import TOLERANCE
-from trainer.fit import laid_out
+from trainer.fit import compile_if_asked
 from trainer.module import build_network
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -129,7 +129,8 @@ def test_the_classic_loop_has_the_runs_network_and_optimizer_and_normalises_once
 @pytest.mark.parametrize("recipe", ["default", "report"])
 def test_the_bare_loop_has_the_trainers_network_layout_and_optimizer(recipe):
     config = configure(recipe, {"depth": 8, "device": "cpu"})
-    network = laid_out(build_network(config, (0.5,) * 3, (0.25,) * 3), config)
+    network = build_network(config, (0.5,) * 3, (0.25,) * 3).to(memory_format=torch.channels_last)
+    compile_if_asked(network, config)
     assert network.training and network._compiled_call_impl is None
     assert network.stage2[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
     (group,) = bare.ready_optimizer(network, config, "cpu").param_groups
@@ -148,7 +149,7 @@ def test_the_bare_loop_follows_precision_and_compilation(monkeypatch):
     compiled = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, mode: compiled.append(mode))
     for config in (TINY, TrainConfig(depth=8, compile=True), TrainConfig(depth=8, compile=True, cuda_graphs=True)):
-        laid_out(build_network(config, (0.5,) * 3, (0.25,) * 3), config)
+        compile_if_asked(build_network(config, (0.5,) * 3, (0.25,) * 3), config)
     assert compiled == ["default", "reduce-overhead"]
     for precision, expected in (("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)):
         with bare.autocast(precision, "cpu"):

@@ -130,6 +130,22 @@ def test_a_restored_loader_goes_on_with_the_next_batch(images, settings):
     assert equal(epoch_of(restored, 3), epoch_of(train_loader(images, **settings), 3))
 
 
+@pytest.mark.parametrize("settings", [{}, {"crop": "resized"}, EVERYTHING], ids=["pad", "resized", "everything"])
+def test_several_batches_augmented_at_once_are_the_same_batches(images, settings):
+    whole = epoch_of(train_loader(images, **settings), 2)
+    loader = train_loader(images, **settings)
+    loader.steps_at_once = 4
+    assert len(whole) % 4 and equal(epoch_of(loader, 2), whole)
+    assert all(x.is_contiguous(memory_format=torch.channels_last) for x, *_ in loader)
+    started = iter(loader)
+    for _ in range(3):  # into the middle of what was augmented at once
+        next(started)
+    restored = train_loader(images, **settings)
+    restored.steps_at_once = 4
+    restored.load_state_dict(loader.state_dict())
+    assert equal(epoch_of(restored, 2), whole[3:])
+
+
 def test_a_loader_that_was_used_up_starts_the_epoch_again(images):
     loader = train_loader(images)
     assert equal([(x.clone(), y) for x, y in loader], list(loader))

@@ -174,13 +174,21 @@ def test_an_epoch_shows_the_images_of_its_whole_batches(settings, expected):
     assert export.images_shown(TrainConfig(**settings), 45_000, len(expected)) == expected
 
 
-def test_images_per_second_weighs_a_short_last_epoch_by_its_images(tiny_run, tiny_artifact, tiny_cifar):
+def test_images_per_second_weighs_a_short_last_epoch_by_its_images_and_leaves_out_the_first(
+    tiny_run, tiny_artifact, tiny_cifar
+):
     run = json.loads((tiny_run / "run.json").read_text())
-    run["hyperparameters"] |= {"batch_size": 40, "max_epochs": 2, "max_steps": 9}  # of 270 images: 6 steps, then 3
-    rows = [{"seconds": 5.0, "images_per_second": speed} for speed in (120.0, 30.0)]  # 2 s, then 4 s
+    run["hyperparameters"] |= {
+        "batch_size": 40,
+        "max_epochs": 3,
+        "max_steps": 15,
+    }  # of 270 images: 6 steps twice, then 3
+    rows = [{"seconds": 5.0, "images_per_second": speed} for speed in (1.0, 120.0, 30.0)]  # 240 s, 2 s, 4 s
     network, data = ResNet.from_pretrained(tiny_artifact), load_training_data(tiny_cifar)
     found = export.describe_training(run, rows, 1, network, data, 250)
     assert found["images_per_second"] == 9 * 40 / 6
+    alone = run | {"hyperparameters": run["hyperparameters"] | {"max_steps": 6}}
+    assert export.describe_training(alone, rows[1:2], 1, network, data, 250)["images_per_second"] == 120
     del run["peak_memory_bytes"]  # as in runs from before it was measured
     assert "peak_memory_bytes" not in export.describe_training(run, rows, 1, network, data, 250)
 

@@ -234,9 +234,44 @@ def test_the_automatic_device_is_cuda_then_mps_then_cpu(monkeypatch, cuda, mps, 
     [("cuda", False, "bf16-mixed"), ("mps", False, "32-true"), ("cpu", False, "32-true"), ("cpu", True, "bf16-mixed")],
 )
 def test_the_automatic_precision_is_bf16_only_where_it_is_fast(monkeypatch, device, amx, expected):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: not including_emulation)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx}, raising=False)
     assert fit.resolve_precision("auto", device) == expected
     assert fit.resolve_precision("32-true", device) == "32-true"
+
+
+def test_a_gpu_without_bf16_trains_in_float32_and_refuses_the_other(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert fit.resolve_precision("auto", "cuda") == "32-true"
+    with pytest.raises(ConfigError, match="--precision is bf16-mixed, which this GPU has no units for"):
+        fit.check_devices(TrainConfig(precision="bf16-mixed"), "cuda")
+    fit.check_devices(TrainConfig(precision="32-true"), "cuda")
+
+
+def test_cuda_graphs_are_refused_on_other_devices(monkeypatch):
+    config = TrainConfig(compile=True, cuda_graphs=True)
+    with pytest.raises(ConfigError, match="--cuda-graphs has no effect on the device cpu: leave it out"):
+        fit.check_devices(config, "cpu")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    fit.check_devices(config, "cuda")
+
+
+def test_the_average_of_a_compiled_network_is_validated_by_its_own_weights(tiny_cifar, tmp_path, monkeypatch):
+    """A copy of a compiled network could still call what was compiled for the original."""
+    own, step = [], TrainingModule.validation_step
+
+    def noted(module, batch, index):
+        step(module, batch, index)
+        if index == 0:
+            module.average.fc.bias.data[:] = torch.eye(10)[3] * 1e6
+            step(module, batch, index)
+            own.append(set(module.first_val_predictions.tolist()))
+
+    monkeypatch.setattr(TrainingModule, "validation_step", noted)
+    monkeypatch.setattr(fit, "compile_if_asked", lambda network, config: network.compile(backend="eager"))
+    run(tiny_cifar, tmp_path, compile=True, ema_decay=0.5, max_epochs=1)
+    assert own == [{3}]
 
 
 # What can go wrong
@@ -418,8 +453,29 @@ def test_too_little_device_memory_names_the_flag_to_lower(tiny_cifar, tmp_path, 
         raise error
 
     monkeypatch.setattr(TrainingModule, "training_step", full)
-    with pytest.raises(TrainingError, match=r"--batch-size 30: give a lower one \(CUDA [^\n]*\)$"):
+    with pytest.raises(TrainingError, match=r"--batch-size 30: give a lower one, [^\n]* \(CUDA [^\n]*\)$"):
         run(tiny_cifar, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            RuntimeError("No working C++ compiler found\nmore"),
+            r"--compile failed \(RuntimeError: No working C\+\+ comp",
+        ),
+        (FileNotFoundError(2, "No such file or directory", "g++"), r"--compile failed \(FileNotFoundError: .*'g\+\+'"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried.\nmore"), "--batch-size 30: give a lower one"),
+    ],
+)
+def test_what_ends_a_compilation_is_told_in_a_sentence(tiny_cifar, tmp_path, monkeypatch, error, words):
+    def broken(*_):
+        raise error
+
+    monkeypatch.setattr(fit, "compile_if_asked", lambda network, config: network.compile(backend=broken))
+    with pytest.raises(TrainingError, match=words) as told:
+        run(tiny_cifar, tmp_path, compile=True)
+    assert "\n" not in str(told.value)
 
 
 def test_more_devices_than_there_are_is_refused(tiny_cifar, tmp_path, monkeypatch):

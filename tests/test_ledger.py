@@ -38,7 +38,14 @@ def metrics_of(seed: int, test: float, device: str = "CPU", **settings) -> dict:
         "val": score,
         "test": score,
         "training": {"recipe": "default", "seed": seed, "hyperparameters": hyperparameters, "device": device}
-        | {"precision": "32-true", "epochs": 3, "best_epoch": 3, "images_per_second": 100, "wall_seconds": 60},
+        | {
+            "split": {"train": 45_000},
+            "precision": "32-true",
+            "epochs": 3,
+            "best_epoch": 3,
+            "images_per_second": 100,
+            "wall_seconds": 60,
+        },
     }
 
 
@@ -65,6 +72,14 @@ def test_a_run_with_other_settings_or_a_teacher_does_not_pass_for_its_recipe(mon
     flags = "`--crop resized` `--crop-scale 0.5 1.0` `--teacher big`"
     assert taught.startswith(f"| taught: recipe `default` with {flags}, seed 0 | 95.00%")
     assert [row.split("|")[6].strip() for row in ledger.expectations_table().splitlines()[2:]] == ["90.00%"]
+
+
+def test_a_run_whose_steps_were_limited_is_a_finished_one():
+    metrics = metrics_of(0, 0.90, max_epochs=50, max_steps=351 * 2 + 1)
+    metrics["test"]["accuracy_interval"] = [0.8, 0.99]
+    assert ledger.row("limited", metrics).split("|")[5].strip() == "3 (3)"
+    metrics["training"]["epochs"] = 2
+    assert ledger.row("limited", metrics).split("|")[5].strip() == "2 (3), stopped early of 3"
 
 
 def test_a_trial_is_told_by_what_differs_from_its_recipe():

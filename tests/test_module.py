@@ -13,8 +13,8 @@ from trainer.module import (
     cosine_with_warmup,
     distillation_loss,
     float_tensors,
-    move_average,
     steps_factor,
+    update_ema,
 )
 
 
@@ -151,7 +151,7 @@ def test_the_average_follows_parameters_and_statistics_as_torchs_own():
             for value in float_tensors(network):
                 value.add_(torch.rand_like(value))
         oracle.update_parameters(network)
-        move_average(float_tensors(ours), float_tensors(network), 0.9, step)
+        update_ema(float_tensors(ours), float_tensors(network), 0.9, step)
     for name, value in oracle.module.state_dict().items():
         if value.is_floating_point():
             torch.testing.assert_close(ours.state_dict()[name], value, msg=name)
@@ -160,7 +160,7 @@ def test_the_average_follows_parameters_and_statistics_as_torchs_own():
 def test_the_average_forgets_the_random_weights_that_it_began_with():
     average, current = [torch.zeros(1)], [torch.ones(1)]
     for step in range(1, 21):
-        move_average(average, current, 0.999, step)
+        update_ema(average, current, 0.999, step)
     assert average[0] > 0.999
 
 

@@ -99,10 +99,10 @@ class ProgressBar(TQDMProgressBar):
         self.train_progress_bar.set_description(f"Epoch {trainer.current_epoch + 1}")
 
     def get_metrics(self, trainer: L.Trainer, module: TrainingModule) -> dict[str, str]:
-        loss, _, images = module.train_sums.tolist()  # of this process
+        loss, _, images = module.train_sums.tolist()  # of this process; a resumed run's first has those of all
         shown = {}
         if images:
-            speed = images * trainer.world_size / module.epoch_seconds()
+            speed = len(module.learning_rates) * trainer.train_dataloader.batch_size / module.epoch_seconds()
             shown = {"loss": f"{loss / images:.3f}", "images/s": f"{speed:,.0f}"}
         if module.history:
             shown["val acc"] = f"{module.history[-1]['val_accuracy']:.2%}"

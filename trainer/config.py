@@ -142,7 +142,9 @@ class TrainConfig:
     )
     num_nodes: int = setting("Machines.", 1)
     precision: Literal["auto", "32-true", "bf16-mixed"] = setting(
-        "auto: bf16-mixed on CUDA and on CPUs with AMX, else 32-true (other CPUs crawl in bf16).", "auto"
+        "auto: bf16-mixed on GPUs from 2020 on and on CPUs with AMX, else 32-true (others crawl in bf16). 32-true has "
+        "TF32 convolutions on CUDA, as is PyTorch's default.",
+        "auto",
     )
     compile: bool = setting("torch.compile the network: faster steps after a minute of compiling.", False)
     cuda_graphs: bool = setting(

@@ -22,6 +22,8 @@ from trainer.download import download_if_missing
 SPLIT_SEED = 0
 VAL_FRACTION = 0.1
 EVAL_BATCH = 500
+AUGMENTED_AT_ONCE = 1024
+"""Images, on a GPU."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,9 @@ class TrainLoader:
         self.batch_size = min(config.batch_size, len(labels))
         self.steps = steps_per_epoch(len(labels), config.batch_size)
         self.part = shard(self.batch_size, rank, world_size)
+        self.mixes = config.mixup > 0 or config.cutmix > 0
+        # On a GPU small kernels take as long to start as to run: several batches are augmented at once there.
+        self.steps_at_once = 1 if images.device.type == "cpu" else math.ceil(AUGMENTED_AT_ONCE / self.batch_size)
         self.epoch = 0
         self.position = 0  # batches of this epoch that were handed out
         self.sampler = self
@@ -171,27 +176,36 @@ class TrainLoader:
         return self.steps
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor, float]]:
-        device, mixes = self.labels.device, self.config.mixup > 0 or self.config.cutmix > 0
+        order, draws = self._draw_epoch()
+        mixtures = self._mixtures() if self.mixes else []
+        in_batch = self._places_in_batch()
+        for first in range(self.position, len(self), self.steps_at_once):
+            steps = torch.arange(first, min(first + self.steps_at_once, len(self)), device=order.device)
+            places = (steps.unsqueeze(1) * self.batch_size + in_batch).view(-1)  # in the epoch's order
+            rows = order[places]
+            augmented = self.augment.apply(rows, [each[places] for each in draws])
+            batches = zip(augmented.split(len(in_batch)), self.labels[rows].split(len(in_batch)), strict=True)
+            for step, (images, labels) in enumerate(batches, first):
+                self.position = step + 1
+                if self.mixes:  # each image with the one behind it in the batch of all devices
+                    yield mixtures[step](images[:-1], images[1:]), labels[:-1], labels[1:], mixtures[step].share
+                else:
+                    yield images, labels
+        self.position = 0
+
+    def _draw_epoch(self) -> tuple[Tensor, list[Tensor]]:
+        """The epoch's order, int64 (N,), and the augmentation's draws (N, ...) for the image at each place in it."""
         generator = _generator(self.config.seed, self.epoch)
         order = torch.randperm(len(self.labels), generator=generator)
         draws = self.augment.draw(len(self.labels), generator)
         if self.config.flip == "alternating":
             draws[0][:, -1] = self._alternating_flips()[order]
-        order, draws = order.to(device), [each.to(device) for each in draws]
-        mixtures = self._mixtures() if mixes else []
-        # This process's places in a batch and the one behind them; the first follows the last.
-        ring = torch.arange(self.part.start, self.part.stop + 1, device=device) % self.batch_size
-        for step in range(self.position, len(self)):
-            start = step * self.batch_size
-            places = start + ring if mixes else slice(start + self.part.start, start + self.part.stop)
-            rows = order[places]
-            images, labels = self.augment.apply(rows, [each[places] for each in draws]), self.labels[rows]
-            self.position = step + 1
-            if mixes:  # each image with the one behind it in the batch of all devices
-                yield mixtures[step](images[:-1], images[1:]), labels[:-1], labels[1:], mixtures[step].share
-            else:
-                yield images, labels
-        self.position = 0
+        return order.to(self.labels.device), [each.to(self.labels.device) for each in draws]
+
+    def _places_in_batch(self) -> Tensor:
+        """Those of this process; where batches are mixed, also the one behind them (the first follows the last)."""
+        places = torch.arange(self.part.start, self.part.stop + self.mixes, device=self.labels.device)
+        return places % self.batch_size
 
     def _alternating_flips(self) -> Tensor:
         """int64 (N,): by chance in the first epoch, and from then on each image the other way round every time

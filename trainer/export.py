@@ -199,7 +199,8 @@ def describe_training(
     config = TrainConfig.from_hyperparameters(run["hyperparameters"])
     shown = images_shown(config, run["split"]["train"], len(history))
     seconds = sum(row["seconds"] for row in history)
-    training_seconds = sum(n / row["images_per_second"] for n, row in zip(shown, history, strict=True))
+    speeds = [(n, n / row["images_per_second"]) for n, row in zip(shown, history, strict=True)]
+    images, training_seconds = map(sum, zip(*(speeds[1:] or speeds), strict=True))  # the first one also compiles
     later = {name: run[name] for name in ("peak_memory_bytes", "pretrained") if run.get(name)}  # older runs lack them
     return {
         "recipe": run["hyperparameters"]["recipe"],
@@ -209,7 +210,7 @@ def describe_training(
         "best_epoch": best_epoch,
         "selected_by": "highest val accuracy",
         "wall_seconds": round(seconds, 1),
-        "images_per_second": round(sum(shown) / training_seconds, 1),
+        "images_per_second": round(images / training_seconds, 1),
         **later,
         "device": run["device"],
         "precision": run["precision"],

@@ -122,9 +122,12 @@ def train(
     if "initial_weights" in pretrained:
         statistics = {"mean": network.mean, "std": network.std}  # of this run's images, which may be fewer
         network.load_state_dict(pretrained["initial_weights"].network.state_dict() | statistics)
-    teacher = laid_out(pretrained["teacher"].network, config) if "teacher" in pretrained else None
-    steps = steps_per_epoch(len(data.split.train), config.batch_size)
-    module = TrainingModule(laid_out(network, config), config, steps, teacher)
+    teachers = [pretrained["teacher"].network] if "teacher" in pretrained else []
+    for each in (network, *teachers):
+        each.to(memory_format=torch.channels_last)  # for fast convolutions
+    module = TrainingModule(network, config, steps_per_epoch(len(data.split.train), config.batch_size), *teachers)
+    for each in (network, *teachers):  # not before: a copy, such as the average, would share what was compiled
+        compile_if_asked(each, config)
     try:
         with warnings.catch_warnings():
             quieten_lightning()
@@ -149,23 +152,35 @@ def end_other_processes(trainer: L.Trainer) -> None:
 
 def explain(error: BaseException, config: TrainConfig) -> TrainingError | None:
     """What to do about a fault of the training, where that is known."""
+    compiling = why_not_compiled(error) if config.compile else None
+    error = compiling or error
     text = next(iter(str(error).splitlines()), "")
     out_of_memory = isinstance(error, RuntimeError) and ("out of memory" in text or "ALLOC_FAILED" in text)
     if out_of_memory or isinstance(error, torch.OutOfMemoryError):
         return TrainingError(
-            f"the device has too little memory for --batch-size {config.batch_size}: give a lower one ({text})"
+            f"the device has too little memory for --batch-size {config.batch_size}: give a lower one, or let fewer "
+            f"runs share it ({text})"
+        )
+    if compiling is not None:
+        return TrainingError(
+            f"--compile failed ({type(error).__name__}: {text}): it needs a C++ compiler, on CUDA also one for C; "
+            "install it, or leave --compile out"
         )
     if isinstance(error, OSError):
         return TrainingError(f"the operating system refused something to the run ({text}); go on with --resume")
     return None
 
 
-def laid_out(network: ResNet, config: TrainConfig) -> ResNet:
-    """The network, its memory laid out for fast convolutions and compiled where the config says so."""
-    network.to(memory_format=torch.channels_last)
+def why_not_compiled(error: BaseException) -> BaseException | None:
+    """The error of the compiler below `torch.compile`, if that is what `error` comes from."""
+    from torch._dynamo.exc import BackendCompilerFailed  # not at the top: it takes a second, and few compile
+
+    return error.inner_exception if isinstance(error, BackendCompilerFailed) else None
+
+
+def compile_if_asked(network: ResNet, config: TrainConfig) -> None:
     if config.compile:
         network.compile(mode="reduce-overhead" if config.cuda_graphs else "default")
-    return network
 
 
 def build_trainer(config: TrainConfig, run_dir: Path, device: str, precision: str, progress_bar: bool) -> L.Trainer:
@@ -228,10 +243,14 @@ def total_steps(config: TrainConfig, data: TrainingData) -> int:
 
 
 def check_devices(config: TrainConfig, device: str) -> None:
-    """Raises ConfigError where the machine has fewer devices than asked for."""
+    """Raises ConfigError where the machine has fewer devices than asked for, or the device cannot do what is asked."""
     there = {"cuda": torch.cuda.device_count(), "mps": 1}.get(device, config.devices)
     if config.devices > there:
         raise ConfigError(f"--devices is {config.devices}, but this machine has {there} of kind {device}")
+    if config.cuda_graphs and device != "cuda":
+        raise ConfigError(f"--cuda-graphs has no effect on the device {device}: leave it out")
+    if config.precision == "bf16-mixed" and device == "cuda" and not has_bf16():
+        raise ConfigError("--precision is bf16-mixed, which this GPU has no units for: leave it out or take 32-true")
 
 
 def check_batch(config: TrainConfig, images: int) -> None:
@@ -271,8 +290,13 @@ def resolve_precision(precision: str, device: str) -> str:
     if precision != "auto":
         return precision
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # absent in older versions of PyTorch
-    has_amx = device == "cpu" and capabilities.get("amx_bf16", False)
-    return "bf16-mixed" if device == "cuda" or has_amx else "32-true"
+    fast = {"cuda": has_bf16, "cpu": lambda: capabilities.get("amx_bf16", False)}
+    return "bf16-mixed" if device in fast and fast[device]() else "32-true"
+
+
+def has_bf16() -> bool:
+    """Whether the GPU computes in bf16 itself. Those before 2020, such as the T4, only emulate it in part."""
+    return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def describe_run(
@@ -285,7 +309,9 @@ def describe_run(
         "device": device_name(device),
         "precision": precision,
         "threads": torch.get_num_threads(),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in packages}
+        | (cuda_versions() if device == "cuda" else {}),
         "git_commit": git_commit(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "split": {
@@ -298,6 +324,11 @@ def describe_run(
         "std": data.std,
         "pretrained": {name: found.facts for name, found in pretrained.items()},
     }
+
+
+def cuda_versions() -> dict[str, str]:
+    """Of CUDA and cuDNN, as PyTorch was built with them."""
+    return {"cuda": str(torch.version.cuda), "cudnn": str(torch.backends.cudnn.version())}
 
 
 def device_name(device: str) -> str:

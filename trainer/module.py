@@ -48,9 +48,10 @@ def float_tensors(network: nn.Module) -> list[Tensor]:
     return [value for value in network.state_dict().values() if value.is_floating_point()]
 
 
-def move_average(average: list[Tensor], current: list[Tensor], decay: float, step: int) -> None:
+def update_ema(average: list[Tensor], current: list[Tensor], decay: float, step: int) -> None:
     """Moves the averages a little towards what is `current` after `step` steps. They keep less of themselves in the
-    first steps, lest they stay at the random weights that they began with."""
+    first steps, lest they stay at the random weights that they began with: the rule of TensorFlow's
+    `tf.train.ExponentialMovingAverage` with `num_updates`."""
     torch._foreach_lerp_(average, current, 1 - min(decay, (1 + step) / (10 + step)))
 
 
@@ -167,7 +168,7 @@ class TrainingModule(L.LightningModule):
         super().optimizer_step(*args, **kwargs)
         if self.average is not None:  # not in on_train_batch_end: a checkpoint may be written before that
             # The step is not counted yet.
-            move_average(*self._averaged, self.config.ema_decay, self.global_step + 1)
+            update_ema(*self._averaged, self.config.ema_decay, self.global_step + 1)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:
         if self.global_step >= self.total_steps:
