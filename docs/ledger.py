@@ -119,7 +119,7 @@ def seeds_row(group: list[dict[str, Any]]) -> str:
     training, seeds = group[0]["training"], (str(m["training"]["seed"]) for m in group)
     scores = [[m["val"] for m in group], [m["test"] for m in group], [m["test"]["flip_tta"] for m in group]]
     means = " | ".join(spread([score["accuracy"] for score in each]) for each in scores)
-    told = f"{recipe_of(training)} | {training['hyperparameters']['max_epochs']} | {', '.join(seeds)}"
+    told = f"{recipe_of(training)} | {planned_epochs(training)} | {', '.join(seeds)}"
     return f"| {told} | {means} | {training['device']}, {training['precision']} |\n"
 
 

@@ -7,7 +7,7 @@ import torch
 from trainer import data
 from trainer.augment import to_float
 from trainer.config import ConfigError, TrainConfig
-from trainer.data import CIFAR10DataModule, EvalLoader, TrainLoader
+from trainer.data import CIFAR10DataModule, EvalLoader, TrainLoader, steps_at_once
 
 OFFICIAL_LABELS = np.arange(50_000) % 10
 
@@ -144,6 +144,12 @@ def test_several_batches_augmented_at_once_are_the_same_batches(images, settings
     restored.steps_at_once = 4
     restored.load_state_dict(loader.state_dict())
     assert equal(epoch_of(restored, 2), whole[3:])
+
+
+def test_batches_are_augmented_one_by_one_on_the_cpu_and_by_a_thousand_images_elsewhere(images):
+    assert train_loader(images).steps_at_once == 1
+    assert [steps_at_once("cpu", size) for size in (8, 2000)] == [1, 1]
+    assert [steps_at_once("cuda", size) for size in (128, 100, 512, 2000)] == [8, 11, 2, 1]
 
 
 def test_a_loader_that_was_used_up_starts_the_epoch_again(images):

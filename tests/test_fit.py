@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch._inductor.exc import TritonMissing
 from torch.overrides import TorchFunctionMode
 
 from model.artifact import read_history
@@ -258,7 +259,7 @@ def test_cuda_graphs_are_refused_on_other_devices(monkeypatch):
 
 
 def test_the_average_of_a_compiled_network_is_validated_by_its_own_weights(tiny_cifar, tmp_path, monkeypatch):
-    """A copy of a compiled network could still call what was compiled for the original."""
+    """Whatever is compiled: a copy that called what was compiled for the original would compute with its weights."""
     own, step = [], TrainingModule.validation_step
 
     def noted(module, batch, index):
@@ -465,6 +466,11 @@ def test_too_little_device_memory_names_the_flag_to_lower(tiny_cifar, tmp_path, 
             r"--compile failed \(RuntimeError: No working C\+\+ comp",
         ),
         (FileNotFoundError(2, "No such file or directory", "g++"), r"--compile failed \(FileNotFoundError: .*'g\+\+'"),
+        (
+            RuntimeError("A subprocess said:\n\nTraceback\nOSError: disk full\n"),
+            r"\(RuntimeError: OSError: disk full\)",
+        ),
+        (TritonMissing(None), r"--compile failed \(TritonMissing: Cannot find a working triton"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried.\nmore"), "--batch-size 30: give a lower one"),
     ],
 )

@@ -74,10 +74,12 @@ def test_a_run_with_other_settings_or_a_teacher_does_not_pass_for_its_recipe(mon
     assert [row.split("|")[6].strip() for row in ledger.expectations_table().splitlines()[2:]] == ["90.00%"]
 
 
-def test_a_run_whose_steps_were_limited_is_a_finished_one():
+def test_a_run_whose_steps_were_limited_is_a_finished_one(monkeypatch):
     metrics = metrics_of(0, 0.90, max_epochs=50, max_steps=351 * 2 + 1)
     metrics["test"]["accuracy_interval"] = [0.8, 0.99]
     assert ledger.row("limited", metrics).split("|")[5].strip() == "3 (3)"
+    monkeypatch.setattr(ledger, "runs", lambda: {"limited": metrics})
+    assert ledger.seeds_table().splitlines()[2].split("|")[2].strip() == "3"
     metrics["training"]["epochs"] = 2
     assert ledger.row("limited", metrics).split("|")[5].strip() == "2 (3), stopped early of 3"
 

@@ -42,6 +42,15 @@ def main(monkeypatch, *flags):
     return caught.value.code
 
 
+@pytest.mark.parametrize("rank", ["RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID"])
+def test_only_the_first_of_several_processes_asks_before_the_training(monkeypatch, rank):
+    assert command.is_first_process()
+    monkeypatch.setenv(rank, "1")
+    assert not command.is_first_process()
+    monkeypatch.setenv(rank, "0")
+    assert command.is_first_process()
+
+
 def test_help_names_every_setting_and_every_command():
     answer = run("--help")
     assert answer.returncode == 0

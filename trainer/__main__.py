@@ -112,8 +112,9 @@ def train(
     run_dir = output_dir or Path("runs") / f"{recipe}-seed{config.seed}"
     check_flags(push_to_hub, private, no_test)
     if is_first_process():  # another one may come when the first has begun the run
-        if not resume:
-            check_unused(run_dir)
+        if not resume and (run_dir / RUN).exists():
+            with at_work_in(run_dir):  # a process that is at work there is told first
+                check_unused(run_dir)
         if push_to_hub:
             check_push(push_to_hub, private)
     download_if_missing(data_dir, download_from)
@@ -152,7 +153,9 @@ def check_push(repo: str, private: bool) -> None:
 
 
 def is_first_process() -> bool:
-    return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("RANK", "0") == "0"
+    """Of those that train together, however they were started: torchrun, Lightning, one per machine, Slurm."""
+    ranks = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
+    return all(os.environ.get(name, "0") == "0" for name in ranks)
 
 
 def publish_and_print(
@@ -213,7 +216,9 @@ def evaluate(
     if differences:
         print("\n".join(differences), file=sys.stderr)
         sys.exit(1)
-    print("Recomputed on val and test: all counts are equal, losses, intervals and calibration errors within 1e-4.")
+    print(
+        "Recomputed on val and test: all counts are equal, losses, intervals and calibration errors as good as equal."
+    )
 
 
 @app.command()

@@ -126,9 +126,9 @@ def train(
     for each in (network, *teachers):
         each.to(memory_format=torch.channels_last)  # for fast convolutions
     module = TrainingModule(network, config, steps_per_epoch(len(data.split.train), config.batch_size), *teachers)
-    for each in (network, *teachers):  # not before: a copy, such as the average, would share what was compiled
-        compile_if_asked(each, config)
     try:
+        for each in (network, *teachers):  # after the module copied the network for its average
+            compile_if_asked(each, config)
         with warnings.catch_warnings():
             quieten_lightning()
             trainer.fit(module, datamodule=CIFAR10DataModule(data, config), ckpt_path=checkpoint)
@@ -154,7 +154,8 @@ def explain(error: BaseException, config: TrainConfig) -> TrainingError | None:
     """What to do about a fault of the training, where that is known."""
     compiling = why_not_compiled(error) if config.compile else None
     error = compiling or error
-    text = next(iter(str(error).splitlines()), "")
+    first, *more = str(error).strip().splitlines() or [""]
+    text = more[-1].strip() if more and first.endswith(":") else first
     out_of_memory = isinstance(error, RuntimeError) and ("out of memory" in text or "ALLOC_FAILED" in text)
     if out_of_memory or isinstance(error, torch.OutOfMemoryError):
         return TrainingError(
@@ -163,8 +164,8 @@ def explain(error: BaseException, config: TrainConfig) -> TrainingError | None:
         )
     if compiling is not None:
         return TrainingError(
-            f"--compile failed ({type(error).__name__}: {text}): it needs a C++ compiler, on CUDA also one for C; "
-            "install it, or leave --compile out"
+            f"--compile failed ({type(error).__name__}: {text}): leave it out, or see that there is what it needs, a "
+            "C++ compiler, on CUDA also Triton and a compiler for C"
         )
     if isinstance(error, OSError):
         return TrainingError(f"the operating system refused something to the run ({text}); go on with --resume")
@@ -173,9 +174,9 @@ def explain(error: BaseException, config: TrainConfig) -> TrainingError | None:
 
 def why_not_compiled(error: BaseException) -> BaseException | None:
     """The error of the compiler below `torch.compile`, if that is what `error` comes from."""
-    from torch._dynamo.exc import BackendCompilerFailed  # not at the top: it takes a second, and few compile
+    from torch._dynamo.exc import ShortenTraceback  # not at the top: it takes a second, and few compile
 
-    return error.inner_exception if isinstance(error, BackendCompilerFailed) else None
+    return getattr(error, "inner_exception", error) if isinstance(error, ShortenTraceback) else None
 
 
 def compile_if_asked(network: ResNet, config: TrainConfig) -> None:
@@ -327,8 +328,9 @@ def describe_run(
 
 
 def cuda_versions() -> dict[str, str]:
-    """Of CUDA and cuDNN, as PyTorch was built with them."""
-    return {"cuda": str(torch.version.cuda), "cudnn": str(torch.backends.cudnn.version())}
+    """Of CUDA and cuDNN (of ROCm on its GPUs), as PyTorch was built with them."""
+    found = {"cuda": torch.version.cuda, "hip": torch.version.hip, "cudnn": torch.backends.cudnn.version()}
+    return {name: str(value) for name, value in found.items() if value is not None}
 
 
 def device_name(device: str) -> str:
