@@ -485,9 +485,10 @@ def test_a_click_on_a_number_shows_its_images_below_the_matrix_and_says_so(tab, 
 
 def test_the_matrix_is_one_tab_stop_and_arrow_keys_move_past_empty_cells(tab, shown):
     counts = Classifier.load().metrics["test"]["confusion_matrix"]
-    assert counts[1][3] == 0 and counts[1][2] and counts[1][6]
+    said_of_1 = [said for said in range(10) if counts[1][said]]
+    assert said_of_1[0] == 0 and 2 < len(said_of_1) < 10  # there are empty cells to move past
     tab.locator('#confusion button[tabindex="0"]').focus()
-    walk = [("ArrowDown", 1, 0), ("ArrowRight", 1, 1), ("ArrowRight", 1, 2), ("ArrowRight", 1, 6), ("ArrowUp", 0, 6)]
+    walk = [("ArrowDown", 1, 0), *(("ArrowRight", 1, said) for said in said_of_1[1:]), ("ArrowUp", 0, said_of_1[-1])]
     walk += [("End", 0, 9), ("ArrowRight", 0, 9), ("Home", 0, 0), ("ArrowUp", 0, 0), ("End", 0, 9)]
     for key, true, said in walk:
         tab.keyboard.press(key)
