@@ -9,7 +9,6 @@ the paper's own numbers are typed here, because they come from print.
 """
 
 import json
-import math
 import shutil
 import sys
 from collections import defaultdict
@@ -66,8 +65,7 @@ def row(name: str, metrics: dict[str, Any]) -> str:
 def planned_epochs(run: dict[str, Any]) -> int:
     """Of a run.json, or of the `training` section of a metrics.json."""
     config = TrainConfig.from_hyperparameters(run["hyperparameters"])
-    steps = steps_per_epoch(run["split"]["train"], config.batch_size)
-    return math.ceil(config.total_steps(steps) / steps)
+    return config.total_epochs(steps_per_epoch(run["split"]["train"], config.batch_size))
 
 
 def recipe_of(training: dict[str, Any]) -> str:

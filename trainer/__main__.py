@@ -115,8 +115,10 @@ def train(
         if not resume and (run_dir / RUN).exists():
             with at_work_in(run_dir):  # a process that is at work there is told first
                 check_unused(run_dir)
-        if push_to_hub:
-            check_push(push_to_hub, private)
+        if push_to_hub:  # what would make the push fail in the end fails before the training
+            from trainer.publish import open_repo
+
+            open_repo(push_to_hub, private=private)
     download_if_missing(data_dir, download_from)
     from trainer.evaluate import summary_table
     from trainer.export import evaluate_on_val
@@ -143,13 +145,6 @@ def check_flags(push_to_hub: str | None, private: bool, no_test: bool) -> None:
         raise ConfigError("--private has no effect without --push-to-hub: leave it out or add --push-to-hub")
     if no_test and push_to_hub is not None:
         raise ConfigError("--push-to-hub has no effect with --no-test, which makes no artifact: leave out one of them")
-
-
-def check_push(repo: str, private: bool) -> None:
-    """What would make the push fail in the end fails before the training."""
-    from trainer.publish import open_repo
-
-    open_repo(repo, private=private)
 
 
 def is_first_process() -> bool:

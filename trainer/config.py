@@ -3,6 +3,7 @@
 Imports neither torch nor Lightning, so that `python -m trainer --help` answers at once.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import PurePath
@@ -217,6 +218,10 @@ class TrainConfig:
         """Steps of the whole run; the last epoch is cut short where `max_steps` ends in it."""
         steps = steps_per_epoch * self.max_epochs
         return steps if self.max_steps is None else min(steps, self.max_steps)
+
+    def total_epochs(self, steps_per_epoch: int) -> int:
+        """Epochs of the whole run; the last may be cut short."""
+        return math.ceil(self.total_steps(steps_per_epoch) / steps_per_epoch)
 
     def applies(self, name: str) -> bool:
         """Whether the setting has a meaning in this config (see `setting`)."""

@@ -199,8 +199,9 @@ def describe_training(
     config = TrainConfig.from_hyperparameters(run["hyperparameters"])
     shown = images_shown(config, run["split"]["train"], len(history))
     seconds = sum(row["seconds"] for row in history)
-    speeds = [(n, n / row["images_per_second"]) for n, row in zip(shown, history, strict=True)]
-    images, training_seconds = map(sum, zip(*(speeds[1:] or speeds), strict=True))  # the first one also compiles
+    measured = list(zip(shown, history, strict=True))
+    measured = measured[1:] or measured  # the first epoch also compiles
+    training_seconds = sum(n / row["images_per_second"] for n, row in measured)
     later = {name: run[name] for name in ("peak_memory_bytes", "pretrained") if run.get(name)}  # older runs lack them
     return {
         "recipe": run["hyperparameters"]["recipe"],
@@ -210,7 +211,7 @@ def describe_training(
         "best_epoch": best_epoch,
         "selected_by": "highest val accuracy",
         "wall_seconds": round(seconds, 1),
-        "images_per_second": round(images / training_seconds, 1),
+        "images_per_second": round(sum(n for n, _ in measured) / training_seconds, 1),
         **later,
         "device": run["device"],
         "precision": run["precision"],

@@ -291,8 +291,8 @@ def resolve_precision(precision: str, device: str) -> str:
     if precision != "auto":
         return precision
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # absent in older versions of PyTorch
-    fast = {"cuda": has_bf16, "cpu": lambda: capabilities.get("amx_bf16", False)}
-    return "bf16-mixed" if device in fast and fast[device]() else "32-true"
+    has_amx = device == "cpu" and capabilities.get("amx_bf16", False)
+    return "bf16-mixed" if has_amx or (device == "cuda" and has_bf16()) else "32-true"
 
 
 def has_bf16() -> bool:

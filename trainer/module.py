@@ -93,7 +93,7 @@ class TrainingModule(L.LightningModule):
         self.config = config
         self.steps_per_epoch = steps_per_epoch
         self.total_steps = config.total_steps(steps_per_epoch)
-        self.total_epochs = math.ceil(self.total_steps / steps_per_epoch)
+        self.total_epochs = config.total_epochs(steps_per_epoch)
         self.history: list[dict[str, float]] = []
         self.learning_rates: list[float] = []  # of this epoch's steps
         # Not buffers: a distributed network would overwrite those with the first process's before every step.
