@@ -5,6 +5,7 @@ import os
 import pickle
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: two threads stall each other on a busy machine
@@ -140,6 +141,23 @@ def settle(page) -> None:
             .filter(one => one.effect?.getComputedTiming().endTime < Infinity).map(one => one.finished)),
         ]).then(() => null)"""
     )
+
+
+@contextmanager
+def first_call_held(page):
+    """The first call that the page makes meanwhile reaches the server at the end. Gives a function that waits for it to
+    be made."""
+    held, pattern = [], "**/gradio_api/queue/join*"
+
+    def wait():
+        while not held:
+            page.wait_for_timeout(50)
+
+    page.route(pattern, lambda route: route.continue_() if held else held.append(route))
+    yield wait
+    wait()
+    held[0].continue_()
+    page.unroute(pattern)
 
 
 @pytest.fixture(scope="module")

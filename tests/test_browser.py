@@ -27,7 +27,7 @@ except ImportError:
 from model import Classifier
 from model.cifar10 import CLASS_NAMES
 from model.preprocess import to_square_rgb
-from tests.conftest import settle
+from tests.conftest import first_call_held, settle
 from tests.hub_client import REPO, environment
 from tests.serving import ROOT, running_app
 from tests.test_space import SPACE, write_tree
@@ -564,21 +564,37 @@ def test_a_page_that_is_not_there_is_the_nearest_or_the_first(browser, address, 
 
 
 def test_the_images_for_the_filters_of_before_do_not_replace_the_later_ones(browser, address, grid):
-    held = []
     with visit(browser, address) as page:
         open_tab(page, "Test images")
         count = page.locator("#test-images .count")
         count.wait_for()
         open_tab(page, "Predict")
-        page.route("**/gradio_api/queue/join*", lambda route: route.continue_() if held else held.append(route))
-        open_tab(page, "Test images")  # asks too, for what the filters were then
-        while not held:
-            page.wait_for_timeout(50)
-        page.get_by_label("Mistakes", exact=True).click()
-        page.wait_for_timeout(1000)
-        held[0].continue_()
+        with first_call_held(page) as wait:
+            open_tab(page, "Test images")  # asks too, for what the filters were then
+            wait()
+            page.get_by_label("Mistakes", exact=True).click()
+            page.wait_for_timeout(1000)
         page.wait_for_timeout(1000)
         expect(count).to_contain_text(f"{len(grid.chosen('mistakes'))} of {len(grid.chosen())} images")
+
+
+def test_of_quick_clicks_in_the_grid_the_last_is_shown(browser, address, grid):
+    with visit(browser, f"{address}?tab=test-images") as page:
+        tiles, count = page.locator("#test-images .test"), page.locator("#test-images .count")
+        tiles.nth(8).wait_for()
+        last = tiles.nth(8).get_attribute("data-index")
+        with first_call_held(page) as wait:
+            tiles.nth(3).click()
+            wait()
+            tiles.nth(8).click()
+        expect(page.locator("#test-answer .verdict")).to_contain_text(f"Test image {int(last):,}")
+        assert f"image={last}" in address_of(page)
+        with first_call_held(page) as wait:
+            page.get_by_role("button", name="Next").click()
+            wait()
+            page.get_by_label("Mistakes", exact=True).click()
+        pages = pages_of(grid.chosen("mistakes"))
+        expect(count).to_have_text(f"{len(grid.chosen('mistakes'))} of {len(grid.chosen())} images; page 1 of {pages}")
 
 
 @pytest.mark.parametrize("tab", ["test-images", "accuracy", "about"])

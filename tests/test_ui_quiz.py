@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from model import Classifier
 from tests.markup import EVIL, find, pixels, text
 from ui.answer import percent
 from ui.quiz import quiz_html
-from ui.test_images import Browser, TestImages
+from ui.test_images import Browser
 
 
 @pytest.fixture
@@ -37,19 +38,23 @@ def test_the_names_that_are_offered_are_all_classes_in_label_order(browser):
 
 
 def test_another_game_asks_other_images_and_every_image_has_its_turn(browser):
-    browser.read()
-    tests = browser.tests
-    browser.tests = TestImages(tests.images[:12], tests.labels[:12], tests.indices[:12])
+    browser.tests = replace(browser.read(), drawn=range(12))
     games = [{one["index"] for one in rounds_of(quiz_html(browser, np.random.default_rng(k)))} for k in range(40)]
-    assert set.union(*games) == set(tests.indices[:12]) and len({frozenset(game) for game in games}) > 20
+    assert set.union(*games) == set(browser.tests.indices[:12]) and len({frozenset(game) for game in games}) > 20
+
+
+def test_images_that_are_here_because_the_network_was_wrong_are_not_asked(browser, tiny_artifact):
+    about = json.loads((tiny_artifact / "samples" / "samples.json").read_text())
+    drawn = {entry["index"] for entry in about["test"]["images"]}
+    games = [{one["index"] for one in rounds_of(quiz_html(browser, np.random.default_rng(k)))} for k in range(100)]
+    assert set.union(*games) <= drawn < set(browser.tests.indices)
+    assert len(set.union(*games)) > len(drawn) * 0.9
 
 
 def test_of_fewer_than_ten_images_each_is_asked_once(browser):
-    browser.read()
-    tests = browser.tests
-    browser.tests = TestImages(tests.images[:3], tests.labels[:3], tests.indices[:3])
+    browser.tests = replace(browser.read(), drawn=range(3))
     rounds = rounds_of(quiz_html(browser, np.random.default_rng(0)))
-    assert sorted(one["index"] for one in rounds) == tests.indices[:3]
+    assert sorted(one["index"] for one in rounds) == browser.tests.indices[:3]
 
 
 def test_class_names_with_quotes_and_markup_come_out_whole(browser):

@@ -2,6 +2,7 @@ import csv
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import parse_qs, urlsplit
@@ -51,12 +52,13 @@ def test_the_samples_of_an_artifact_are_both_sheets_each_image_once_as_in_the_te
     assert found.indices == sorted(sheets[0] | sheets[1])
     assert np.array_equal(found.images, official[found.indices])
     assert found.labels == labels[found.indices].tolist()
+    assert {found.indices[position] for position in found.drawn} == sheets[0] and len(found.drawn) == len(sheets[0])
 
 
 def test_a_complete_cifar_folder_is_preferred_to_the_samples(tiny_artifact, tiny_cifar):
     official, labels = read_test(tiny_cifar)
     found = find_test_images(classifier_at(tiny_artifact), tiny_cifar)
-    assert found.indices == list(range(250)) and found.labels == labels.tolist()
+    assert found.indices == list(found.drawn) == list(range(250)) and found.labels == labels.tolist()
     assert np.array_equal(found.images, official)
 
 
@@ -113,6 +115,13 @@ def with_tiles_of_64(samples: Path) -> None:
     sheet.resize((sheet.width * 2, sheet.height * 2)).save(samples / "test.png")
 
 
+def with_a_broken_chunk(png: bytes) -> bytes:
+    """The second of its chunks has a checksum that is not its own."""
+    at = 8 + 25  # behind the signature and IHDR
+    end = at + 8 + int.from_bytes(png[at : at + 4], "big")
+    return png[: at + 4] + b"sRGB" + png[at + 8 : end] + bytes(4) + png[end + 4 :]
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -121,6 +130,7 @@ def with_tiles_of_64(samples: Path) -> None:
         lambda samples: (samples / "samples.json").write_text("[]"),
         lambda samples: (samples / "test.png").unlink(),
         lambda samples: (samples / "test.png").write_bytes((samples / "test.png").read_bytes()[:500]),
+        lambda samples: (samples / "test.png").write_bytes(with_a_broken_chunk((samples / "test.png").read_bytes())),
         lambda samples: Image.new("RGB", (640, 32)).save(samples / "test.png"),
         lambda samples: Image.new("RGB", (640, 320)).save(samples / "test.png", format="JPEG"),
         lambda samples: with_tiles_of_64(samples),
@@ -258,6 +268,17 @@ def test_a_page_that_is_not_there_is_the_nearest_and_what_is_none_the_first(brow
     assert count == f"208 of 208 images; page {shown} of 6"
 
 
+def test_beside_images_that_are_here_for_a_mistake_the_grid_says_how_many(browser):
+    drawn, every = len(browser.tests.drawn), len(browser.tests.indices)
+    told = (
+        f"Of the {every} images here, {drawn} were drawn whatever the network says of them; the other {every - drawn} "
+    )
+    assert drawn < every and told in text(browser.grid_html("all", ANY, ANY))
+    whole = Browser(browser.classifier, browser.data_dir, browser.predictions, rows=browser.rows)
+    whole.tests = replace(browser.tests, drawn=range(every))
+    assert "drawn" not in text(whole.grid_html("all", ANY, ANY))
+
+
 def test_where_no_image_is_like_that_it_says_so(browser):
     html = browser.grid_html("mistakes", "cat", "cat")
     assert text(html).startswith("0 of 208 images; page 1 of 1No image is like that.") and tiles(html) == []
@@ -326,6 +347,8 @@ def test_without_images_a_cell_says_where_to_get_them(own_browser):
         f"{count} automobile images called dogThis model comes without sample images, and CIFAR-10 is not on this "
         "server yet. The Test images tab can get them."
     )
+    own_browser.classifier.class_names = tuple(reversed(CLASS_NAMES))
+    assert text(own_browser.cell_html(1, 5)).endswith("its classes are not those of CIFAR-10.")
 
 
 # One image
@@ -468,14 +491,7 @@ def test_nothing_is_downloaded_where_the_images_are_there_or_it_would_not_help(o
 
 @pytest.mark.parametrize(("sent", "page"), [(2, 3), ("2", 1), (None, 1), (2.0, 1), (10**9, 6)])
 def test_the_grid_turns_to_a_page_whatever_the_browser_sends(browser, sent, page):
-    turned = functions(browser)["turn"]("all", ANY, ANY, gr.EventData(None, {"page": sent}))
-    assert f"page {page} of 6" in text(turned)
-
-
-def test_a_choice_of_an_image_without_its_index_is_told(browser):
-    choose = functions(browser)["choose"]
-    assert "This test image is not here" in text(choose(gr.EventData(None, {})))
-    assert "Test image 10" in text(choose(gr.EventData(None, {"index": 10})))
+    assert f"page {page} of 6" in text(functions(browser)["refresh"]("all", ANY, ANY, sent)[-1])
 
 
 def without_samples(artifact: Path, folder: Path) -> Classifier:
@@ -497,8 +513,11 @@ def test_a_download_is_offered_where_it_helps_and_nowhere_else(tiny_artifact, tm
 def test_a_page_can_be_turned_that_was_opened_before_the_server_started_anew(tiny_artifact, tmp_path):
     def turn(classifier):
         page = build_page(classifier, tmp_path / "data")
-        (found,) = [event.fn for event in page.fns.values() if event.fn and event.fn.__name__ == "turn"]
-        return found("all", ANY, ANY, SimpleNamespace(page=1))
+        found = next(event.fn for event in page.fns.values() if event.fn and event.fn.__name__ == "refresh")
+        _, _, why, _, grid = found("all", ANY, ANY, 1)
+        return why, grid
 
-    assert "page 2 of" in turn(Classifier.load(tiny_artifact))
-    assert "CIFAR-10 is not on this server yet" in turn(without_samples(tiny_artifact, tmp_path / "artifact"))
+    why, grid = turn(Classifier.load(tiny_artifact))
+    assert why == "" and "page 2 of" in grid
+    why, grid = turn(without_samples(tiny_artifact, tmp_path / "artifact"))
+    assert "CIFAR-10 is not on this server yet" in why and grid == ""

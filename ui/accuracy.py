@@ -35,23 +35,19 @@ MANY_CLASSES = 20
 NOT_RECORDED = "not recorded"
 
 
-def build_tab(classifier: Classifier, cell_html: Callable[[int, int], str] | None = None) -> None:
+def build_tab(classifier: Classifier, cell_html: Callable[[int, int], str]) -> None:
     """Puts the tab's content into the Blocks that is being built.
 
     `cell_html(true, predicted)` gives HTML with the test images of one cell of the confusion matrix, two positions in
-    `class_names`; without it the matrix has no buttons.
+    `class_names`.
     """
     metrics, names = classifier.metrics, classifier.class_names
     history = read_history(classifier.folder)
     gr.HTML(overview(metrics, names, classifier.config), apply_default_css=False)
     with gr.Column(elem_id="confusion-card"):
-        matrix = gr.HTML(
-            matrix_card(metrics["test"]["confusion_matrix"], names, buttons=cell_html is not None),
-            js_on_load=MATRIX_JS if cell_html else None,
-            apply_default_css=False,
-        )
-        if cell_html:
-            _show_cells(matrix, metrics["test"]["confusion_matrix"], names, cell_html)
+        counts = metrics["test"]["confusion_matrix"]
+        matrix = gr.HTML(matrix_card(counts, names), js_on_load=MATRIX_JS, apply_default_css=False)
+        _show_cells(matrix, counts, names, cell_html)
     gr.HTML(background(metrics, classifier.config, history), apply_default_css=False)
 
 
@@ -59,6 +55,7 @@ def _show_cells(
     matrix: gr.HTML, counts: list[list[int]], names: list[str], cell_html: Callable[[int, int], str]
 ) -> None:
     """The area below the matrix, and what fills it when a cell is activated."""
+    chosen = gr.JSON(visible=False)  # CELL_JS fills it at each call
     area = gr.HTML(
         '<p class="told" role="status">Choose a number above to see its images here.</p>',
         elem_id="cell",
@@ -66,8 +63,8 @@ def _show_cells(
         apply_default_css=False,
     )
 
-    def show(event: gr.EventData) -> str:
-        cell = chosen_cell(event._data, len(names))  # a visitor's program may send anything as the event's data
+    def show(data: object) -> str:
+        cell = chosen_cell(data, len(names))  # a visitor's program may send anything
         if cell is None:
             raise gr.Error(
                 "There is no such cell in the confusion matrix: choose one of its numbers.", print_exception=False
@@ -78,12 +75,18 @@ def _show_cells(
         return f'<p class="told spoken" role="status">{told}: shown below the matrix.</p>{cell_html(true, predicted)}'
 
     matrix.cell(
-        show, outputs=area, api_visibility="private", show_progress="minimal", trigger_mode="always_last", inputs=None
+        show,
+        chosen,
+        area,
+        js=CELL_JS,
+        trigger_mode="always_last",
+        api_visibility="private",
+        show_progress="minimal",
     )
 
 
 def chosen_cell(data: object, classes: int) -> tuple[int, int] | None:
-    """(true, predicted) of an event's data; None unless both are whole numbers of a class."""
+    """(true, predicted) of what CELL_JS gives; None unless both are whole numbers of a class."""
     if not isinstance(data, dict):
         return None
     cell = data.get("true"), data.get("predicted")
@@ -139,13 +142,22 @@ element.addEventListener('click', (event) => {
   url.searchParams.set('row', trueNames[row]);
   url.searchParams.set('column', saidNames[column]);
   window.history.replaceState(window.history.state, '', url);
-  trigger('cell', {true: row - 1, predicted: column - 1});
+  trigger('cell', {});
 });
 const asked = new URL(window.location.href).searchParams;
 buttonAt(trueNames.indexOf(asked.get('row')), saidNames.indexOf(asked.get('column')))?.click();
 """
-"""One tab stop, arrow keys, Home and End; a click, Enter or Space triggers `cell`. Places are counted in the table,
-whose first row and column are headers. The address names the cell by its two classes."""
+"""One tab stop, arrow keys, Home and End; a click, Enter or Space presses the button and triggers `cell`. Places are
+counted in the table, whose first row and column are headers. The address names the cell by its two classes."""
+
+CELL_JS = """() => {
+  const pressed = document.querySelector('#confusion [aria-pressed]');
+  const place = pressed && {true: pressed.closest('tr').rowIndex - 1, predicted: pressed.closest('td').cellIndex - 1};
+  return [place];
+}"""
+"""A JavaScript function: the cell that is pressed when the call begins. The event's data is no place for it: gradio
+makes a call that had to wait for the one before it with the first event's.
+"""
 
 AREA_JS = """
 const calm = window.matchMedia('(prefers-reduced-motion: reduce)').matches;
@@ -164,13 +176,13 @@ def overview(metrics: dict, names: list[str], config: dict) -> str:
     return f'<div class="report accuracy">{"".join(cards)}</div>'
 
 
-def matrix_card(matrix: list[list[int]], names: list[str], buttons: bool) -> str:
+def matrix_card(matrix: list[list[int]], names: list[str]) -> str:
     """The confusion matrix with its explanation."""
-    how = "<p>Choose a number to see its images; with a keyboard, move by the arrow keys.</p>" if buttons else ""
     return (
         '<div class="accuracy"><h2>What it takes for what</h2>'
-        f"<p>{mistakes_sentence(matrix, names)}</p><p>{CONFUSION_NOTE}</p>{how}"
-        f"{confusion_table(matrix, names, buttons)}</div>"
+        f"<p>{mistakes_sentence(matrix, names)}</p><p>{CONFUSION_NOTE}</p>"
+        "<p>Choose a number to see its images; with a keyboard, move by the arrow keys.</p>"
+        f"{confusion_table(matrix, names)}</div>"
     )
 
 
@@ -364,41 +376,38 @@ def mistakes_sentence(matrix: list[list[int]], names: list[str], most: int = 3) 
     return f"Most frequent {'mistake' if len(shown) == 1 else 'mistakes'}: {_listed(shown)}{others}."
 
 
-def confusion_table(matrix: list[list[int]], names: list[str], buttons: bool = False) -> str:
+def confusion_table(matrix: list[list[int]], names: list[str]) -> str:
     """Counts, row: true class, column: predicted. Shaded by the square root of the row's share, so that rare mistakes
-    are still seen beside a full diagonal. With `buttons`, each count above 0 is one, in a single tab stop."""
+    are still seen beside a full diagonal. Each count above 0 is a button; all are a single tab stop."""
     head = "".join(f'<th scope="col"><span>{escape(name)}</span></th>' for name in names)
-    first = next((i for i, row in enumerate(matrix) if row[i]), None) if buttons else None
+    first = next((i for i, row in enumerate(matrix) if row[i]), None)
     rows = "".join(
-        f'<tr><th scope="row"><span>{escape(name)}</span></th>'
-        f"{''.join(_cells(row, true, names, buttons, true == first))}</tr>"
+        f'<tr><th scope="row"><span>{escape(name)}</span></th>{"".join(_cells(row, true, names, true == first))}</tr>'
         for true, (name, row) in enumerate(zip(names, matrix, strict=True))
     )
-    if buttons and first is None:  # nothing on the diagonal: the first button of all is the tab stop
+    if first is None:  # nothing on the diagonal: the first button of all is the tab stop
         rows = rows.replace('tabindex="-1"', 'tabindex="0"', 1)
     kind = ' class="many"' if len(names) > MANY_CLASSES else ""
-    grid = ' role="grid"' if buttons else ""
     table = (
-        f'<table id="confusion"{kind}{grid} style="--classes: {len(names)}"><caption>Number of test images</caption>'
+        f'<table id="confusion"{kind} role="grid" style="--classes: {len(names)}">'
+        "<caption>Number of test images</caption>"
         f'<thead><tr><td class="corner">true \\ said</td>{head}</tr></thead><tbody>{rows}</tbody></table>'
     )
     return _scroll("Confusion matrix", table)
 
 
-def _cells(row: list[int], true: int, names: list[str], buttons: bool, tab_stop: bool) -> Iterator[str]:
+def _cells(row: list[int], true: int, names: list[str], tab_stop: bool) -> Iterator[str]:
     total = sum(row) or 1
     for said, count in enumerate(row):
-        kind = "hit" if said == true else "miss"
-        style = f'class="{kind}" style="--shade: {math.sqrt(count / total):.3f}"'
-        told = _told(row, true, said, names)
         if not count:
             yield '<td class="none">0</td>'
-        elif buttons:
-            stop = 0 if tab_stop and said == true else -1
-            button = f'<button type="button" tabindex="{stop}" aria-label="{told}: show them">{count:,}</button>'
-            yield f"<td {style}>{button}</td>"
-        else:
-            yield f'<td {style} title="{told}">{count:,}</td>'
+            continue
+        kind, stop = "hit" if said == true else "miss", 0 if tab_stop and said == true else -1
+        told = f"{_told(row, true, said, names)}: show them"
+        yield (
+            f'<td class="{kind}" style="--shade: {math.sqrt(count / total):.3f}">'
+            f'<button type="button" tabindex="{stop}" aria-label="{told}">{count:,}</button></td>'
+        )
 
 
 def _told(row: list[int], true: int, said: int, names: list[str]) -> str:

@@ -35,7 +35,7 @@ def build_page(classifier: Classifier, data_dir: Path, notice: str | None = None
             with gr.Tab("About / use it", id="about") as fourth:
                 about.build_tab(classifier)
         build_api(classifier)
-        share_by_address(page, tabs, (first, second, third, fourth), settings | filters, browser, shown)
+        share_by_address(page, tabs, (first, second, third, fourth), settings, filters, browser, shown)
     return page
 
 
@@ -43,18 +43,20 @@ def share_by_address(
     page: gr.Blocks,
     tabs: gr.Tabs,
     each: tuple[gr.Tab, ...],
-    parts: dict[str, gr.components.Component],
+    settings: dict[str, gr.components.Component],
+    filters: dict[str, gr.components.Component],
     browser: Browser,
     shown: gr.HTML,
 ) -> None:
-    """Keeps `?tab=...`, `image=...` and the `parts` in step with what is chosen, in the browser alone, and chooses what
-    they say when the page is opened. What they name and there is not is ignored. The page of the grid and the cell of
-    the confusion matrix are kept by the scripts of their tabs."""
+    """Keeps `?tab=...` and the `settings` in step with what is chosen, in the browser alone, and chooses what they, the
+    `filters` and `image=...` say when the page is opened. What they name and there is not is ignored. The scripts of
+    their tabs keep the rest: filters, page and image of the grid, and the cell of the confusion matrix."""
+    parts = settings | filters
     for tab, name in zip(each, TABS, strict=True):
         tab.select(
             None, js=f"() => {{ ({SET_ADDRESS})('tab', {json.dumps(name)}, 'predict') }}", api_visibility="private"
         )
-    for name, part in parts.items():
+    for name, part in settings.items():
         js = f"(value) => {{ ({SET_ADDRESS})('{name}', value, {json.dumps(part.value)}) }}"
         part.change(None, part, None, js=js, api_visibility="private")
 

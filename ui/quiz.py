@@ -30,12 +30,13 @@ def build(browser: Any) -> None:
 
 
 def quiz_html(browser: Any, random: np.random.Generator) -> str:
-    """Ten images, drawn from all that the page has, for QUIZ_JS to play: none twice, none preferred."""
+    """Ten images for QUIZ_JS to play, none twice and none preferred: those that are on the page because the network was
+    wrong take no part."""
     if browser.read() is None:
         return START
     tests, said = browser.tests, browser.predictions
     rounds = []
-    for position in random.permutation(len(tests.indices))[:ROUNDS]:
+    for position in random.permutation(tests.drawn)[:ROUNDS]:
         row = browser.rows[tests.indices[position]]
         rounds.append(
             {

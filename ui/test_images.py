@@ -48,6 +48,8 @@ class TestImages:
     images: np.ndarray
     labels: Sequence[int]
     indices: Sequence[int]
+    drawn: Sequence[int]
+    """Positions of those that are here whatever the network said of them: not only because it was wrong."""
 
 
 class NoDataset(DatasetError):
@@ -66,7 +68,7 @@ def find_test_images(classifier: Classifier, data_dir: Path) -> TestImages:
             if not samples.is_dir():
                 raise NoDataset("The CIFAR-10 files on this server are damaged or altered.") from None
         else:
-            return TestImages(images, labels.tolist(), list(range(len(labels))))
+            return TestImages(images, labels.tolist(), list(range(len(labels))), range(len(labels)))
     if samples.is_dir():
         return read_samples(samples, len(classifier.class_names))
     if tuple(classifier.class_names) != CLASS_NAMES:
@@ -81,6 +83,7 @@ DAMAGE = (
     TypeError,
     OverflowError,
     RecursionError,
+    SyntaxError,  # Pillow: a broken PNG chunk
     Image.DecompressionBombError,
 )
 """What readers of JSON and PNG, and the arithmetic on what they found, raise for a file that is no such thing."""
@@ -99,8 +102,13 @@ def read_samples(folder: Path, classes: int) -> TestImages:
             "folder: the app then takes the images from a CIFAR-10 folder."
         ) from None
     once = {index: (tile, label) for sheet in sheets for tile, label, index in zip(*sheet, strict=True)}
-    indices = sorted(once)
-    return TestImages(np.stack([once[index][0] for index in indices]), [once[index][1] for index in indices], indices)
+    indices, drawn = sorted(once), set(sheets[0][2])
+    return TestImages(
+        images=np.stack([once[index][0] for index in indices]),
+        labels=[once[index][1] for index in indices],
+        indices=indices,
+        drawn=[position for position, index in enumerate(indices) if index in drawn],
+    )
 
 
 def _read_sheet(folder: Path, about: dict, name: str, classes: int) -> tuple[np.ndarray, list[int], list[int]]:
@@ -201,9 +209,14 @@ class Browser:
             for name, to in (("Previous", page - 1), ("Next", page + 1))
             for off in ("" if 0 <= to < pages else " disabled",)
         )
+        added = len(self.tests.indices) - len(self.tests.drawn)
+        note = (
+            f'<p class="note">Of the {len(self.tests.indices):,} images here, {len(self.tests.drawn):,} were drawn '
+            f"whatever the network says of them; the other {added:,} are here because it is wrong about them.</p>"
+        )
         return (
             f'<p class="count" role="status">{count}; page {page + 1} of {pages}</p><ul class="tests">{tiles}</ul>'
-            f'<div class="turns">{turns}</div>'
+            f'<div class="turns">{turns}</div>{note if added else ""}'
         )
 
     def _tile(self, position: int, button: bool = True) -> str:
@@ -231,7 +244,8 @@ class Browser:
         count = int(self.predictions.confusion_matrix(len(names))[true, predicted])
         heading = f"<h3>{count:,} {escape(names[true])} images called {escape(names[predicted])}</h3>"
         if self.read() is None:
-            return f"{heading}<p>{escape(self.problem)} The Test images tab can get them.</p>"
+            where = " The Test images tab can get them." if self.download_helps else ""
+            return f"{heading}<p>{escape(self.problem)}{where}</p>"
         positions = self.chosen("all", names[true], names[predicted])
         confidence = {p: self.predictions.confidence[self.rows[self.tests.indices[p]]] for p in positions}
         shown = sorted(positions, key=lambda position: -confidence[position])[:PER_CELL]
@@ -278,35 +292,47 @@ element.addEventListener('click', (event) => {
   if (turn) {
     const page = Number(turn.dataset.page);
     if (page > 0) url.searchParams.set('grid-page', page + 1); else url.searchParams.delete('grid-page');
-    trigger('turn', {page});
   } else {
     for (const one of element.querySelectorAll('.test')) one.setAttribute('aria-current', one === test);
     url.searchParams.set('image', test.dataset.index);
-    trigger('choose', {index: Number(test.dataset.index)});
   }
   window.history.replaceState(window.history.state, '', url);
+  trigger(turn ? 'select' : 'choose', {});
 });
 """
+"""A click writes into the address what is asked for; PAGE_JS and IMAGE_JS read it there when the call begins, because
+gradio makes a call that had to wait for the one before it with the first event's data. `select` is a page turned, by a
+name that `gr.on` takes; `choose` is an image."""
 
-PAGE_JS = f"""(show, truth, predicted) => {{
+FILTERS = {"show": "all", "true": ANY, "predicted": ANY}
+"""As the address names them, with the values that it leaves out."""
+
+PAGE_JS = f"""(...chosen) => {{
+  const usual = {json.dumps(FILTERS)}, names = Object.keys(usual);
   const url = new URL(window.location.href), asked = url.searchParams;
-  const same = show === (asked.get('show') ?? 'all') && truth === (asked.get('true') ?? '{ANY}')
-    && predicted === (asked.get('predicted') ?? '{ANY}');
-  if (same) return [show, truth, predicted, Number(asked.get('grid-page') ?? 1) - 1];
+  if (names.every((name, k) => chosen[k] === (asked.get(name) ?? usual[name])))
+    return [...chosen.slice(0, names.length), Number(asked.get('grid-page') ?? 1) - 1];
   if (window.addressIsRead) {{
+    names.forEach((name, k) => chosen[k] === usual[name] ? asked.delete(name) : asked.set(name, chosen[k]));
     asked.delete('grid-page');
     window.history.replaceState(window.history.state, '', url);
   }}
-  return [show, truth, predicted, 0];
+  return [...chosen.slice(0, names.length), 0];
 }}"""
-"""A JavaScript function: the filters, and the page that the address names. A page is one of the filters beside it, so
-other filters begin at the first. It runs before `ui.page` writes a changed filter into the address. `page` itself is
+"""A JavaScript function: the filters, and the page that the address names, from 0. A page is one of the filters beside
+it, so other filters begin at the first, and are written into the address here and nowhere else. `page` itself is
 gradio's: it names another page of the app."""
+
+IMAGE_JS = """() => {
+  const asked = new URL(window.location.href).searchParams.get('image') ?? '';
+  return [/^[0-9]{1,8}$/.test(asked) ? Number(asked) : null];
+}"""
+"""A JavaScript function: the index of the image that the address names."""
 
 
 def build_tab(browser: Browser, tab: gr.Tab) -> tuple[dict[str, gr.components.Component], gr.HTML]:
     """Puts the tab's components and events into the Blocks that is being built. Returns what the address of the page
-    may set (parameter -> component), and where the answer for one image is shown."""
+    may set (one component for each of FILTERS), and where the answer for one image is shown."""
     names = browser.classifier.class_names
     with gr.Column(visible=False) as absent:
         why = gr.HTML(elem_id="no-tests", apply_default_css=False)
@@ -314,7 +340,11 @@ def build_tab(browser: Browser, tab: gr.Tab) -> tuple[dict[str, gr.components.Co
     with gr.Column(visible=False) as present:
         with gr.Row():
             show = gr.Radio(
-                [(name, key) for key, name in SHOW.items()], value="all", label="Show", elem_id="show", scale=3
+                [(name, key) for key, name in SHOW.items()],
+                value=FILTERS["show"],
+                label="Show",
+                elem_id="show",
+                scale=3,
             )
             any_class = [("any class", ANY), *((name, name) for name in names)]
             true = gr.Dropdown(any_class, value=ANY, label="It is", filterable=False, elem_id="true", min_width=140)
@@ -324,7 +354,7 @@ def build_tab(browser: Browser, tab: gr.Tab) -> tuple[dict[str, gr.components.Co
         with gr.Row(equal_height=False):
             with gr.Column(scale=6, min_width=320):
                 grid = gr.HTML(elem_id="test-images", apply_default_css=False, js_on_load=GRID_JS)
-                page = gr.JSON(visible=False)  # PAGE_JS fills it at each call
+                page, image = gr.JSON(visible=False), gr.JSON(visible=False)  # PAGE_JS and IMAGE_JS fill them
             with gr.Column(scale=5, min_width=320):
                 shown = gr.HTML(hint_html(HINT), elem_id="test-answer", apply_default_css=False, js_on_load=ANSWER_JS)
         with gr.Accordion("Quiz: you against the network", open=False, elem_id="quiz-accordion"):
@@ -343,14 +373,6 @@ def build_tab(browser: Browser, tab: gr.Tab) -> tuple[dict[str, gr.components.Co
             browser.grid_html(*chosen),
         )
 
-    def turn(show, true, predicted, event: gr.EventData):
-        if browser.read() is None:  # a page that was opened before the server was started anew
-            return problem_html(browser.problem)
-        return browser.grid_html(show, true, predicted, getattr(event, "page", 0))
-
-    def choose(event: gr.EventData):
-        return browser.answer_html(getattr(event, "index", None))
-
     def bring(progress=gr.Progress()):  # noqa: B008  (gradio's way to say that it wants one)
         if browser.read() is not None:
             return ""
@@ -365,11 +387,18 @@ def build_tab(browser: Browser, tab: gr.Tab) -> tuple[dict[str, gr.components.Co
     private = {"api_visibility": "private", "show_progress": "hidden"}
     redraw = {"fn": refresh, "inputs": [*filters, page], "outputs": [absent, present, why, get, grid], "js": PAGE_JS}
     # One event for all, and one call of it at a time: the answer for filters of before could come last.
-    gr.on([tab.select, *(one.change for one in filters)], trigger_mode="always_last", **redraw, **private)
-    grid.turn(turn, filters, grid, **private)
-    grid.choose(choose, None, shown, api_visibility="private", show_progress="minimal")
+    gr.on([tab.select, grid.select, *(one.change for one in filters)], trigger_mode="always_last", **redraw, **private)
+    grid.choose(
+        browser.answer_html,
+        image,
+        shown,
+        js=IMAGE_JS,
+        trigger_mode="always_last",
+        api_visibility="private",
+        show_progress="minimal",
+    )
     get.click(bring, None, why, api_visibility="private", show_progress_on=why).success(**redraw, **private)
-    return {"show": show, "true": true, "predicted": predicted}, shown
+    return dict(zip(FILTERS, filters, strict=True)), shown
 
 
 def absent_html(problem: str, download_helps: bool) -> str:
