@@ -22,6 +22,7 @@ from PIL import (
     TiffImagePlugin,
     WebPImagePlugin,
 )
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION
 
 from model.cifar10 import IMAGE_SIZE
 
@@ -110,6 +111,8 @@ def open_picture(file: str | Path | bytes | BinaryIO) -> Image.Image:
             image.draft("RGB", (DRAFT_SIDE, DRAFT_SIDE))
         image.load()
         _check_depth(image)
+        if reader is TiffImagePlugin.TiffImageFile and image.mode == "I;16":
+            _normalize_grey16_tiff(image)
     except PictureError:
         raise
     except (MemoryError, Image.DecompressionBombError):
@@ -200,13 +203,12 @@ def _allowed() -> str:
 
 def _check_size(image: ImageFile.ImageFile, data: bytes) -> None:
     """Raise PictureError before pixels are decoded, by what the header claims."""
-    is_jpeg = isinstance(image, JpegImagePlugin.JpegImageFile)
-    limit = MAX_PIXELS_JPEG if is_jpeg and _decodes_by_rows(image, data) else MAX_PIXELS
+    limit = MAX_PIXELS_JPEG if decodes_by_rows(image) else MAX_PIXELS
     width, height = image.size
     if width * height > limit:
         raise PictureError(_too_large(f"{width} x {height} pixels"))
     # Inside a scan 0xff is always followed by zero, so this counts scans (and those of an embedded thumbnail).
-    if is_jpeg and data.count(b"\xff\xda") > MAX_SCANS:
+    if isinstance(image, JpegImagePlugin.JpegImageFile) and data.count(b"\xff\xda") > MAX_SCANS:
         raise PictureError(
             f"This JPEG is stored in more than {MAX_SCANS} passes, which takes too long to decode: save it again as an "
             "ordinary JPEG, and upload that."
@@ -220,15 +222,21 @@ def _too_large(given: str = "more pixels than memory holds") -> str:
     )
 
 
-def _decodes_by_rows(image: ImageFile.ImageFile, data: bytes) -> bool:
-    """Whether the JPEG is baseline with all its channels in the first scan. Otherwise libjpeg holds the coefficients of
-    the whole picture, whatever draft() asks: 370 MB at 64 million pixels."""
-    if image.info.get("progressive"):
+def decodes_by_rows(image: ImageFile.ImageFile) -> bool:
+    """Whether an opened file is a JPEG that costs little memory whatever its size: baseline, with all its channels in
+    the first scan. Otherwise libjpeg holds the coefficients of the whole picture, whatever draft() asks: 370 MB at 64
+    million pixels. Reads from the image's file; load() finds its own place there."""
+    if not isinstance(image, JpegImagePlugin.JpegImageFile) or image.info.get("progressive"):
         return False
     at = 2  # behind the start marker; every segment is ff, marker, 2 bytes of length, payload
-    while data[at] == 0xFF and data[at + 1] != 0xDA:
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return data[at] == 0xFF and data[at + 4] == len(image.getbands())
+    while True:
+        image.fp.seek(at)
+        head = image.fp.read(5)
+        if len(head) < 5 or head[0] != 0xFF:
+            return False
+        if head[1] == 0xDA:
+            return head[4] == len(image.getbands())
+        at += 2 + int.from_bytes(head[2:4], "big")
 
 
 def _check_depth(image: Image.Image) -> None:
@@ -239,6 +247,16 @@ def _check_depth(image: Image.Image) -> None:
             f"This picture holds {kind} pixels, which do not say how bright white is: save it with 8 or 16 bits per "
             "channel, and use that."
         )
+
+
+def _normalize_grey16_tiff(image: TiffImagePlugin.TiffImageFile) -> None:
+    """In place, to 0 for black and 65535 for white: Pillow leaves 12-bit values as they are, and those of a file that
+    counts from white, inverted."""
+    bits, white_is_zero = image.tag_v2[BITSPERSAMPLE][0], image.tag_v2[PHOTOMETRIC_INTERPRETATION] == 0
+    if bits == 16 and not white_is_zero:
+        return
+    values = np.asarray(image) << (16 - bits)  # uint16 (H, W)
+    image.frombytes((65535 - values if white_is_zero else values).astype("<u2").tobytes())
 
 
 def _upright(image: Image.Image) -> Image.Image:

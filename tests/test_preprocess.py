@@ -222,6 +222,38 @@ def test_16_bit_grey_equals_its_8_bit_version(kind):
     assert np.array_equal(square(deep), square(encode(grey, kind)))
 
 
+def grey_tiff(data: bytes, bits: int, white_is_zero: bool) -> bytes:
+    """Little-endian, 32 x 32, one strip of `data`."""
+    entries = {
+        256: 32,
+        257: 32,
+        258: bits,
+        259: 1,
+        262: int(not white_is_zero),
+        273: 8,
+        277: 1,
+        278: 32,
+        279: len(data),
+    }
+    table = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries.items())
+    return struct.pack("<2sHI", b"II", 42, 8 + len(data)) + data + struct.pack("<H", len(entries)) + table + bytes(4)
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_a_16_bit_grey_tiff_that_counts_from_white_is_turned_round(fit):
+    grey = noise(channels=1)
+    data = ((255 - grey).astype("<u2") * 257).tobytes()
+    assert np.array_equal(square(grey_tiff(data, 16, white_is_zero=True), fit)[..., 0], grey)
+    assert np.array_equal(square(grey_tiff(data, 16, white_is_zero=False), fit)[..., 0], 255 - grey)
+
+
+def test_a_12_bit_grey_tiff_equals_its_8_bit_version():
+    grey = noise(channels=1)
+    first, second = (grey.astype(np.uint16) << 4).reshape(-1, 2).T  # two values to three bytes
+    data = np.stack([first >> 4, (first & 15) << 4 | second >> 8, second & 255], -1).astype(np.uint8).tobytes()
+    assert np.array_equal(square(grey_tiff(data, 12, white_is_zero=False))[..., 0], grey)
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_16_bit_grey_drops_the_lower_byte_in_either_byte_order(order):
     values = np.random.default_rng(0).integers(0, 65536, (32, 32)).astype(f"{order}u2")

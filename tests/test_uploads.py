@@ -141,6 +141,8 @@ def test_of_a_jpeg_and_of_no_picture_little_is_open(uploads, picture):
     picture.save(uploads / "a.jpg")
     (uploads / "note.png").write_bytes(b"text")
     assert reading._pixels(str(uploads / "a.jpg")) == 60 * 40 // 16
+    picture.save(uploads / "b.jpg", progressive=True)  # the decoder holds all of it
+    assert reading._pixels(str(uploads / "b.jpg")) == 60 * 40
     assert reading._pixels(str(uploads / "note.png")) == 0
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import gradio as gr
 from PIL import Image
 
-from model.preprocess import MAX_PIXELS, open_picture
+from model.preprocess import MAX_PIXELS, decodes_by_rows, open_picture
 
 MB = 2**20
 
@@ -78,10 +78,11 @@ def open_upload(upload: object) -> Iterator[Image.Image]:
 
 
 def _pixels(path: str) -> int:
-    """That decoding costs, by the header: few for a JPEG, which is shrunk meanwhile, none for what is no picture."""
+    """That decoding costs, by the header: few for a plain JPEG, which is shrunk meanwhile, none for what is no
+    picture."""
     try:
         with Image.open(path) as image:
-            return image.width * image.height // (16 if image.format == "JPEG" else 1)
+            return image.width * image.height // (16 if decodes_by_rows(image) else 1)
     except Exception:
         return 0
 
