@@ -308,6 +308,9 @@ def _inconsistency(section: dict[str, Any], split: str, num_classes: int) -> str
         return f"has a {split}.per_class_accuracy that is not one number per class"
     if sum(map(sum, matrix)) != section["n"] or sum(matrix[i][i] for i in range(num_classes)) != section["correct"]:
         return f"has a {split}.confusion_matrix that does not add up to its n and correct"
+    shares = (row[i] / max(1, sum(row)) for i, row in enumerate(matrix))
+    if any(abs(a - b) > 1e-9 for a, b in zip(section["per_class_accuracy"], shares, strict=True)):
+        return f"has a {split}.per_class_accuracy that is not that of its confusion_matrix"
     return _wrong_accuracy(section, split)
 
 
@@ -325,6 +328,9 @@ def _flip_problem(section: dict[str, Any], split: str) -> str | None:
 def _wrong_accuracy(score: dict[str, Any], where: str) -> str | None:
     if abs(score["correct"] / score["n"] - score["accuracy"]) > 1e-9:
         return f"has a {where}.accuracy that is not correct / n"
+    low, high = score["accuracy_interval"]
+    if not low - 1e-9 <= score["accuracy"] <= high + 1e-9:
+        return f"has a {where}.accuracy that is not within its accuracy_interval"
     return None
 
 

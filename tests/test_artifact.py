@@ -123,6 +123,9 @@ def test_metrics_whose_counts_contradict_each_other_are_refused(tiny_artifact):
     assert "does not add up" in problem(n=251)
     assert "does not add up" in problem(correct=metrics["test"]["correct"] + 1)
     assert "is not correct / n" in problem(accuracy=0.999)
+    assert "not within its accuracy_interval" in problem(accuracy_interval=[0.99, 1.0])
+    shares = metrics["test"]["per_class_accuracy"]
+    assert "is not that of its confusion_matrix" in problem(per_class_accuracy=[*shares[:9], abs(shares[9] - 0.01)])
     assert "is not 10 by 10" in problem(confusion_matrix=[[1]])
     assert "test.loss" in problem(loss=None)
 
