@@ -199,6 +199,16 @@ def test_a_call_of_predict_without_an_answer_becomes_a_failed_one_and_no_other(c
     assert sent.output == ({"data": data} if told is None else {"error": told})
 
 
+@pytest.mark.parametrize(("visibility", "told"), [("public", api.BAD_INPUTS), ("private", api.NOT_DONE)])
+def test_a_call_that_failed_without_a_word_is_told_as_its_caller_can_use_it(visibility, told):
+    page = SimpleNamespace(_queue=Queue())
+    api.explain_failures(page)
+    event = SimpleNamespace(fn=SimpleNamespace(api_name="show", api_visibility=visibility))
+    for error in (None, "No."):
+        page._queue.send_message(event, ProcessCompletedMessage(output={"error": error}, success=False))
+    assert [sent.output["error"] for sent in page._queue.sent] == [told, "No."]
+
+
 # /activation_map
 
 

@@ -195,9 +195,6 @@ def test_what_is_chosen_is_written_into_the_address_and_what_is_usual_is_left_ou
             *(f"'tab', {json.dumps(tab)}, 'predict'" for tab in TABS),
             "'fit', value, \"crop\"",
             "'top', value, 5",
-            "'show', value, \"all\"",
-            "'true', value, \"<any>\"",
-            "'predicted', value, \"<any>\"",
         ]
     )
 

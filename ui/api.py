@@ -37,6 +37,7 @@ BAD_INPUTS = (
     "POST /gradio_api/upload answered with."
 )
 BAD_FIT = f"fit must be one of {', '.join(FITS)}."
+NOT_DONE = "That could not be done: something is wrong on the server. Try it once more."
 FAILED = "This picture could not be answered: something is wrong on the server."
 NO_FILES = "No pictures were given: upload some as the first input."
 TOO_MANY_FILES = f"Too many pictures: give {MAX_FILES} at once, or fewer."
@@ -219,7 +220,8 @@ def explain_failures(page: gr.Blocks) -> None:
     def send_message(event, message):
         if isinstance(message, ProcessCompletedMessage):
             if not message.success:
-                message.output["error"] = message.output.get("error") or BAD_INPUTS
+                usual = BAD_INPUTS if event.fn.api_visibility == "public" else NOT_DONE
+                message.output["error"] = message.output.get("error") or usual
             elif event.fn.api_name == "predict":
                 for value in message.output.get("data", ()):
                     if isinstance(value, dict) and value.keys() == {ERROR}:
