@@ -617,6 +617,22 @@ def test_a_run_of_an_older_version_without_the_newer_settings_is_resumed(tiny_ci
     assert len(history(tmp_path)) == 3
 
 
+def test_a_run_that_moved_to_another_kind_of_device_steps_as_that_one_does(tiny_cifar, tmp_path, monkeypatch):
+    cut_short(tiny_cifar, tmp_path, monkeypatch, epoch=1)
+    path = tmp_path / checkpoints.FOLDER / checkpoints.LAST
+
+    def saved() -> tuple[dict, list[dict]]:
+        checkpoint = torch.load(path, weights_only=True)
+        return checkpoint, checkpoint["optimizer_states"][0]["param_groups"]
+
+    checkpoint, (group,) = saved()
+    assert group["fused"] is None
+    group["fused"] = True  # as on CUDA
+    torch.save(checkpoint, path)
+    run(tiny_cifar, tmp_path, resume=True)
+    assert [group["fused"] for group in saved()[1]] == [None]
+
+
 def test_the_clock_of_an_interrupted_epoch_goes_on_and_that_of_the_next_begins_anew(tiny_cifar, tmp_path, monkeypatch):
     original = TrainingModule.training_step
 

@@ -144,6 +144,8 @@ class TrainingModule(L.LightningModule):
         """Goes on where a checkpoint was written, which may be in the middle of an epoch."""
         if self.average is not None:
             self._averaged = float_tensors(self.average), float_tensors(self.network)
+        for group in self.trainer.optimizers[0].param_groups:
+            group["fused"] = self._fused()  # the checkpoint may come from another kind of device
         self._seconds_before = 0.0
         self._epoch_started = time.perf_counter()
         if self._plateau_state is not None:
@@ -208,6 +210,10 @@ class TrainingModule(L.LightningModule):
     def _of_all_processes(self, sums: Tensor) -> list[float]:
         return self.trainer.strategy.reduce(sums.clone(), reduce_op="sum").tolist()
 
+    def _fused(self) -> bool | None:
+        """One kernel for all parameters, on CUDA; else as PyTorch chooses."""
+        return self.device.type == "cuda" or None
+
     def configure_optimizers(self) -> Any:
         config = self.config
         optimizer = SGD(
@@ -215,7 +221,7 @@ class TrainingModule(L.LightningModule):
             lr=config.learning_rate,
             momentum=config.momentum,
             nesterov=config.nesterov,
-            fused=self.device.type == "cuda" or None,  # one kernel for all parameters
+            fused=self._fused(),
         )
         if config.schedule == "plateau":
             # Not handed to Lightning, which loses one of its steps when a run is resumed.
