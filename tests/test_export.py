@@ -28,7 +28,7 @@ def files(folder: Path) -> set[str]:
 def test_the_exported_folder_holds_exactly_these_files(tiny_artifact):
     found = files(tiny_artifact)
     events = {name for name in found if name.startswith("tensorboard/events.out.tfevents.")}
-    assert events
+    assert events == {f"tensorboard/events.out.tfevents.{number:03}" for number in range(len(events))} != set()
     assert found - events == {
         "model.safetensors",
         "model.onnx",
@@ -189,6 +189,9 @@ def test_images_per_second_weighs_a_short_last_epoch_by_its_images_and_leaves_ou
     assert found["images_per_second"] == 9 * 40 / 6
     alone = run | {"hyperparameters": run["hyperparameters"] | {"max_steps": 6}}
     assert export.describe_training(alone, rows[1:2], 1, network, data, 250)["images_per_second"] == 120
+    assert found["wall_seconds"] == max(15.0, run["fit_seconds"])
+    slow, killed = run | {"fit_seconds": 100.0}, run | {"fit_seconds": 1.0}
+    assert [export.wall_seconds(each, rows) for each in (slow, killed, {})] == [100.0, 15.0, 15.0]
     del run["peak_memory_bytes"]  # as in runs from before it was measured
     assert "peak_memory_bytes" not in export.describe_training(run, rows, 1, network, data, 250)
 

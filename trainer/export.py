@@ -71,6 +71,8 @@ def export(run_dir: Path, data_dir: Path) -> Path:
     events = folder / artifact.TENSORBOARD
     shutil.copytree(run_dir / artifact.TENSORBOARD, events, ignore=shutil.ignore_patterns("hparams.yaml"))
     report.log_results(metrics["test"], figures, best_step, events)
+    for number, file in enumerate(sorted(events.glob("events.out.tfevents.*"))):  # the time stands first
+        file.rename(file.with_name(f"events.out.tfevents.{number:03}"))  # without the name of this machine
     artifact.seal(folder, config)
     check_parity(network, Classifier.load(folder), test_images[:256])
     return _swap_in(folder, run_dir / "artifact")
@@ -198,7 +200,6 @@ def describe_training(
     """metrics.json's `training` section, from what the run wrote."""
     config = TrainConfig.from_hyperparameters(run["hyperparameters"])
     shown = images_shown(config, run["split"]["train"], len(history))
-    seconds = sum(row["seconds"] for row in history)
     measured = list(zip(shown, history, strict=True))
     measured = measured[1:] or measured  # the first epoch also compiles
     training_seconds = sum(n / row["images_per_second"] for n, row in measured)
@@ -210,7 +211,7 @@ def describe_training(
         "epochs": len(history),
         "best_epoch": best_epoch,
         "selected_by": "highest val accuracy",
-        "wall_seconds": round(seconds, 1),
+        "wall_seconds": round(wall_seconds(run, history), 1),
         "images_per_second": round(sum(n for n, _ in measured) / training_seconds, 1),
         **later,
         "device": run["device"],
@@ -224,6 +225,11 @@ def describe_training(
         "mean": run["mean"],
         "std": run["std"],
     }
+
+
+def wall_seconds(run: dict[str, Any], history: list[dict[str, float]]) -> float:
+    """Of the training, with everything around the epochs. An attempt that was killed left its epochs' alone."""
+    return max(run.get("fit_seconds", 0.0), sum(row["seconds"] for row in history))
 
 
 def images_shown(config: TrainConfig, train_images: int, epochs: int) -> list[int]:
