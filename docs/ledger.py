@@ -9,6 +9,7 @@ the paper's own numbers are typed here, because they come from print.
 """
 
 import json
+import math
 import shutil
 import sys
 from collections import defaultdict
@@ -16,11 +17,12 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from benchmarks.tables import filled
+from benchmarks.tables import filled, short
 from model.artifact import read_history
 from trainer.config import RECIPES, TrainConfig, as_flag, published
 from trainer.data import steps_per_epoch
 from trainer.evaluate import wilson_interval
+from trainer.export import wall_seconds
 
 DOCS = Path(__file__).resolve().parent
 PROJECT = DOCS.parent
@@ -96,7 +98,7 @@ def details_row(name: str, metrics: dict[str, Any]) -> str:
     training, calibration, flip = metrics["training"], metrics["test"]["calibration"], metrics["test"]["flip_tta"]
     return (
         f"| {name} | {training['precision']} | {training['versions']['torch']} "
-        f"| {(training['git_commit'] or 'unknown')[:12]} "
+        f"| {short(training['git_commit'])} "
         f"| {calibration['ece_before']:.4f}, {calibration['ece_after']:.4f} | {flip['accuracy']:.2%} |\n"
     )
 
@@ -165,8 +167,12 @@ def group_rows(group: list[tuple[str, dict[str, Any], list[dict[str, float]]]]) 
 
 
 def is_unchanged(run: dict[str, Any]) -> bool:
-    """Whether it is its recipe, but for length and seed."""
-    return changed(run["hyperparameters"]).keys() <= LENGTH | {"seed"}
+    """Whether it is its recipe, but for length and seed: also with a warm-up that is as many epochs as in the whole."""
+    config = TrainConfig.from_hyperparameters(run["hyperparameters"])
+    recipe = RECIPES[config.recipe]
+    in_epochs = [each.warmup_fraction * each.max_epochs for each in (config, recipe)]
+    same_warmup = {"warmup_fraction"} if math.isclose(*in_epochs, rel_tol=0.01) else set()
+    return changed(run["hyperparameters"]).keys() <= LENGTH | {"seed"} | same_warmup
 
 
 def best_val(history: list[dict[str, float]]) -> float:
@@ -179,8 +185,7 @@ def trial_row(name: str, run: dict[str, Any], history: list[dict[str, float]], u
     gain = f"{100 * (best - mean(unchanged)):+.2f}" if unchanged and not is_unchanged(run) else ""
     return (
         f"| {name} | {changes(run['hyperparameters'])} | {len(history)} | {best:.2%} | {low:.2%} to {high:.2%} "
-        f"| {gain} | {sum(row['seconds'] for row in history) / 60:.0f} | {run['device']} "
-        f"| {(run['git_commit'] or 'unknown')[:12]} |\n"
+        f"| {gain} | {wall_seconds(run, history) / 60:.0f} | {run['device']} | {short(run['git_commit'])} |\n"
     )
 
 
@@ -209,6 +214,8 @@ def add(run_dir: Path, name: str) -> None:
     history, run = read_history(run_dir), json.loads((run_dir / "run.json").read_text())
     if history[-1]["epoch"] < planned_epochs(run):
         raise SystemExit(f"{run_dir} is not finished")
+    if not finished and not run.get("no_test"):
+        raise SystemExit(f"{run_dir} has no artifact, and no end without the test set: finish it with --resume")
     target = DOCS / ("runs" if finished else "trials") / name
     target.mkdir(parents=True, exist_ok=True)
     for file in kept:

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from trainer.config import RECIPES
+from trainer.run import note_no_test
+
 PROJECT = Path(__file__).resolve().parent.parent
 
 spec = importlib.util.spec_from_file_location("ledger", PROJECT / "docs" / "ledger.py")
@@ -116,12 +119,33 @@ def test_trials_stand_by_length_the_recipe_first_with_the_gain_over_the_mean_of_
     ]
 
 
+def test_a_recipe_of_another_length_is_itself_where_its_warm_up_has_as_many_epochs(monkeypatch):
+    shorter = RECIPES["record"].hyperparameters() | {"max_epochs": 200, "warmup_fraction": 0.025}
+    found = {
+        "base": trial(0.90, **shorter),
+        "rate": trial(0.91, **shorter | {"learning_rate": 0.1}),
+        "longer warm-up": trial(0.92, **shorter | {"warmup_fraction": 0.1}),
+    }
+    monkeypatch.setattr(ledger, "trials", lambda: found)
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in ledger.trials_table().splitlines()[2:]]
+    assert [(row[0], row[5]) for row in rows] == [("base", ""), ("longer warm-up", "+2.00"), ("rate", "+1.00")]
+
+
+def test_a_source_tree_with_changes_is_told(monkeypatch):
+    run, history = trial(0.90)
+    monkeypatch.setattr(ledger, "trials", lambda: {"base": (run | {"git_commit": "0123456789abcdef-dirty"}, history)})
+    assert "| 0123456789ab-dirty |" in ledger.trials_table()
+
+
 def test_a_run_enters_the_ledger_by_its_artifact_and_a_trial_by_its_history(tiny_run, tmp_path, monkeypatch):
     monkeypatch.setattr(ledger, "DOCS", tmp_path)
     ledger.add(tiny_run, "whole")
     assert {f.name for f in (tmp_path / "runs" / "whole").iterdir()} == set(ledger.RUN)
     trial = tmp_path / "trial"
     shutil.copytree(tiny_run, trial, ignore=shutil.ignore_patterns("artifact", "checkpoints"))
+    with pytest.raises(SystemExit, match="has no artifact, and no end without the test set"):
+        ledger.add(trial, "short")  # its export was interrupted, and may have read the test set
+    note_no_test(trial)
     ledger.add(trial, "short")
     assert "| short | `default`: " in ledger.trials_table()
     run = json.loads((trial / "run.json").read_text())

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import signal
@@ -162,6 +163,7 @@ def test_no_test_stops_after_val(tiny_cifar, tmp_path, monkeypatch, capsys):
     assert any(line.startswith("val") for line in printed.splitlines())
     assert not any(line.startswith("test") for line in printed.splitlines())
     assert not (tmp_path / "r" / "artifact").exists()
+    assert json.loads((tmp_path / "r" / "run.json").read_text())["no_test"] is True
 
 
 def test_evaluate_confirms_true_claims_and_exits_1_on_false_ones(

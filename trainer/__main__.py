@@ -19,7 +19,7 @@ from model.artifact import ArtifactError
 from model.hub import HubError, call_is_running
 from trainer.config import RECIPES, ConfigError, TrainConfig, configure, flag, torchrun_devices
 from trainer.download import Source, download_if_missing
-from trainer.run import RUN, RunError, at_work_in, check_unused, read_run
+from trainer.run import RUN, RunError, at_work_in, check_unused, note_no_test, read_run
 from trainer.stops import Interrupted, TrainingError, interrupt_on_signals
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -129,6 +129,7 @@ def train(
             return  # one of several processes, not the first
         if no_test:
             print(summary_table(evaluate_on_val(run_dir, data_dir)))
+            note_no_test(run_dir)
         else:
             folder = export_and_print(run_dir, data_dir)
             if push_to_hub:

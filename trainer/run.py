@@ -160,6 +160,11 @@ def note_usage(run_dir: Path, seconds: float, host: int | None, device: int | No
         _write(run_dir, run | used)
 
 
+def note_no_test(run_dir: Path) -> None:
+    """Adds to run.json that the run ended, as was asked for, before the test set. Raises RunError."""
+    _write(run_dir, read_run(run_dir) | {"no_test": True})
+
+
 def check_same_split(run_dir: Path, run: dict[str, Any], split_sha256: str) -> None:
     """Raises RunError unless the run saw this train/val split."""
     if run["split"]["sha256"] != split_sha256:
