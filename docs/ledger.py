@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.tables import filled, short
 from model.artifact import read_history
-from trainer.config import RECIPES, TrainConfig, as_flag, published
+from trainer.config import MACHINE, RECIPES, TrainConfig, as_flag, changed, published
 from trainer.data import steps_per_epoch
 from trainer.evaluate import wilson_interval
 from trainer.export import wall_seconds
@@ -131,9 +131,6 @@ def spread(values: list[float]) -> str:
 RUN, TRIAL = ("metrics.json", "config.json", "history.csv"), ("run.json", "history.csv")
 """Files of each in the ledger."""
 
-MACHINE = {"device", "devices", "num_nodes", "precision", "compile", "cuda_graphs", "deterministic"}
-"""Settings that change where and how fast a run computes, not what."""
-
 
 def trials() -> dict[str, tuple[dict[str, Any], list[dict[str, float]]]]:
     """Name -> run.json and the rows of history.csv."""
@@ -193,16 +190,6 @@ def changes(hyperparameters: dict[str, Any]) -> str:
     """As flags, against the recipe as it is today."""
     flags = [f"`{as_flag(name, value)}`" for name, value in changed(hyperparameters).items()]
     return f"`{hyperparameters['recipe']}`: {', '.join(flags) or 'nothing'}"
-
-
-def changed(hyperparameters: dict[str, Any]) -> dict[str, Any]:
-    config = TrainConfig.from_hyperparameters(hyperparameters)
-    recipe = RECIPES[config.recipe]
-    return {
-        name: getattr(config, name)
-        for name in config.hyperparameters()
-        if name not in MACHINE and getattr(config, name) != getattr(recipe, name)
-    }
 
 
 def add(run_dir: Path, name: str) -> None:

@@ -50,6 +50,14 @@ def test_the_card_tells_the_flipped_view_apart_where_it_is_known(found):
     assert card.card_text(older, found.config) == text.replace(f"{line}\n\n", "")
 
 
+def test_the_card_says_what_the_run_has_otherwise_than_its_recipe(found):
+    text = card.card_text(found.metrics, found.config)
+    flags = " ".join(f"`{change}`" for change in found.metrics["training"]["changes"])
+    assert "`--max-epochs 2`" in flags and f"\nRecipe `default` with {flags}, 2 epochs on " in text
+    plain = found.metrics | {"training": found.metrics["training"] | {"changes": []}}
+    assert card.card_text(plain, found.config) == text.replace(f" with {flags}", "")
+
+
 def test_the_card_says_which_networks_took_part(found):
     facts = {"recipe": "record", "epochs": 7, "depth": 56, "val_accuracy": 0.95}
     training = found.metrics["training"] | {"pretrained": {"initial_weights": facts, "teacher": facts | {"depth": 110}}}

@@ -320,6 +320,15 @@ def test_the_run_and_every_hyperparameter_are_listed():
     assert listed["betas"] == "[0.9, 0.99]" and listed["torch"] == "2.11.0"
 
 
+def test_what_the_run_has_otherwise_than_its_recipe_is_told_where_the_artifact_says_it():
+    def told(changes: object) -> str | None:
+        return facts(accuracy.training_lists(METRICS["training"] | {"changes": changes})).get("Changed from it")
+
+    assert told(["--cutout 8", "--no-nesterov"]) == "--cutout 8 --no-nesterov"
+    assert told([7]) == "not recorded" and told([]) is told(None) is told({"--cutout": 8}) is None
+    assert "Changed from it" not in facts(accuracy.training_lists(METRICS["training"]))
+
+
 def test_a_commit_is_shortened_to_12_characters():
     training = METRICS["training"] | {"git_commit": "0123456789abcdef0123456789abcdef01234567"}
     assert "<dd>0123456789ab</dd>" in accuracy.training_lists(training)
@@ -364,6 +373,7 @@ def test_no_string_of_the_artifact_brings_markup_into_the_page():
     training["resumed"] = [evil, {key: evil for key in ("started", "device", "precision", "versions", "git_commit")}]
     training["resumed"] += [{"versions": {evil: evil}}]
     training["peak_memory_bytes"] = {"host": evil}
+    training["changes"] = [evil, {evil: evil}]
     training["pretrained"] = {evil: evil, "teacher": dict.fromkeys(("recipe", "depth", "epochs", "val_accuracy"), evil)}
     page = whole_tab(metrics, [evil, "dog"], CONFIG | {"threshold": evil})
     assert "<img" not in page

@@ -104,6 +104,21 @@ def test_the_head_says_which_model_it_is_and_how_good():
     assert "/home" not in html and "ann" not in html
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (None, "recipe: default"),
+        ([], "recipe: default"),
+        (["--cutout 8"], "recipe: default, with 1 setting changed"),
+        (["--cutout 8", "--no-nesterov"], "recipe: default, with 2 settings changed"),
+    ],
+)
+def test_the_head_does_not_call_a_changed_recipe_by_its_name_alone(changes, told):
+    classifier = classifier_of(["cat", "dog"])
+    classifier.metrics["training"]["changes"] = changes
+    assert find(head_html(classifier), "dd")[-1].text == told
+
+
 def test_no_name_of_the_artifact_brings_markup_into_the_head():
     evil = EVIL.replace("/", "|")  # a folder's name has no slash
     html = head_html(classifier_of(["cat", f"{EVIL}1", f"{EVIL}2"], f"folder:/a/{evil}", EVIL))

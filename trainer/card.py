@@ -70,6 +70,12 @@ def pretrained_text(training: dict[str, Any]) -> str:
     return f"\n{' '.join(told)}\n" if told else ""
 
 
+def changes_text(training: dict[str, Any]) -> str:
+    """What the run has otherwise than its recipe, as flags."""
+    flags = " ".join(f"`{change}`" for change in training.get("changes", ()))
+    return f" with {flags}" if flags else ""
+
+
 def card_text(metrics: dict[str, Any], config: dict[str, Any]) -> str:
     training = metrics["training"]
     split = training["split"]
@@ -92,7 +98,8 @@ Classes, in label order: {", ".join(config["class_names"])}.
 
 ## How it was trained and selected
 
-Recipe `{training["recipe"]}`, {training["epochs"]} epochs on {split["train"]:,} images, seed {training["seed"]}, on \
+Recipe `{training["recipe"]}`{changes_text(training)}, \
+{training["epochs"]} epochs on {split["train"]:,} images, seed {training["seed"]}, on \
 {training["device"]} in {training["wall_seconds"] / 60:.0f} minutes. The weights are those of epoch \
 {training["best_epoch"]}, the one with the highest accuracy on {split["val"]:,} validation images held out of the \
 official training set. The test set was read once, after that choice. Temperature {config["temperature"]:.3f} was \

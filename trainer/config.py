@@ -327,6 +327,21 @@ def as_flag(name: str, value: Any) -> str:
     return f"{flag(name)} {' '.join(map(str, value)) if isinstance(value, tuple) else value}"
 
 
+MACHINE = {"device", "devices", "num_nodes", "precision", "compile", "cuda_graphs", "deterministic"}
+"""Settings that change where and how fast a run computes, not what."""
+
+
+def changed(hyperparameters: dict[str, Any]) -> dict[str, Any]:
+    """The stored settings that differ from their recipe as it is today, but for MACHINE."""
+    config = TrainConfig.from_hyperparameters(hyperparameters)
+    recipe = RECIPES[config.recipe]
+    return {
+        name: getattr(config, name)
+        for name in config.hyperparameters()
+        if name not in MACHINE and getattr(config, name) != getattr(recipe, name)
+    }
+
+
 def published(hyperparameters: dict[str, Any]) -> dict[str, Any]:
     """The stored settings as they may leave this machine: of a path that leads through its folders, the name alone."""
     shown = dict(hyperparameters)

@@ -20,7 +20,7 @@ from model.resnet import ResNet
 from trainer import report
 from trainer.card import write_card
 from trainer.checkpoints import BEST, FOLDER, DamagedCheckpoint, previous, read_checkpoint
-from trainer.config import TrainConfig, published
+from trainer.config import TrainConfig, as_flag, changed, published
 from trainer.data import TrainingData, load_training_data, steps_per_epoch
 from trainer.evaluate import evaluate, evaluate_flipped, fit_temperature, fit_threshold
 from trainer.module import build_network
@@ -203,10 +203,12 @@ def describe_training(
     measured = list(zip(shown, history, strict=True))
     measured = measured[1:] or measured  # the first epoch also compiles
     training_seconds = sum(n / row["images_per_second"] for n, row in measured)
+    settings = published(run["hyperparameters"])
     later = {name: run[name] for name in ("peak_memory_bytes", "pretrained") if run.get(name)}  # older runs lack them
     return {
         "recipe": run["hyperparameters"]["recipe"],
-        "hyperparameters": published(run["hyperparameters"]),
+        "changes": [as_flag(name, value) for name, value in changed(settings).items() if name != "seed"],
+        "hyperparameters": settings,
         "seed": run["hyperparameters"]["seed"],
         "epochs": len(history),
         "best_epoch": best_epoch,

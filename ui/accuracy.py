@@ -525,6 +525,7 @@ def training_lists(training: dict) -> str:
     """The run (recipe, seed, time, device, commit), its hyperparameters and its software versions."""
     run = {
         "Recipe": training["recipe"],
+        **({"Changed from it": " ".join(changes(training))} if changes(training) else {}),
         "Seed": training["seed"],
         "Epochs": f"{training['epochs']:,} (chosen: {training['best_epoch']:,})",
         "Parameters": f"{training['parameters']:,}",
@@ -543,6 +544,13 @@ def training_lists(training: dict) -> str:
         + f"<details open><summary>Hyperparameters</summary>{_definitions(training['hyperparameters'])}</details>"
         + f"<details><summary>Software versions</summary>{_definitions(training['versions'])}</details>"
     )
+
+
+def changes(training: dict) -> list[str]:
+    """What the run has otherwise than its recipe, as flags of the trainer. None where the artifact, or an older one,
+    does not say."""
+    found = training.get("changes")
+    return [_text(change) for change in found[:MOST_ENTRIES]] if isinstance(found, list) else []
 
 
 def _pretrained(found: object) -> dict[str, str]:

@@ -107,7 +107,7 @@ def head_html(classifier: Classifier) -> str:
     facts = (
         ("Test accuracy", f"{test['accuracy']:.2%}", f"{low:.2%} to {high:.2%} (95%)"),
         ("Network", f"ResNet-{classifier.config['depth']}", f"{training['parameters']:,} weights"),
-        ("Model", *model_name(classifier.source, f"recipe: {training['recipe']}")),
+        ("Model", *model_name(classifier.source, recipe_words(training))),
     )
     tiles = "".join(
         f"<div><dt>{term}</dt><dd{' class=long' if len(value) > 16 else ''}>{escape(value)}</dd>"
@@ -119,6 +119,12 @@ def head_html(classifier: Classifier) -> str:
         "It looks at 32 × 32 pixels, and calls any other picture one of these too.</p></div>"
         f"<dl>{tiles}</dl></header>"
     )
+
+
+def recipe_words(training: dict) -> str:
+    count = len(accuracy.changes(training))
+    changed = f", with {count} {'setting' if count == 1 else 'settings'} changed" if count else ""
+    return f"recipe: {training['recipe']}{changed}"
 
 
 def model_name(source: str, recipe: str) -> tuple[str, str]:
