@@ -252,7 +252,7 @@ def _check_depth(image: Image.Image) -> None:
 def _normalize_grey16_tiff(image: TiffImagePlugin.TiffImageFile) -> None:
     """In place, to 0 for black and 65535 for white: Pillow leaves 12-bit values as they are, and those of a file that
     counts from white, inverted."""
-    bits, white_is_zero = image.tag_v2[BITSPERSAMPLE][0], image.tag_v2[PHOTOMETRIC_INTERPRETATION] == 0
+    bits, white_is_zero = image.tag_v2[BITSPERSAMPLE][0], image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == 0
     if bits == 16 and not white_is_zero:
         return
     values = np.asarray(image) << (16 - bits)  # uint16 (H, W)

@@ -222,8 +222,8 @@ def test_16_bit_grey_equals_its_8_bit_version(kind):
     assert np.array_equal(square(deep), square(encode(grey, kind)))
 
 
-def grey_tiff(data: bytes, bits: int, white_is_zero: bool) -> bytes:
-    """Little-endian, 32 x 32, one strip of `data`."""
+def grey_tiff(data: bytes, bits: int, white_is_zero: bool | None) -> bytes:
+    """Little-endian, 32 x 32, one strip of `data`. None: it does not say which value is white."""
     entries = {
         256: 32,
         257: 32,
@@ -235,6 +235,8 @@ def grey_tiff(data: bytes, bits: int, white_is_zero: bool) -> bytes:
         278: 32,
         279: len(data),
     }
+    if white_is_zero is None:
+        del entries[262]
     table = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries.items())
     return struct.pack("<2sHI", b"II", 42, 8 + len(data)) + data + struct.pack("<H", len(entries)) + table + bytes(4)
 
@@ -245,6 +247,7 @@ def test_a_16_bit_grey_tiff_that_counts_from_white_is_turned_round(fit):
     data = ((255 - grey).astype("<u2") * 257).tobytes()
     assert np.array_equal(square(grey_tiff(data, 16, white_is_zero=True), fit)[..., 0], grey)
     assert np.array_equal(square(grey_tiff(data, 16, white_is_zero=False), fit)[..., 0], 255 - grey)
+    assert np.array_equal(square(grey_tiff(data, 16, white_is_zero=None), fit)[..., 0], 255 - grey)
 
 
 def test_a_12_bit_grey_tiff_equals_its_8_bit_version():
