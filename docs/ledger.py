@@ -202,7 +202,10 @@ def add(run_dir: Path, name: str) -> None:
     if history[-1]["epoch"] < planned_epochs(run):
         raise SystemExit(f"{run_dir} is not finished")
     if not finished and not run.get("no_test"):
-        raise SystemExit(f"{run_dir} has no artifact, and no end without the test set: finish it with --resume")
+        raise SystemExit(
+            f"{run_dir} has no artifact and did not end with --no-test, so it may have read the test set or not: give "
+            "its command again with --resume, for a trial also with --no-test"
+        )
     target = DOCS / ("runs" if finished else "trials") / name
     target.mkdir(parents=True, exist_ok=True)
     for file in kept:

@@ -18,7 +18,7 @@ from trainer.config import TrainConfig
 from trainer.data import load_training_data
 from trainer.export import evaluate_on_val, load_best
 from trainer.fit import fit
-from trainer.run import RunError
+from trainer.run import RunError, note_no_test
 
 
 def files(folder: Path) -> set[str]:
@@ -217,6 +217,17 @@ def test_exporting_again_replaces_the_artifact_as_a_whole(tiny_run, tiny_cifar, 
     events.Reload()
     assert len(events.Scalars("test/accuracy")) == 1
     assert not (run_dir / "artifact.new").exists() and not (run_dir / "artifact.old").exists()
+
+
+def test_before_the_test_set_is_read_the_run_no_longer_says_that_it_was_not(
+    tiny_run, tiny_cifar, tmp_path, monkeypatch
+):
+    run_dir = shutil.copytree(tiny_run, tmp_path / "run")
+    note_no_test(run_dir, True)
+    monkeypatch.setattr(cifar10, "read_test", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        export.export(run_dir, tiny_cifar)
+    assert json.loads((run_dir / "run.json").read_text())["no_test"] is False
 
 
 def test_evaluating_on_val_leaves_the_test_set_alone(tiny_run, tiny_artifact, tiny_cifar, monkeypatch):

@@ -129,7 +129,7 @@ def train(
             return  # one of several processes, not the first
         if no_test:
             print(summary_table(evaluate_on_val(run_dir, data_dir)))
-            note_no_test(run_dir)
+            note_no_test(run_dir, True)
         else:
             folder = export_and_print(run_dir, data_dir)
             if push_to_hub:

@@ -24,7 +24,7 @@ from trainer.config import TrainConfig, as_flag, changed, published
 from trainer.data import TrainingData, load_training_data, steps_per_epoch
 from trainer.evaluate import evaluate, evaluate_flipped, fit_temperature, fit_threshold
 from trainer.module import build_network
-from trainer.run import RunError, check_same_split, config_of, read_run
+from trainer.run import RunError, check_same_split, config_of, note_no_test, read_run
 
 ONNX_TOLERANCE = 1e-4
 
@@ -49,6 +49,8 @@ def export(run_dir: Path, data_dir: Path) -> Path:
     val_logits = classifier.logits(val_images)
     config["temperature"] = fit_temperature(val_logits, val_labels)
     config["threshold"] = fit_threshold(val_logits)
+    if run.get("no_test"):
+        note_no_test(run_dir, False)
     test_images, test_labels = cifar10.read_test(data_dir)  # not before everything is chosen
     test_logits = classifier.logits(test_images)
 

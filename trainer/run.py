@@ -160,9 +160,9 @@ def note_usage(run_dir: Path, seconds: float, host: int | None, device: int | No
         _write(run_dir, run | used)
 
 
-def note_no_test(run_dir: Path) -> None:
-    """Adds to run.json that the run ended, as was asked for, before the test set. Raises RunError."""
-    _write(run_dir, read_run(run_dir) | {"no_test": True})
+def note_no_test(run_dir: Path, no_test: bool) -> None:
+    """Adds to run.json whether the run ended, as was asked for, before the test set. Raises RunError."""
+    _write(run_dir, read_run(run_dir) | {"no_test": no_test})
 
 
 def check_same_split(run_dir: Path, run: dict[str, Any], split_sha256: str) -> None:
