@@ -292,7 +292,7 @@ def test_the_model_is_told_with_its_numbers_and_without_its_folder(classifier, t
         "parameters": metrics["training"]["parameters"],
         "val": {key: metrics["val"][key] for key in ("n", "accuracy", "accuracy_interval")},
         "test": {key: metrics["test"][key] for key in ("n", "accuracy", "accuracy_interval")},
-        "training": {key: metrics["training"][key] for key in ("recipe", "seed", "epochs", "best_epoch")},
+        "training": {key: metrics["training"][key] for key in ("recipe", "seed", "epochs", "best_epoch", "changes")},
     }
     assert os.sep not in json.dumps(found)
 

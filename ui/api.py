@@ -14,6 +14,7 @@ from PIL import Image
 
 from model import Classifier
 from model.preprocess import FITS, PictureError, to_square_rgb
+from ui.accuracy import changes
 from ui.answer import Answer, ask
 from ui.guard import Limits
 from ui.uploads import open_upload, refuse_web_addresses
@@ -196,7 +197,10 @@ def model_info(classifier: Classifier) -> Callable:
             "config": {key: config.get(key) for key in INFO},
             "parameters": metrics["training"]["parameters"],
             **{split: {key: metrics[split][key] for key in scores} for split in ("val", "test")},
-            "training": {key: metrics["training"][key] for key in ("recipe", "seed", "epochs", "best_epoch")},
+            "training": {
+                **{key: metrics["training"][key] for key in ("recipe", "seed", "epochs", "best_epoch")},
+                "changes": changes(metrics["training"]),
+            },
         }
 
     return model_info
