@@ -150,8 +150,11 @@ def first_call_held(page):
     held, pattern = [], "**/gradio_api/queue/join*"
 
     def wait():
-        while not held:
+        for _ in range(200):
+            if held:
+                return
             page.wait_for_timeout(50)
+        raise AssertionError("the page made no call")
 
     page.route(pattern, lambda route: route.continue_() if held else held.append(route))
     yield wait

@@ -582,6 +582,7 @@ def test_of_quick_clicks_in_the_grid_the_last_is_shown(browser, address, grid):
     with visit(browser, f"{address}?tab=test-images") as page:
         tiles, count = page.locator("#test-images .test"), page.locator("#test-images .count")
         tiles.nth(8).wait_for()
+        settle(page)
         last = tiles.nth(8).get_attribute("data-index")
         with first_call_held(page) as wait:
             tiles.nth(3).click()
@@ -594,7 +595,28 @@ def test_of_quick_clicks_in_the_grid_the_last_is_shown(browser, address, grid):
             wait()
             page.get_by_label("Mistakes", exact=True).click()
         pages = pages_of(grid.chosen("mistakes"))
+        assert pages > 1
         expect(count).to_have_text(f"{len(grid.chosen('mistakes'))} of {len(grid.chosen())} images; page 1 of {pages}")
+        with first_call_held(page) as wait:
+            page.get_by_label("All", exact=True).click()
+            wait()
+            page.get_by_role("button", name="Next").click()  # of the mistakes
+        expect(count).to_have_text(
+            f"{len(grid.chosen())} of {len(grid.chosen())} images; page 1 of {pages_of(grid.chosen())}"
+        )
+        assert "grid-page" not in address_of(page)
+
+
+def test_the_address_names_the_tab_that_is_shown_also_where_the_grid_comes_late(browser, address):
+    with visit(browser, address) as page:
+        settle(page)
+        with first_call_held(page) as wait:
+            open_tab(page, "Test images")
+            wait()
+            open_tab(page, "Accuracy")
+        page.locator("#test-images .test").first.wait_for(state="attached")
+        page.wait_for_timeout(300)
+        assert "tab=accuracy" in address_of(page)
 
 
 @pytest.mark.parametrize("tab", ["test-images", "accuracy", "about"])

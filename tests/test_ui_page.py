@@ -204,10 +204,10 @@ def scripts(config) -> list[str]:
 
 
 def test_what_is_chosen_is_written_into_the_address_and_what_is_usual_is_left_out(config):
-    said = [re.search(r"\}\)\((.*)\) \}$", script)[1] for script in scripts(config)]
+    said = [re.search(r"\}\)\((.*)\);? *\n?\}$", script)[1].strip() for script in scripts(config)]
     assert sorted(said) == sorted(
         [
-            *(f"'tab', {json.dumps(tab)}, 'predict'" for tab in TABS),
+            *[f"'tab', selected.find((name) => {json.dumps(TABS)}.includes(name)), 'predict'"] * len(TABS),
             "'fit', value, \"crop\"",
             "'top', value, 5",
         ]

@@ -270,13 +270,13 @@ def test_a_page_that_is_not_there_is_the_nearest_and_what_is_none_the_first(brow
 
 def test_beside_images_that_are_here_for_a_mistake_the_grid_says_how_many(browser):
     drawn, every = len(browser.tests.drawn), len(browser.tests.indices)
-    told = (
-        f"Of the {every} images here, {drawn} were drawn whatever the network says of them; the other {every - drawn} "
-    )
+    told = f"{drawn} of the {every} images were picked at random; {every - drawn} more are here because"
     assert drawn < every and told in text(browser.grid_html("all", ANY, ANY))
     whole = Browser(browser.classifier, browser.data_dir, browser.predictions, rows=browser.rows)
     whole.tests = replace(browser.tests, drawn=range(every))
-    assert "drawn" not in text(whole.grid_html("all", ANY, ANY))
+    assert "picked" not in text(whole.grid_html("all", ANY, ANY))
+    whole.tests = replace(browser.tests, drawn=range(every - 1))
+    assert "; 1 more is here because" in text(whole.grid_html("all", ANY, ANY))
 
 
 def test_where_no_image_is_like_that_it_says_so(browser):

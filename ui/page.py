@@ -52,10 +52,8 @@ def share_by_address(
     `filters` and `image=...` say when the page is opened. What they name and there is not is ignored. The scripts of
     their tabs keep the rest: filters, page and image of the grid, and the cell of the confusion matrix."""
     parts = settings | filters
-    for tab, name in zip(each, TABS, strict=True):
-        tab.select(
-            None, js=f"() => {{ ({SET_ADDRESS})('tab', {json.dumps(name)}, 'predict') }}", api_visibility="private"
-        )
+    for tab in each:
+        tab.select(None, js=TAB_JS, api_visibility="private")
     for name, part in settings.items():
         js = f"(value) => {{ ({SET_ADDRESS})('{name}', value, {json.dumps(part.value)}) }}"
         part.change(None, part, None, js=js, api_visibility="private")
@@ -81,6 +79,15 @@ SET_ADDRESS = """(name, value, usual) => {
 }"""
 """A JavaScript function: what is as usual is left out of the address. It waits until `restore` has read the address,
 because gradio selects the first tab when the page is built."""
+
+
+TAB_JS = f"""async () => {{
+  await new Promise((shown) => setTimeout(shown));
+  const selected = [...document.querySelectorAll('[role=tab][aria-selected=true]')].map((tab) => tab.dataset.tabId);
+  ({SET_ADDRESS})('tab', selected.find((name) => {json.dumps(TABS)}.includes(name)), 'predict');
+}}"""
+"""A JavaScript function: writes the tab that is shown. It may run late, behind a call for the images of a tab that is
+not shown any more."""
 
 
 def _allowed(part: gr.components.Component, word: str | None):

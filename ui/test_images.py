@@ -209,14 +209,15 @@ class Browser:
             for name, to in (("Previous", page - 1), ("Next", page + 1))
             for off in ("" if 0 <= to < pages else " disabled",)
         )
+        filters = escape(json.dumps([show, true, predicted]))
         added = len(self.tests.indices) - len(self.tests.drawn)
         note = (
-            f'<p class="note">Of the {len(self.tests.indices):,} images here, {len(self.tests.drawn):,} were drawn '
-            f"whatever the network says of them; the other {added:,} are here because it is wrong about them.</p>"
+            f'<p class="note">{len(self.tests.drawn):,} of the {len(self.tests.indices):,} images were picked at '
+            f"random; {added:,} more {'is' if added == 1 else 'are'} here because the network is wrong there.</p>"
         )
         return (
             f'<p class="count" role="status">{count}; page {page + 1} of {pages}</p><ul class="tests">{tiles}</ul>'
-            f'<div class="turns">{turns}</div>{note if added else ""}'
+            f'<div class="turns" data-filters="{filters}">{turns}</div>{note if added else ""}'
         )
 
     def _tile(self, position: int, button: bool = True) -> str:
@@ -290,6 +291,8 @@ element.addEventListener('click', (event) => {
   if (!turn && !test) return;
   const url = new URL(window.location.href);
   if (turn) {
+    const filters = JSON.parse(turn.parentElement.dataset.filters);
+    if (!filters.every((value, k) => value === window.gridFilters?.[k])) return;  // another grid is under way
     const page = Number(turn.dataset.page);
     if (page > 0) url.searchParams.set('grid-page', page + 1); else url.searchParams.delete('grid-page');
   } else {
@@ -307,21 +310,23 @@ name that `gr.on` takes; `choose` is an image."""
 FILTERS = {"show": "all", "true": ANY, "predicted": ANY}
 """As the address names them, with the values that it leaves out."""
 
-PAGE_JS = f"""(...chosen) => {{
-  const usual = {json.dumps(FILTERS)}, names = Object.keys(usual);
+PAGE_JS = f"""(...inputs) => {{
+  const usual = {json.dumps(FILTERS)}, names = Object.keys(usual), chosen = inputs.slice(0, names.length);
   const url = new URL(window.location.href), asked = url.searchParams;
-  if (names.every((name, k) => chosen[k] === (asked.get(name) ?? usual[name])))
-    return [...chosen.slice(0, names.length), Number(asked.get('grid-page') ?? 1) - 1];
+  const inAddress = names.every((name, k) => chosen[k] === (asked.get(name) ?? usual[name]));
+  const asBefore = chosen.every((value, k) => value === window.gridFilters?.[k]);
+  window.gridFilters = chosen;
+  if (inAddress || asBefore) return [...chosen, Number(asked.get('grid-page') ?? 1) - 1];
   if (window.addressIsRead) {{
     names.forEach((name, k) => chosen[k] === usual[name] ? asked.delete(name) : asked.set(name, chosen[k]));
     asked.delete('grid-page');
     window.history.replaceState(window.history.state, '', url);
   }}
-  return [...chosen.slice(0, names.length), 0];
+  return [...chosen, 0];
 }}"""
 """A JavaScript function: the filters, and the page that the address names, from 0. A page is one of the filters beside
-it, so other filters begin at the first, and are written into the address here and nowhere else. `page` itself is
-gradio's: it names another page of the app."""
+it, so other filters begin at the first, and are written into the address here and nowhere else. `gridFilters` are those
+that the newest grid is for, here or under way. `page` itself is gradio's: it names another page of the app."""
 
 IMAGE_JS = """() => {
   const asked = new URL(window.location.href).searchParams.get('image') ?? '';
@@ -385,8 +390,15 @@ def build_tab(browser: Browser, tab: gr.Tab) -> tuple[dict[str, gr.components.Co
         return ""
 
     private = {"api_visibility": "private", "show_progress": "hidden"}
-    redraw = {"fn": refresh, "inputs": [*filters, page], "outputs": [absent, present, why, get, grid], "js": PAGE_JS}
-    # One event for all, and one call of it at a time: the answer for filters of before could come last.
+    redraw = {
+        "fn": refresh,
+        "inputs": [*filters, page],
+        "outputs": [absent, present, why, get, grid],
+        "js": PAGE_JS,
+        "concurrency_limit": 1,
+    }
+    # One event for all, and one call of it at a time, also where an address changes two filters at once: the answer for
+    # filters of before could come last.
     gr.on([tab.select, grid.select, *(one.change for one in filters)], trigger_mode="always_last", **redraw, **private)
     grid.choose(
         browser.answer_html,
