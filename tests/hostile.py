@@ -340,7 +340,7 @@ class Memory:
 
 ABOUT = """# What strangers send
 
-Written by `python -m tests.hostile`: {count} bad files and bad calls, and some odd but good ones, sent over HTTP to a
+Written by `python -m tests.hostile`: {count} files and calls, most of them bad, some odd but good, sent over HTTP to a
 page that runs as `python app.py`. The status is that of the last request. Where a call was taken up, its answer comes
 as an event of a stream: "200, error" is a stream that ends in an error, whose sentence the page shows.
 

@@ -216,13 +216,13 @@ def table(outcomes: list[Outcome]) -> str:
 ABOUT = """# Faults of the Hub
 
 Written by `python -m tests.hub_faults`: the bundled model is pushed and pulled, and its page hosted (space), over HTTP
-by the real client on a Hub on the loopback interface, with one fault at every answer to one kind of request. Deadlines
-are shortened to {deadline} seconds; a person's are {ask} and {commit} (push, space), {pull} (pull) and {start} (pull at
-a start of the page).
+by the real client on a Hub on the loopback interface, with one fault at every answer to one kind of request. Where
+it falls silent, what waits for it waits {deadline} seconds here, and twice as long for a commit; for a person {ask} for
+a question, {commit} for a commit, {pull} for a pull and {start} for a pull at a start of the page.
 
 - `reset`: the connection ends before an answer; `cut`: in the middle of one; `lost`: the Hub did as asked, but its
   answer never came; `hang`, `stall`: no answer, or half of one, and then silence; `truncated`, `garbage`: a wrong file
-  that looks right to the client.
+  that looks right to the client; `wrong-etag`: the Hub names another digest than the file has.
 - `old`, `new`: what the Hub (push), the local cache as one finds it offline (pull) or the hosted page (space) then
   shows: the version from before, or all of the new one. It was one of these in every case, and the local folder was
   unchanged. A Space may have its new code while it still shows the old model.

@@ -287,7 +287,7 @@ def resolve_device(device: str) -> str:
 
 
 def resolve_precision(precision: str, device: str) -> str:
-    """The `auto` rule of TrainConfig.precision. bf16 on a CPU without AMX is ten times slower than float32."""
+    """The `auto` rule of TrainConfig.precision. bf16 on a CPU without AMX is far slower than float32."""
     if precision != "auto":
         return precision
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # absent in older versions of PyTorch
