@@ -187,11 +187,17 @@ def test_recompute_names_every_claim_that_does_not_hold(tiny_artifact, tiny_cifa
         matrix[right][right] -= 1
         matrix[right][(right + 1) % 10] += 1
         val |= {"correct": val["correct"] - 1, "accuracy": (val["correct"] - 1) / val["n"]}
+        val["per_class_accuracy"][right] = matrix[right][right] / sum(matrix[right])
         val["loss"] += 1e-3
 
     folder = rewritten(tiny_artifact, tmp_path / "artifact", change)
     differences = evaluation.recompute(folder, tiny_cifar)
-    assert claims(differences) == ["val: correct", "val: confusion_matrix", "val: loss"]
+    assert claims(differences) == [
+        "val: correct",
+        "val: confusion_matrix",
+        "val: loss",
+        "val: per_class_accuracy",
+    ]
 
 
 def test_a_threshold_in_the_thousands_may_differ_by_the_digits_that_float32_has():
@@ -200,17 +206,22 @@ def test_a_threshold_in_the_thousands_may_differ_by_the_digits_that_float32_has(
     assert evaluation.compare_threshold({"threshold": 3000.04}, logits) != []
 
 
+def one_less(score):
+    """Another claim that is true to itself: what contradicts itself is refused when the artifact is read."""
+    score["correct"] -= 1
+    score["accuracy"] = score["correct"] / score["n"]
+
+
 @pytest.mark.parametrize(
     ("change", "claim"),
     [
         (lambda test: test["accuracy_interval"].__setitem__(0, 0.0), "test: accuracy_interval"),
-        (lambda test: test["per_class_accuracy"].__setitem__(9, 0.123), "test: per_class_accuracy"),
         (lambda test: test["calibration"].update(ece_before=0.0), "test: ece_before"),
         (lambda test: test["calibration"].update(ece_after=0.9), "test: ece_after"),
         (lambda test: test["calibration"].pop("loss_after"), "test: loss_after"),
         (lambda test: test["flip_tta"].update(loss=test["flip_tta"]["loss"] + 1e-3), "test flip_tta: loss"),
         (lambda test: test["flip_tta"]["accuracy_interval"].__setitem__(1, 1.0), "test flip_tta: accuracy_interval"),
-        (lambda test: test["flip_tta"].update(correct=0, accuracy=0.0), "test flip_tta: correct"),
+        (lambda test: one_less(test["flip_tta"]), "test flip_tta: correct"),
     ],
 )
 def test_recompute_finds_a_single_false_claim(tiny_artifact, tiny_cifar, tmp_path, change, claim):
