@@ -306,13 +306,17 @@ def test_of_right_answers_none_is_marked_wrong(browser, rows):
 # A cell of the confusion matrix
 
 
+def heading(count: int, true: str, called: str) -> str:
+    return f"{count:,} {true} {'image' if count == 1 else 'images'} called {called}"
+
+
 def test_a_cell_shows_its_images_the_most_confident_first_and_counts_those_of_the_whole_test_set(browser, rows):
     matrix = browser.classifier.metrics["test"]["confusion_matrix"]
     for true, name in enumerate(CLASS_NAMES):
         for predicted, called in enumerate(CLASS_NAMES):
             html = browser.cell_html(true, predicted)
             here = sorted(expected(rows, "all", name, called), key=lambda index: -rows[index][2])
-            assert find(html, "h3")[0].text == f"{matrix[true][predicted]:,} {name} images called {called}"
+            assert find(html, "h3")[0].text == heading(matrix[true][predicted], name, called)
             assert [image["alt"].split(":")[0] for image in find(html, "img")] == [f"Test image {i}" for i in here]
             if not here:
                 assert "None of them is among the 208 sample images of this model." in text(html)
@@ -344,7 +348,7 @@ def test_without_images_a_cell_says_where_to_get_them(own_browser):
     html = own_browser.cell_html(1, 5)
     count = own_browser.classifier.metrics["test"]["confusion_matrix"][1][5]
     assert text(html) == (
-        f"{count} automobile images called dogThis model comes without sample images, and CIFAR-10 is not on this "
+        f"{heading(count, 'automobile', 'dog')}This model comes without sample images, and CIFAR-10 is not on this "
         "server yet. The Test images tab can get them."
     )
     own_browser.classifier.class_names = tuple(reversed(CLASS_NAMES))
@@ -400,7 +404,8 @@ def test_no_class_name_brings_markup(own_browser):
         assert find(html, "i") == []
     assert find(grid, "button", "test")
     assert all(f": {names[1]}, called {EVIL}" in tile["aria-label"] for tile in find(grid, "button", "test"))
-    assert find(cell, "h3")[0].text.endswith(f"{names[1]} images called {names[5]}")
+    count = own_browser.classifier.metrics["test"]["confusion_matrix"][1][5]
+    assert find(cell, "h3")[0].text == heading(count, names[1], names[5])
     query = parse_qs(urlsplit(find(cell, "a")[0]["href"]).query)
     assert (query["true"], query["predicted"]) == ([names[1]], [names[5]])
     assert f"It is {names[own_browser.tests.labels[0]]}." in text(answer)

@@ -243,7 +243,8 @@ class Browser:
         """The images of one cell of the confusion matrix, the most confident first."""
         names = self.classifier.class_names
         count = int(self.predictions.confusion_matrix(len(names))[true, predicted])
-        heading = f"<h3>{count:,} {escape(names[true])} images called {escape(names[predicted])}</h3>"
+        images = "image" if count == 1 else "images"
+        heading = f"<h3>{count:,} {escape(names[true])} {images} called {escape(names[predicted])}</h3>"
         if self.read() is None:
             where = " The Test images tab can get them." if self.download_helps else ""
             return f"{heading}<p>{escape(self.problem)}{where}</p>"
