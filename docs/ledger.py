@@ -22,7 +22,7 @@ from model.artifact import read_history
 from trainer.config import MACHINE, RECIPES, TrainConfig, as_flag, changed, published
 from trainer.data import steps_per_epoch
 from trainer.evaluate import wilson_interval
-from trainer.export import wall_seconds
+from trainer.run import wall_seconds
 
 DOCS = Path(__file__).resolve().parent
 PROJECT = DOCS.parent

@@ -607,6 +607,14 @@ def test_of_quick_clicks_in_the_grid_the_last_is_shown(browser, address, grid):
         assert "grid-page" not in address_of(page)
 
 
+def test_an_address_with_a_filter_that_is_none_does_not_keep_the_pages_from_turning(browser, address):
+    with visit(browser, f"{address}?tab=test-images&true=nope") as page:
+        page.locator("#test-images .count", has_text="page 1 of").wait_for()
+        settle(page)
+        page.get_by_role("button", name="Next").click()
+        page.locator("#test-images .count", has_text="page 2 of").wait_for()
+
+
 def test_the_address_names_the_tab_that_is_shown_also_where_the_grid_comes_late(browser, address):
     with visit(browser, address) as page:
         settle(page)

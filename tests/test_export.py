@@ -18,7 +18,7 @@ from trainer.config import TrainConfig
 from trainer.data import load_training_data
 from trainer.export import evaluate_on_val, load_best
 from trainer.fit import fit
-from trainer.run import RunError, note_no_test
+from trainer.run import RunError, note_no_test, wall_seconds
 
 
 def files(folder: Path) -> set[str]:
@@ -191,7 +191,7 @@ def test_images_per_second_weighs_a_short_last_epoch_by_its_images_and_leaves_ou
     assert export.describe_training(alone, rows[1:2], 1, network, data, 250)["images_per_second"] == 120
     assert found["wall_seconds"] == max(15.0, run["fit_seconds"])
     slow, killed = run | {"fit_seconds": 100.0}, run | {"fit_seconds": 1.0}
-    assert [export.wall_seconds(each, rows) for each in (slow, killed, {})] == [100.0, 15.0, 15.0]
+    assert [wall_seconds(each, rows) for each in (slow, killed, {})] == [100.0, 15.0, 15.0]
     del run["peak_memory_bytes"]  # as in runs from before it was measured
     assert "peak_memory_bytes" not in export.describe_training(run, rows, 1, network, data, 250)
 

@@ -24,7 +24,7 @@ from trainer.config import TrainConfig, as_flag, changed, published
 from trainer.data import TrainingData, load_training_data, steps_per_epoch
 from trainer.evaluate import evaluate, evaluate_flipped, fit_temperature, fit_threshold
 from trainer.module import build_network
-from trainer.run import RunError, check_same_split, config_of, note_no_test, read_run
+from trainer.run import RunError, check_same_split, config_of, note_no_test, read_run, wall_seconds
 
 ONNX_TOLERANCE = 1e-4
 
@@ -229,11 +229,6 @@ def describe_training(
         "mean": run["mean"],
         "std": run["std"],
     }
-
-
-def wall_seconds(run: dict[str, Any], history: list[dict[str, float]]) -> float:
-    """Of the training, with everything around the epochs. An attempt that was killed left its epochs' alone."""
-    return max(run.get("fit_seconds", 0.0), sum(row["seconds"] for row in history))
 
 
 def images_shown(config: TrainConfig, train_images: int, epochs: int) -> list[int]:

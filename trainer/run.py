@@ -160,6 +160,14 @@ def note_usage(run_dir: Path, seconds: float, host: int | None, device: int | No
         _write(run_dir, run | used)
 
 
+def wall_seconds(run: dict[str, Any], history: list[dict[str, float]]) -> float:
+    """Of a training with everything around its epochs, from run.json and history.csv.
+
+    An attempt that was killed left its epochs' alone.
+    """
+    return max(run.get("fit_seconds", 0.0), sum(row["seconds"] for row in history))
+
+
 def note_no_test(run_dir: Path, no_test: bool) -> None:
     """Adds to run.json whether the run ended, as was asked for, before the test set. Raises RunError."""
     _write(run_dir, read_run(run_dir) | {"no_test": no_test})

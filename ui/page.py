@@ -129,6 +129,7 @@ def head_html(classifier: Classifier) -> str:
 
 
 def recipe_words(training: dict) -> str:
+    """The recipe, and that it was changed where the artifact says so: by its name alone nobody trains that network."""
     count = len(accuracy.changes(training))
     changed = f", with {count} {'setting' if count == 1 else 'settings'} changed" if count else ""
     return f"recipe: {training['recipe']}{changed}"

@@ -315,9 +315,8 @@ PAGE_JS = f"""(...inputs) => {{
   const usual = {json.dumps(FILTERS)}, names = Object.keys(usual), chosen = inputs.slice(0, names.length);
   const url = new URL(window.location.href), asked = url.searchParams;
   const inAddress = names.every((name, k) => chosen[k] === (asked.get(name) ?? usual[name]));
-  const asBefore = chosen.every((value, k) => value === window.gridFilters?.[k]);
   window.gridFilters = chosen;
-  if (inAddress || asBefore) return [...chosen, Number(asked.get('grid-page') ?? 1) - 1];
+  if (inAddress) return [...chosen, Number(asked.get('grid-page') ?? 1) - 1];
   if (window.addressIsRead) {{
     names.forEach((name, k) => chosen[k] === usual[name] ? asked.delete(name) : asked.set(name, chosen[k]));
     asked.delete('grid-page');
