@@ -15,6 +15,7 @@ from PIL import Image
 from model import Classifier
 from model.artifact import ArtifactError
 from model.cifar10 import CLASS_NAMES, FOLDER, DatasetError, read_test
+from tests.hostile import chunk
 from tests.markup import EVIL, elements, find, picture, pixels, text
 from ui import test_images as module
 from ui.answer import percent
@@ -116,10 +117,11 @@ def with_tiles_of_64(samples: Path) -> None:
 
 
 def with_a_broken_chunk(png: bytes) -> bytes:
-    """The second of its chunks has a checksum that is not its own."""
-    at = 8 + 25  # behind the signature and IHDR
+    """Its pixels come in two chunks, with one between them whose name is none: Pillow finds that when it loads them."""
+    at = png.index(b"IDAT") - 4
     end = at + 8 + int.from_bytes(png[at : at + 4], "big")
-    return png[: at + 4] + b"sRGB" + png[at + 8 : end] + bytes(4) + png[end + 4 :]
+    halves = png[at + 8 : at + 108], png[at + 108 : end]
+    return png[:at] + chunk(b"IDAT", halves[0]) + chunk(bytes(4), b"") + chunk(b"IDAT", halves[1]) + png[end + 4 :]
 
 
 @pytest.mark.parametrize(
