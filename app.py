@@ -47,7 +47,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     args = parser.parse_args(argv)
     args.revision = args.revision or None
-    on_hub = args.model and not Path(args.model).is_dir()
+    on_hub = args.model and not os.path.isdir(args.model)
     if args.revision is None and on_hub and os.environ.get("MODEL_REPO") in (None, "", args.model):
         args.revision = os.environ.get("MODEL_REVISION") or None  # not of another repository than MODEL_REPO
     return args
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     from model.fallback import load_or_fall_back
     from model.hub import is_repo_id
 
-    if args.model and is_repo_id(args.model) and not Path(args.model).is_dir():
+    if args.model and is_repo_id(args.model) and not os.path.isdir(args.model):
         # gradio is imported while the Hub is waited for
         threading.Thread(target=importlib.import_module, args=("ui.serve",), daemon=True).start()
     try:

@@ -71,7 +71,7 @@ def missing_files(folder: Path) -> list[str]:
     """Names of the official files that `folder`/cifar-10-batches-py lacks; none where the Hub's copy is complete."""
     if _hub_copy_is_complete(folder):
         return []
-    return [name for name in MD5 if not (folder / FOLDER / name).is_file()]
+    return [name for name in MD5 if not os.path.isfile(folder / FOLDER / name)]
 
 
 def check_files(folder: Path, names: Iterable[str] = tuple(MD5)) -> None:
@@ -111,11 +111,11 @@ def batch_sha256(images: np.ndarray, labels: np.ndarray) -> str:
 
 
 def _hub_copy_is_complete(folder: Path) -> bool:
-    return all(hub_path(folder, name).is_file() for name in SHA256)
+    return all(os.path.isfile(hub_path(folder, name)) for name in SHA256)
 
 
 def _is_from_hub(folder: Path, name: str) -> bool:
-    return not (folder / FOLDER / name).is_file() and _hub_copy_is_complete(folder)
+    return not os.path.isfile(folder / FOLDER / name) and _hub_copy_is_complete(folder)
 
 
 def _read(folder: Path, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,6 @@
 """What the page serves where the model that it was asked for cannot be had: it starts in any case, and says so."""
 
+import os
 from pathlib import Path
 
 from model import hub
@@ -17,7 +18,7 @@ def load_or_fall_back(source: str | Path | None = None, revision: str | None = N
 
     Raises ArtifactError for a folder that is no intact artifact, ValueError for a revision of a folder.
     """
-    if source is None or Path(source).is_dir() or not hub.is_repo_id(source):
+    if source is None or os.path.isdir(source) or not hub.is_repo_id(source):
         return Classifier.load(source, revision), None
     repo = str(source)
     try:

@@ -6,6 +6,7 @@ silent server and obeys a `Retry-After` of minutes; so every call of it runs und
 
 import hashlib
 import logging
+import os
 import re
 import threading
 import warnings
@@ -83,13 +84,13 @@ def find(
     Where the Hub cannot be asked, the newest commit of that revision that was pulled before answers, with a warning.
     Raises HubError, ArtifactError, and ValueError for a revision of something else than a repository.
     """
-    if source is not None and not Path(source).is_dir() and is_repo_id(source):
+    if source is not None and not os.path.isdir(source) and is_repo_id(source):
         return _find_on_hub(str(source), revision, files)
     if revision is not None:
         raise ValueError(f"revision {revision!r} names a commit of a Hub repository; {source or 'bundled'} is none")
     if source is None:
         return artifact.read(BUNDLED), "bundled"
-    if not Path(source).exists():
+    if not os.path.exists(source):
         raise ArtifactError(f"{source} is neither a folder nor the OWNER/NAME of a repository on the Hub")
     return artifact.read(source), f"folder:{source}"
 

@@ -71,6 +71,10 @@ def test_a_missing_file_is_named_with_what_to_do(tiny_cifar, tmp_path):
         cifar10.read_test(tmp_path / "data")
 
 
+def test_all_files_of_a_folder_that_may_not_be_looked_into_are_missing(tmp_path):
+    assert cifar10.missing_files(tmp_path / ("x" * 300)) == list(cifar10.MD5)
+
+
 def test_checking_the_files_names_a_damaged_one_without_reading_the_others_content(tiny_cifar, tmp_path):
     cifar10.check_files(tiny_cifar)
     shutil.copytree(tiny_cifar, tmp_path / "data")

@@ -80,7 +80,9 @@ def test_only_a_repository_has_revisions(tiny_artifact, source):
         Classifier.load(source and tiny_artifact, revision="v1")
 
 
-@pytest.mark.parametrize("source", ["nowhere", "a/b/c", "/nowhere/else", "https://huggingface.co/ann/resnet"])
+@pytest.mark.parametrize(
+    "source", ["nowhere", "a/b/c", "/nowhere/else", "https://huggingface.co/ann/resnet", "x" * 300]
+)
 def test_what_is_neither_folder_nor_repository_is_told_so(hub, source):
     with pytest.raises(ArtifactError, match="neither a folder nor the OWNER/NAME"):
         Classifier.load(source)
