@@ -134,7 +134,7 @@ def test_links_open_in_a_tab_of_their_own_and_nothing_loads_by_itself(source):
 
 def test_the_calls_with_their_inputs_and_limits_are_listed():
     text = re.sub("<[^>]*>", "", about(fake_classifier("bundled")))
-    for told in ("/predict", "/activation_map", "/predict_batch", "/model_info", "top_k from 1 to 3", "503"):
+    for told in ("/predict", "/activation_map", "/predict_batch", "/model_info", "top_k from 1 to 3 (3)", "503"):
         assert told in text
     assert "20 MB a file; 64 MB and 16 files a request; 25 megapixels a picture, 64 for a plain" in text
     assert "deleted about 15 minutes after" in text

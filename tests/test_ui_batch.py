@@ -88,6 +88,11 @@ def test_a_bad_picture_has_a_row_that_says_why_and_costs_the_others_nothing(clas
     assert [row[2] for row in offered(html)[1:]] == ["", rows[1][2], rows[2][2], rows[3][2], ""]
 
 
+def test_what_is_wrong_is_as_wide_as_the_answers_of_a_network_of_two_classes():
+    (cell,) = find(batch._table_row(("a.png", "No.", None), ("cat", "dog")), "td", "wrong")
+    assert cell["colspan"] == "2"
+
+
 def test_the_csv_holds_the_best_three_and_the_probability_of_every_class(classifier, uploads, pictures):
     files = [stored(uploads, picture, f"{k}.png", f"{k}.png") for k, picture in enumerate(pictures)]
     head, *rows = offered(batch.table_of(classifier, files, "pad"))

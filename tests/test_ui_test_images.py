@@ -116,6 +116,12 @@ def with_tiles_of_64(samples: Path) -> None:
     sheet.resize((sheet.width * 2, sheet.height * 2)).save(samples / "test.png")
 
 
+def with_a_short_chunk(png: bytes) -> bytes:
+    """Behind the pixels, where Pillow finds it when it loads them."""
+    at = png.index(b"IEND") - 4
+    return png[:at] + chunk(b"gAMA", b"\0") + png[at:]
+
+
 def with_a_broken_chunk(png: bytes) -> bytes:
     """Its pixels come in two chunks, with one between them whose name is none: Pillow finds that when it loads them."""
     at = png.index(b"IDAT") - 4
@@ -133,6 +139,7 @@ def with_a_broken_chunk(png: bytes) -> bytes:
         lambda samples: (samples / "test.png").unlink(),
         lambda samples: (samples / "test.png").write_bytes((samples / "test.png").read_bytes()[:500]),
         lambda samples: (samples / "test.png").write_bytes(with_a_broken_chunk((samples / "test.png").read_bytes())),
+        lambda samples: (samples / "test.png").write_bytes(with_a_short_chunk((samples / "test.png").read_bytes())),
         lambda samples: Image.new("RGB", (640, 32)).save(samples / "test.png"),
         lambda samples: Image.new("RGB", (640, 320)).save(samples / "test.png", format="JPEG"),
         lambda samples: with_tiles_of_64(samples),

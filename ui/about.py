@@ -10,6 +10,7 @@ import gradio as gr
 
 from model import Classifier
 from model.preprocess import MAX_PIXELS, MAX_PIXELS_JPEG
+from ui.api import TOP_K
 from ui.guard import MB, Limits
 from ui.uploads import KEEP_SECONDS
 
@@ -337,7 +338,7 @@ def snippet(name: str, title: str, note: str, code: str) -> str:
 
 def calls_table(classes: int) -> str:
     """What others may call, with inputs and outputs in order."""
-    top_k = f"<code>top_k</code> from 1 to {classes} (5)"
+    top_k = f"<code>top_k</code> from 1 to {classes} ({min(TOP_K, classes)})"
     fit = "<code>fit</code>: crop, pad or stretch (crop)"
     confidences = "<code>label</code>, <code>confidences</code>: <code>label</code> and <code>confidence</code> of each"
     rows = (

@@ -131,7 +131,8 @@ def _table_row(row: Row, names: Sequence[str]) -> str:
     name, answer, square = row
     name = escape(name)
     if isinstance(answer, str):
-        return f'<tr><td></td><th scope="row">{name}</th><td colspan="{TOP}" class="wrong">{escape(answer)}</td></tr>'
+        wide = min(TOP, len(names))
+        return f'<tr><td></td><th scope="row">{name}</th><td colspan="{wide}" class="wrong">{escape(answer)}</td></tr>'
     best = "".join(
         f"<td>{escape(names[k])} <span>{escape(percent(answer.probabilities[k]))}</span></td>" for k in answer.best(TOP)
     )

@@ -31,15 +31,13 @@ def curve(
     told: Callable[[float], str] = "{:.3g}".format,
     percent: bool = False,
 ) -> str:
-    """`<figure>` of one or two lines by epoch with the best epoch marked, if it is among them. Values that are not
-    finite leave a gap. `told` writes a value in the sentence for screen readers."""
+    """`<figure>` of one or two lines by epoch with the best epoch marked, if it is among them. `told`
+    writes a value in the sentence for screen readers."""
     shown = thinned(len(epochs))
     epochs = [epochs[i] for i in shown]
     lines = [line._replace(values=[line.values[i] for i in shown]) for line in lines]
-    finite = [value for line in lines for value in line.values if math.isfinite(value)]
-    if not finite:
-        return f"<figure><figcaption>{escape(title)}: no values were recorded.</figcaption></figure>"
-    ticks = nice_ticks(min(finite), max(finite))
+    values = [value for line in lines for value in line.values]
+    ticks = nice_ticks(min(values), max(values))
     first, last = min(epochs), max(epochs)
 
     def x(epoch: float) -> float:
@@ -128,13 +126,9 @@ def _bar(part: dict, x: Callable[[float], float], y: Callable[[float], float]) -
 
 
 def path(xs: Sequence[float], ys: Sequence[float]) -> str:
-    """The `d` of an SVG path through the points; one that is not finite starts a new stroke after it."""
-    strokes, pen_down = [], False
-    for x, y in zip(xs, ys, strict=True):
-        if math.isfinite(x) and math.isfinite(y):
-            strokes.append(f"{'L' if pen_down else 'M'}{x:.1f} {y:.1f}")
-        pen_down = math.isfinite(x) and math.isfinite(y)
-    return "".join(strokes) + ("h0" if len(strokes) == 1 else "")  # with round caps, a lone point is drawn as a dot
+    """The `d` of an SVG path through the points."""
+    points = "L".join(f"{x:.1f} {y:.1f}" for x, y in zip(xs, ys, strict=True))
+    return f"M{points}" + ("h0" if len(xs) == 1 else "")  # with round caps, a lone point is drawn as a dot
 
 
 def thinned(count: int, most: int = MOST_EPOCHS) -> list[int]:

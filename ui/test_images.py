@@ -6,6 +6,7 @@ artifact's samples/; where there is neither, one button downloads the dataset.
 
 import json
 import logging
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -84,6 +85,7 @@ DAMAGE = (
     OverflowError,
     RecursionError,
     SyntaxError,  # Pillow: a broken PNG chunk
+    struct.error,  # Pillow: one that is too short
     Image.DecompressionBombError,
 )
 """What readers of JSON and PNG, and the arithmetic on what they found, raise for a file that is no such thing."""
