@@ -39,6 +39,9 @@ Pillow's own limit of 179 million lets a 34-byte WebP claim 2 GB."""
 MAX_PIXELS_JPEG = 64_000_000
 """For a JPEG that libjpeg can shrink while it decodes, row by row (a phone's 50 megapixels: 0.06 s and 9 MB)."""
 
+ROWS_SHARE = 16
+"""What such a JPEG costs of the memory of another picture: one part in so many."""
+
 MAX_SCANS = 100
 """Of a JPEG; programs write 1 to about 15. Each scan walks over the whole picture again (1.7 ms at 25 million pixels),
 so that 20 MB of 50-byte scans would hold a core for ten minutes."""
@@ -94,12 +97,15 @@ class PictureError(ValueError):
     """A picture is of no use. The message is a sentence for a visitor: what was given, what is allowed, what to do."""
 
 
-def open_picture(file: str | Path | bytes | BinaryIO) -> Image.Image:
+def open_picture(
+    file: str | Path | bytes | BinaryIO, before_decoding: Callable[[int], object] | None = None
+) -> Image.Image:
     """Decode one untrusted upload completely; of an animation, the first frame.
 
     `file` is a path, a file's bytes, or a binary file (read from where it stands, left open). The picture keeps its
-    mode, its EXIF block and its size (a large JPEG is shrunk, both sides >= DRAFT_SIDE). Raises PictureError and no
-    other: broken bytes make Pillow's readers raise nearly every exception there is.
+    mode, its EXIF block and its size (a large JPEG is shrunk, both sides >= DRAFT_SIDE). `before_decoding` is told how
+    many pixels the decoder will hold at once, when the file is recognised and small enough; it may wait. Raises
+    PictureError and no other: broken bytes make Pillow's readers raise nearly every exception there is.
     """
     data = _read(file)
     reader = _reader(data)
@@ -107,6 +113,8 @@ def open_picture(file: str | Path | bytes | BinaryIO) -> Image.Image:
         # The reader's own class instead of Image.open, whose bomb warning could only be silenced for the whole process.
         image = reader(io.BytesIO(data))
         _check_size(image, data)
+        if before_decoding is not None:
+            before_decoding(image.width * image.height // (ROWS_SHARE if _decodes_by_rows(image) else 1))
         if reader is JpegImagePlugin.JpegImageFile:
             image.draft("RGB", (DRAFT_SIDE, DRAFT_SIDE))
         image.load()
@@ -203,7 +211,7 @@ def _allowed() -> str:
 
 def _check_size(image: ImageFile.ImageFile, data: bytes) -> None:
     """Raise PictureError before pixels are decoded, by what the header claims."""
-    limit = MAX_PIXELS_JPEG if decodes_by_rows(image) else MAX_PIXELS
+    limit = MAX_PIXELS_JPEG if _decodes_by_rows(image) else MAX_PIXELS
     width, height = image.size
     if width * height > limit:
         raise PictureError(_too_large(f"{width} x {height} pixels"))
@@ -222,10 +230,12 @@ def _too_large(given: str = "more pixels than memory holds") -> str:
     )
 
 
-def decodes_by_rows(image: ImageFile.ImageFile) -> bool:
+def _decodes_by_rows(image: ImageFile.ImageFile) -> bool:
     """Whether an opened file is a JPEG that costs little memory whatever its size: baseline, with all its channels in
     the first scan. Otherwise libjpeg holds the coefficients of the whole picture, whatever draft() asks: 370 MB at 64
-    million pixels. Reads from the image's file; load() finds its own place there."""
+    million pixels. A file whose segments do not follow each other plainly is none, because where padding or a marker
+    without a length stands, the decoder may find another first scan than this. Reads from the image's file; load()
+    finds its own place there."""
     if not isinstance(image, JpegImagePlugin.JpegImageFile) or image.info.get("progressive"):
         return False
     at = 2  # behind the start marker; every segment is ff, marker, 2 bytes of length, payload
@@ -236,7 +246,10 @@ def decodes_by_rows(image: ImageFile.ImageFile) -> bool:
             return False
         if head[1] == 0xDA:
             return head[4] == len(image.getbands())
-        at += 2 + int.from_bytes(head[2:4], "big")
+        length = int.from_bytes(head[2:4], "big")
+        if not 0xC0 <= head[1] <= 0xFE or 0xD0 <= head[1] <= 0xD9 or length < 2:
+            return False
+        at += 2 + length
 
 
 def _check_depth(image: Image.Image) -> None:

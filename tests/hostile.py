@@ -194,6 +194,7 @@ def images() -> dict[str, object]:
         "a data URL as path": {"path": "data:image/png;base64,iVBORw0KGgo="},
         "a data URL as url": {"url": "data:image/png;base64,iVBORw0KGgo="},
         "an upload and another url": {"path": "{good}", "url": "file:///etc/passwd"},
+        "an upload whose `meta` is a number": {"path": "{good}", "meta": 5},
     }
 
 
@@ -217,6 +218,8 @@ def calls() -> Iterator[tuple[str, Callable[[str, str], Answer]]]:
     for fit in ("zoom", None, ["crop"]):
         yield f"`fit`: {json.dumps(fit)}", with_rest(5, fit)
     yield "no inputs", lambda address, good: predicted(address, [])
+    yield "`top_k`: a web address", with_rest(stored("http://127.0.0.1:9/a.png"), "crop")
+    yield "`fit`: the path /etc/passwd, said to be an upload", with_rest(5, stored("/etc/passwd"))
     yield "one input too many", with_rest(5, "crop", 1)
     yield "no `data`", raw(b"{}")
     yield "`data` is an object", raw(b'{"data": {}}')

@@ -25,7 +25,7 @@ from tests.http_calls import ask, call, post, stored, upload
 from tests.hub_client import REPO, environment, json_with
 from tests.markup import find, pixels
 from tests.serving import ROOT, running_app
-from ui.api import BAD_INPUTS
+from ui.calls import BAD_INPUTS
 
 WHOLE_NUMBER = "top_k must be a whole number from 1 to 10."
 NOT_UPLOADED = "Upload the picture itself: web addresses, data URLs and paths on the server are not read."
@@ -246,6 +246,19 @@ def test_of_30_calls_at_once_each_gets_its_own_answer_and_a_bad_one_fails_alone(
     assert told["none"][1] == "No picture was given: upload one as the first input."
 
 
+def test_a_call_that_gradio_could_not_hand_over_costs_no_other_its_answer(served, classifier):
+    file, expected = sent(served, noise(5)), expected_of(classifier, noise(5), 10)
+    passwd, web = stored("/etc/passwd"), stored("http://127.0.0.1:9/a.png")
+    bad = [[], [file], [5, 5, "crop"], [{"path": file["path"], "meta": 5}, 5, "crop"]]
+    bad += [[passwd, 5, "crop"], [web, 5, "crop"], [file, web, "crop"], [file, 5, passwd]]
+    told = [BAD_INPUTS] * 4 + [NOT_UPLOADED] * 4
+    asked = [bad[k // 2 % 8] if k % 2 else [file, 10, "crop"] for k in range(32)]  # each batch has of both
+    with ThreadPoolExecutor(32) as pool:
+        answers = list(pool.map(lambda data: call(served, "predict", data), asked))
+    assert [confidences(answer[0]) for _, answer in answers[::2]] == [expected] * 16
+    assert [sentence for _, sentence in answers[1::2]] == told * 2
+
+
 @pytest.fixture(scope="module")
 def page_event(served) -> int:
     """Number of the event that answers a picture on the page."""
@@ -317,7 +330,7 @@ def test_16_files_are_answered_17_and_none_refused(served):
 @pytest.mark.parametrize("more", [{}, {"meta": {"_type": "gradio.FileData"}}], ids=["plain", "as a file"])
 def test_several_files_are_not_read_where_one_of_them_was_not_uploaded(served, path, more):
     told = call(served, "predict_batch", [[sent(served, noise(1)), {"path": path} | more], 1, "crop"])
-    assert told == (200, BAD_INPUTS)
+    assert told == (200, NOT_UPLOADED if more else BAD_INPUTS)
 
 
 @pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
@@ -385,8 +398,9 @@ def test_a_folder_that_is_no_artifact_ends_with_one_sentence_and_exit_code_2(cap
     assert one_sentence(message) and str(tmp_path) in message and "config.json" in message
 
 
-def test_what_is_neither_folder_nor_repository_ends_with_one_sentence_and_exit_code_2(capsys):
-    assert app.main(["--model", "no/such/folder"]) == 2
+@pytest.mark.parametrize("name", ["no/such/folder", "x" * 300])
+def test_what_is_neither_folder_nor_repository_ends_with_one_sentence_and_exit_code_2(capsys, name):
+    assert app.main(["--model", name]) == 2
     message = capsys.readouterr().err
     assert one_sentence(message) and "neither a folder nor the OWNER/NAME of a repository" in message
 

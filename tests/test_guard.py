@@ -11,17 +11,18 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import gradio as gr
+import gradio.processing_utils
 import pytest
 from PIL import Image
 
 from tests.http_calls import BOUNDARY, END, MULTIPART, UPLOAD, ask, call, part, post, stored, upload
 from tests.serving import on_free_port
 from ui import guard
-from ui.api import BAD_INPUTS
+from ui.calls import BAD_INPUTS
 from ui.guard import MB, Limits
 from ui.predict import EXAMPLES
 from ui.serve import launch
-from ui.uploads import GONE, Janitor, open_upload, refuse_web_addresses
+from ui.uploads import GONE, NOT_UPLOADED, Janitor, open_upload
 
 
 def size_of(upload: object) -> tuple[int, int]:
@@ -41,9 +42,10 @@ def a_page() -> gr.Blocks:
     """A call that answers with the size of a picture, and one that takes its time."""
     with gr.Blocks() as page:
         image, size, seconds = gr.Image(type="filepath"), gr.JSON(), gr.Number()
-        refuse_web_addresses(image)
         gr.on([], size_of, image, size, preprocess=False, api_name="size")
         gr.on([], wait, seconds, None, api_name="wait", concurrency_limit=1)
+        gr.on([], wait, seconds, None, api_name="own", api_visibility="private", preprocess=False)
+        seconds.change(None, seconds, None, js="(value) => value", api_visibility="private")
     return page
 
 
@@ -310,9 +312,62 @@ def test_a_call_that_there_is_not_is_the_callers_error(address, path, body):
     assert post(address, path, body) == (400, {"detail": guard.BAD_CALL})
 
 
-@pytest.mark.parametrize("data", [[], [{"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}]])
-def test_inputs_that_gradio_refuses_without_a_word_are_explained(address, data):
-    assert call(address, "size", data) == (200, BAD_INPUTS)
+@pytest.mark.parametrize(
+    ("data", "told"), [([], BAD_INPUTS), ([5], BAD_INPUTS), ([stored("/etc/passwd")], NOT_UPLOADED)]
+)
+def test_inputs_that_gradio_refuses_without_a_word_are_explained(address, data, told, capfd):
+    assert call(address, "size", data) == (200, told)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def number_of(address: str, **what: object) -> int:
+    """Of the one event of which this is true."""
+    config = json.loads(ask(address, "GET", "/config")[2])
+    (number,) = [one["id"] for one in config["dependencies"] if one.items() >= what.items()]
+    return number
+
+
+def test_a_refusal_says_nothing_of_a_callers_own(address):
+    number = number_of(address, api_name="refuse")
+    body = {"data": ["<b>mine</b>"], "fn_index": number, "session_hash": "refusal"}
+    assert post(address, "/gradio_api/queue/join", body)[0] == 200
+    _, _, events = ask(address, "GET", "/gradio_api/queue/data?session_hash=refusal")
+    assert BAD_INPUTS in events.decode() and "mine" not in events.decode()
+
+
+@pytest.fixture
+def downloaded(monkeypatch) -> list[str]:
+    """The addresses that gradio would have asked."""
+    asked = []
+
+    async def download(url, cache_dir):
+        asked.append(url)
+        raise ValueError("the test's")
+
+    monkeypatch.setattr(gradio.processing_utils, "async_ssrf_protected_download", download)
+    return asked
+
+
+WEB = stored("http://example.com/a.png")
+
+
+@pytest.mark.parametrize("name", ["size", "wait"])
+def test_no_address_in_a_call_is_downloaded(address, downloaded, name):
+    assert call(address, name, [WEB]) == (200, NOT_UPLOADED)
+    assert downloaded == []
+
+
+def test_no_address_in_an_event_of_the_page_is_downloaded(address, downloaded):
+    body = {"data": [WEB], "fn_index": number_of(address, api_name="own"), "session_hash": "own"}
+    assert post(address, "/gradio_api/queue/join", body)[0] == 200
+    ask(address, "GET", "/gradio_api/queue/data?session_hash=own")
+    assert downloaded == []
+
+
+def test_no_route_goes_round_the_queue_to_an_event_that_the_browser_answers_alone(address, downloaded):
+    body = {"data": [WEB], "fn_index": number_of(address, backend_fn=False), "session_hash": "alone"}
+    assert post(address, "/gradio_api/run/anything", body)[0] == 404
+    assert downloaded == []
 
 
 @pytest.mark.parametrize(

@@ -554,6 +554,16 @@ def test_nor_may_a_baseline_jpeg_that_stores_its_channels_one_after_the_other():
     assert LIMIT in refusal(one_scan_per_channel(8000, 8000))
 
 
+def test_nor_may_one_that_hides_it_behind_a_padded_comment():
+    """Who takes the padding for a marker finds a first scan of all channels where the "length" 0xfeff leads to."""
+    comment = bytearray(0xFFFF - 2)
+    at = 2 + 2 + 0xFEFF - 7  # the comment's text begins at byte 7
+    comment[at : at + 5] = b"\xff\xda\0\x0c\x03"
+    crafted = lambda jpeg: jpeg[:2] + b"\xff\xff\xfe\xff\xff" + comment + jpeg[2:]  # noqa: E731
+    assert abs(square(crafted(one_scan_per_channel(64, 64))) - 128).max() <= 1
+    assert LIMIT in refusal(crafted(one_scan_per_channel(8000, 8000)))
+
+
 def test_a_jpeg_of_endless_scans_is_refused():
     jpeg = encode(smooth(), "JPEG", progressive=True)
     last = jpeg.rfind(b"\xff\xda")

@@ -1,18 +1,17 @@
 import json
 import os
 from pathlib import Path
-from types import SimpleNamespace
 
 import gradio as gr
 import numpy as np
 import pytest
-from gradio.server_messages import ProcessCompletedMessage
 from PIL import Image
 
 from model import Classifier
 from tests.markup import EVIL
 from ui import api
 from ui.answer import Answer
+from ui.calls import ERROR
 
 WHOLE_NUMBER = "top_k must be a whole number from 1 to 10."
 KNOWN_FITS = "fit must be one of crop, pad, stretch."
@@ -98,8 +97,8 @@ def test_a_bad_picture_among_good_ones_fails_alone_in_one_sentence(classifier, u
     labels, about = api.predict(classifier)(files, [3] * 3, ["crop"] * 3)
     assert confidences(labels[0]) == expected_of(classifier, pictures[0], top_k=3)
     assert confidences(labels[2]) == expected_of(classifier, pictures[1], top_k=3)
-    assert labels[1] is None and list(about[1]) == [api.ERROR]
-    assert one_sentence(about[1][api.ERROR], uploads) and (sentence or "picture") in about[1][api.ERROR]
+    assert labels[1] is None and list(about[1]) == [ERROR]
+    assert one_sentence(about[1][ERROR], uploads) and (sentence or "picture") in about[1][ERROR]
 
 
 @pytest.mark.parametrize("fit", ["Crop", "", None, ["crop"], {"a": 1}, EVIL])
@@ -167,46 +166,6 @@ def test_an_answer_as_a_label_has_the_best_first_and_no_more_than_asked_for():
         "confidences": [{"label": "b", "confidence": 0.5}, {"label": "c", "confidence": pytest.approx(0.3)}],
     }
     assert api.details(found) == {"probably_none_of_these": False, "milliseconds": 1.235}
-
-
-class Queue:
-    """Of a page: keeps what is sent."""
-
-    def __init__(self):
-        self.sent = []
-
-    def send_message(self, event, message):
-        self.sent.append(message)
-
-
-@pytest.mark.parametrize(
-    ("call", "data", "told"),
-    [
-        ("predict", [None, {"error": "No."}], "No."),
-        ("predict", [{"label": "cat"}, {"probably_none_of_these": False}], None),
-        ("predict", [{"label": "error"}, {"error": "No.", "milliseconds": 1}], None),
-        ("predict_batch", [[{"error": "No."}]], None),
-        ("activation_map", [{"error": "No."}], None),
-    ],
-)
-def test_a_call_of_predict_without_an_answer_becomes_a_failed_one_and_no_other(call, data, told):
-    page = SimpleNamespace(_queue=Queue())
-    api.explain_failures(page)
-    message = ProcessCompletedMessage(output={"data": data}, success=True)
-    page._queue.send_message(SimpleNamespace(fn=SimpleNamespace(api_name=call)), message)
-    (sent,) = page._queue.sent
-    assert sent.success is (told is None)
-    assert sent.output == ({"data": data} if told is None else {"error": told})
-
-
-@pytest.mark.parametrize(("visibility", "told"), [("public", api.BAD_INPUTS), ("private", api.NOT_DONE)])
-def test_a_call_that_failed_without_a_word_is_told_as_its_caller_can_use_it(visibility, told):
-    page = SimpleNamespace(_queue=Queue())
-    api.explain_failures(page)
-    event = SimpleNamespace(fn=SimpleNamespace(api_name="show", api_visibility=visibility))
-    for error in (None, "No."):
-        page._queue.send_message(event, ProcessCompletedMessage(output={"error": error}, success=False))
-    assert [sent.output["error"] for sent in page._queue.sent] == [told, "No."]
 
 
 # /activation_map

@@ -10,8 +10,9 @@ from pathlib import Path
 import gradio as gr
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import AvifImagePlugin, Image, UnidentifiedImageError
 
+from model.preprocess import PictureError
 from tests import hostile
 from tests.serving import ROOT
 from ui import uploads as reading
@@ -72,19 +73,25 @@ def test_a_link_that_leads_out_of_the_upload_folder_is_refused(tmp_path, uploads
     assert caught.value.message == reading.NOT_UPLOADED
 
 
-def test_a_web_address_is_refused_before_gradio_downloads_it(uploads, picture):
-    with gr.Blocks():
-        image = gr.Image()
-    reading.refuse_web_addresses(image)
-    with pytest.raises(gr.Error) as caught:
-        asyncio.run(image.async_move_resource_to_block_cache("https://127.0.0.1:9/a.png"))
-    assert caught.value.message == reading.NOT_UPLOADED
-    path = stored(uploads, picture)["path"]
-    assert Path(asyncio.run(image.async_move_resource_to_block_cache(path))).read_bytes() == Path(path).read_bytes()
+@pytest.mark.parametrize("kind", [gr.Image, gr.Slider, gr.JSON])
+def test_gradio_neither_downloads_nor_notes_what_a_request_names(uploads, picture, tmp_path, kind, monkeypatch):
+    monkeypatch.setattr(gr.blocks.Block, "async_move_resource_to_block_cache", reading._MOVE_TO_CACHE)
+    reading.leave_inputs_alone()
+    part = kind()
+    kept, gone = stored(uploads, picture)["path"], str(uploads / "0" / "gone.png")
+    for path in ("https://127.0.0.1:9/a.png", kept, gone):
+        assert asyncio.run(part.async_move_resource_to_block_cache(path)) == path
+    assert part.temp_files == set()
+    picture.save(tmp_path / "own.png")  # of the page: stored as before
+    copy = asyncio.run(part.async_move_resource_to_block_cache(str(tmp_path / "own.png")))
+    assert Path(copy).is_relative_to(uploads) and part.temp_files == {copy}
 
 
 def test_an_upload_that_is_no_longer_there_is_asked_for_again(uploads):
-    for path in (uploads / "gone.png", uploads / ("0" * 64) / "gone.png"):
+    folder = uploads / ("0" * 64)
+    folder.mkdir()
+    (folder / "kept.png").touch()
+    for path in (uploads / "gone.png", folder / "gone.png", folder / "kept.png" / "gone.png"):
         with pytest.raises(gr.Error) as caught:
             read({"path": str(path)})
         assert caught.value.message == reading.GONE
@@ -137,13 +144,32 @@ def test_a_picture_costs_its_pixels_as_long_as_it_is_open(uploads, picture):
     assert reading._PIXELS.free == reading._PIXELS.total == 25_000_000
 
 
-def test_of_a_jpeg_and_of_no_picture_little_is_open(uploads, picture):
-    picture.save(uploads / "a.jpg")
+@pytest.mark.parametrize(("options", "share"), [({}, 16), ({"progressive": True}, 1)], ids=["plain", "progressive"])
+def test_a_jpeg_costs_as_much_as_its_decoder_holds_of_it(uploads, picture, options, share):
+    picture.save(uploads / "a.jpg", **options)
+    with reading.open_upload({"path": str(uploads / "a.jpg")}):
+        assert reading._PIXELS.total - reading._PIXELS.free == 60 * 40 // share
+    assert reading._PIXELS.free == reading._PIXELS.total
+
+
+def test_what_is_refused_costs_nothing(uploads):
     (uploads / "note.png").write_bytes(b"text")
-    assert reading._pixels(str(uploads / "a.jpg")) == 60 * 40 // 16
-    picture.save(uploads / "b.jpg", progressive=True)  # the decoder holds all of it
-    assert reading._pixels(str(uploads / "b.jpg")) == 60 * 40
-    assert reading._pixels(str(uploads / "note.png")) == 0
+    with pytest.raises(PictureError), reading.open_upload({"path": str(uploads / "note.png")}):
+        pass
+    assert reading._PIXELS.free == reading._PIXELS.total
+
+
+def test_an_avif_that_pillow_would_not_know_by_its_brand_costs_its_pixels_too(uploads, picture):
+    if not AvifImagePlugin.SUPPORTED:
+        pytest.skip("this Pillow reads no AVIF")
+    picture.save(uploads / "a.avif")
+    data = (uploads / "a.avif").read_bytes()
+    assert data[8:12] == b"avif" and b"avif" in data[12:64]
+    (uploads / "a.avif").write_bytes(data[:8] + b"MA1B" + data[12:])
+    with pytest.raises(UnidentifiedImageError):
+        Image.open(uploads / "a.avif")
+    with reading.open_upload({"path": str(uploads / "a.avif")}) as opened:
+        assert opened.size == (60, 40) and reading._PIXELS.total - reading._PIXELS.free == 60 * 40
 
 
 def test_bombs_are_refused_by_what_their_headers_say(uploads):

@@ -9,15 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import gradio as gr
-from gradio.server_messages import ProcessCompletedMessage
 from PIL import Image
 
 from model import Classifier
 from model.preprocess import FITS, PictureError, to_square_rgb
 from ui.accuracy import changes
 from ui.answer import Answer, ask
+from ui.calls import ERROR
 from ui.guard import Limits
-from ui.uploads import open_upload, refuse_web_addresses
+from ui.uploads import open_upload
 
 TOP_K = 5
 
@@ -33,21 +33,13 @@ DECODERS = 4
 """Threads that decode the pictures of a batch; Pillow lets go of the lock meanwhile. On two cores, four answered 13%
 more calls than two. `ui.uploads` bounds how many pixels are open at once."""
 
-BAD_INPUTS = (
-    "These inputs do not fit the call: GET /gradio_api/info lists them, and a picture is the path that "
-    "POST /gradio_api/upload answered with."
-)
 BAD_FIT = f"fit must be one of {', '.join(FITS)}."
-NOT_DONE = "That could not be done: something is wrong on the server. Try it once more."
 FAILED = "This picture could not be answered: something is wrong on the server."
 NO_FILES = "No pictures were given: upload some as the first input."
 TOO_MANY_FILES = f"Too many pictures: give {MAX_FILES} at once, or fewer."
 
 INFO = ("depth", "stem_kernel", "shortcut", "temperature", "threshold")
 """Fields of config.json that /model_info tells; the last one may be null."""
-
-ERROR = "error"
-"""The one key of the second output of /predict where a picture has no answer."""
 
 
 def build_api(classifier: Classifier) -> None:
@@ -60,8 +52,6 @@ def build_api(classifier: Classifier) -> None:
         label = gr.Dropdown(list(names), value=names[0], label="label")
         fit = gr.Radio(list(FITS), value="crop", label="fit")
         best, result = gr.Label(label="prediction"), gr.JSON(label="details")
-    refuse_web_addresses(image)
-    refuse_web_addresses(files)
 
     def call(function: Callable, inputs: list, outputs: list, **settings) -> None:
         # preprocess=False: gradio would open the files itself and show its own message, temporary path included.
@@ -76,7 +66,7 @@ def build_api(classifier: Classifier) -> None:
 
 def predict(classifier: Classifier) -> Callable:
     """The function behind /predict: lists in, lists out, one place per call. A call without an answer does not cost the
-    others theirs: its second output is {"error": sentence}, of which `explain_failures` makes an error."""
+    others theirs: its second output is {"error": sentence}, of which `ui.calls` makes an error."""
     pool = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
 
     def predict(image, top_k, fit):
@@ -210,26 +200,3 @@ def public_source(source: str) -> str:
     """`Classifier.source` without where a folder lies on the server."""
     kind, _, folder = source.partition(":")
     return f"folder:{Path(folder).resolve().name}" if kind == "folder" else source
-
-
-def explain_failures(page: gr.Blocks) -> None:
-    """A sentence for every call that fails, on its way to the caller. To be called after `page.queue()`.
-
-    Gradio ends a call without one where the inputs do not fit, before any function of ours sees them. And it knows only
-    batches that succeed or fail as a whole: a finished call whose output is an ERROR is turned into a failed one.
-    """
-    queue = page._queue
-    send = queue.send_message
-
-    def send_message(event, message):
-        if isinstance(message, ProcessCompletedMessage):
-            if not message.success:
-                usual = BAD_INPUTS if event.fn.api_visibility == "public" else NOT_DONE
-                message.output["error"] = message.output.get("error") or usual
-            elif event.fn.api_name == "predict":
-                for value in message.output.get("data", ()):
-                    if isinstance(value, dict) and value.keys() == {ERROR}:
-                        message = ProcessCompletedMessage(output={"error": value[ERROR]}, title="Error", success=False)
-        send(event, message)
-
-    queue.send_message = send_message

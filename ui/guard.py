@@ -34,8 +34,8 @@ READ = re.compile(
 )
 """What the page and the clients of gradio GET. Gradio has more: login, recordings, a proxy, an editor, reloading."""
 
-WRITE = re.compile(rf"{API}/(upload|cancel|reset|queue/join|run/[^/]+|call/(v2/)?[^/]+)/?")
-"""What they POST."""
+WRITE = re.compile(rf"{API}/(upload|cancel|reset|queue/join|call/(v2/)?[^/]+)/?")
+"""What they POST. Not `run/`, which goes round the queue: it takes a function by its number, too."""
 
 PICTURES = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp", "image/tiff", "image/avif")
 """The types of an uploaded file that a browser may show by itself; it saves any other, which may be HTML."""
@@ -336,7 +336,7 @@ class Exchange:
         if self.scope["method"] == "POST" and status == 503:
             waiting = f"{self.limits.waiting} predictions are waiting already"
             return Refusal(503, f"The server is busy: {waiting}. Try again in a few seconds.", retry=True)
-        if self.scope["method"] == "POST" and status == 500 and not self.path.startswith(f"{API}/run/"):
+        if self.scope["method"] == "POST" and status == 500:
             return Refusal(400, DAMAGED if self.path == UPLOAD else BAD_CALL)  # gradio's answer to an unknown call
         return None
 

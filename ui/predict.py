@@ -12,7 +12,7 @@ from model.preprocess import FITS, PictureError, to_square_rgb
 from ui import batch
 from ui.answer import ANSWER_JS, answer_html, ask, hint_html, in_words, inline_jpeg, problem_html, spoken_html, view_of
 from ui.api import BAD_FIT, TOP_K, whole_number
-from ui.uploads import open_upload, refuse_web_addresses
+from ui.uploads import open_upload
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "assets" / "examples"
 """Pictures drawn for this project, one file per class, named after it."""
@@ -40,7 +40,6 @@ def build_tab(classifier: Classifier) -> dict[str, gr.components.Component]:
                 placeholder="Drop a picture here\nor click to choose one",
                 elem_id="picture",
             )
-            refuse_web_addresses(image)
             fit = gr.Radio(
                 [(FIT_LABELS[fit], fit) for fit in FITS],
                 value="crop",

@@ -12,10 +12,10 @@ from pathlib import Path
 import gradio as gr
 
 from ui import predict
-from ui.api import explain_failures
+from ui.calls import explain_failures, refuse_unfit_calls
 from ui.guard import Guard, Limits
 from ui.page import theme
-from ui.uploads import Janitor, give_memory_back, upload_folder
+from ui.uploads import Janitor, give_memory_back, leave_inputs_alone, upload_folder
 
 CSS = sorted(Path(__file__).parent.glob("*.css"))
 
@@ -36,6 +36,8 @@ def launch(
     # A prediction takes milliseconds; decoding a large photo is what may overlap.
     # api_open=False closes the routes that would go round the queue; the public calls through it stay open.
     page.queue(max_size=limits.waiting, default_concurrency_limit=4, api_open=False, status_update_rate=5)
+    leave_inputs_alone()
+    refuse_unfit_calls(page)
     explain_failures(page)
     remember_signatures(page)
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it writes a line for every damaged upload

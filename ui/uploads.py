@@ -12,14 +12,15 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import gradio as gr
+from gradio.blocks import Block
 from PIL import Image
 
-from model.preprocess import MAX_PIXELS, decodes_by_rows, open_picture
+from model.preprocess import MAX_PIXELS, open_picture
 
 MB = 2**20
 
@@ -71,20 +72,10 @@ def open_upload(upload: object) -> Iterator[Image.Image]:
     path = upload_path(upload)
     try:
         os.utime(path)  # in use: kept for another while
-        with _PIXELS.take(_pixels(path)):
-            yield open_picture(path)
-    except FileNotFoundError:
+        with ExitStack() as held:
+            yield open_picture(path, lambda pixels: held.enter_context(_PIXELS.take(pixels)))
+    except (FileNotFoundError, NotADirectoryError):
         raise gr.Error(GONE, print_exception=False) from None
-
-
-def _pixels(path: str) -> int:
-    """That decoding costs, by the header: few for a plain JPEG, which is shrunk meanwhile, none for what is no
-    picture."""
-    try:
-        with Image.open(path) as image:
-            return image.width * image.height // (16 if decodes_by_rows(image) else 1)
-    except Exception:
-        return 0
 
 
 def upload_path(upload: object) -> str:
@@ -113,19 +104,23 @@ def use_own_folder() -> None:
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
-def refuse_web_addresses(component: gr.components.Component) -> None:
-    """Keep gradio from downloading what a request names by its address: no limit on the size holds there.
+_MOVE_TO_CACHE = Block.async_move_resource_to_block_cache
 
-    A method of this one component is replaced because a subclass would make gradio write a `.pyi` beside this file.
+
+async def _move_to_cache(self: Block, path: str | Path | None) -> str | None:
+    if path is not None and ("://" in str(path) or gr.utils.is_in_or_equal(path, upload_folder())):
+        return str(path)
+    return await _MOVE_TO_CACHE(self, path)
+
+
+def leave_inputs_alone() -> None:
+    """Keeps gradio, in this whole process, from downloading what a request names by its address, in the place of
+    whichever input, with no limit on the size; and from noting for ever the name of each upload that a request says
+    there is. It is left to who reads an input to refuse it (`upload_path`).
+
+    For all components: a visitor's session has its own copies of some, which the page never sees.
     """
-    move_to_cache = component.async_move_resource_to_block_cache
-
-    async def move_uploads_only(path):
-        if path is not None and "://" in str(path):
-            raise gr.Error(NOT_UPLOADED, print_exception=False)
-        return await move_to_cache(path)
-
-    component.async_move_resource_to_block_cache = move_uploads_only
+    Block.async_move_resource_to_block_cache = _move_to_cache
 
 
 def _is_below(path: str, folder: Path) -> bool:
