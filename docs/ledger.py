@@ -13,6 +13,7 @@ import math
 import shutil
 import sys
 from collections import defaultdict
+from collections.abc import Collection
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -36,9 +37,15 @@ PRINTED = """\
 
 
 def runs() -> dict[str, dict[str, Any]]:
-    """Name -> metrics.json, the bundled model first."""
-    folders = {"bundled model": BUNDLED} | {f.name: f for f in sorted((DOCS / "runs").glob("*")) if f.is_dir()}
+    """Name -> metrics.json, the bundled model first, and not again where the run that it comes from is kept too."""
+    folders = {"bundled model": BUNDLED}
+    folders |= {f.name: f for f in sorted((DOCS / "runs").glob("*")) if f.is_dir() and weights(f) != weights(BUNDLED)}
     return {name: json.loads((folder / "metrics.json").read_text()) for name, folder in folders.items()}
+
+
+def weights(folder: Path) -> str:
+    """The digest of an artifact's weights."""
+    return json.loads((folder / "config.json").read_text())["sha256"]["model.safetensors"]
 
 
 def header(*names: str) -> str:
@@ -72,9 +79,19 @@ def planned_epochs(run: dict[str, Any]) -> int:
 
 def recipe_of(training: dict[str, Any]) -> str:
     """In words, with the settings that differ from it."""
-    settings = changed(training["hyperparameters"]).items()
-    flags = [f"`{as_flag(name, value)}`" for name, value in settings if name not in LENGTH | {"seed"}]
+    flags = flags_of(training, LENGTH | {"seed"})
     return f"recipe `{training['recipe']}`" + (f" with {' '.join(flags)}" if flags else "")
+
+
+def flags_of(run: dict[str, Any], but: Collection[str] = ()) -> list[str]:
+    """The settings that differ from the recipe as it is today, of a run.json or the `training` section of a
+    metrics.json; with a network that it began with or learned from, the first digits of its digest."""
+    pretrained = run.get("pretrained", {})
+    return [
+        f"`{as_flag(name, value)}`" + (f" ({pretrained[name]['sha256'][:8]})" if name in pretrained else "")
+        for name, value in changed(run["hyperparameters"]).items()
+        if name not in but
+    ]
 
 
 def expectations_table() -> str:
@@ -110,6 +127,7 @@ def seeds_table() -> str:
         settings = TrainConfig.from_hyperparameters(metrics["training"]["hyperparameters"]).hyperparameters()
         settings = {name: value for name, value in settings.items() if name not in MACHINE | {"seed"}}
         settings |= {name: metrics["training"][name] for name in ("device", "precision")}
+        settings |= {name: facts["sha256"] for name, facts in metrics["training"].get("pretrained", {}).items()}
         groups[json.dumps(settings, sort_keys=True)].append(metrics)
     columns = ("recipe", "epochs", "seeds", "val, mean", "test, mean", "test with the mirror image, mean", "device")
     return header(*columns) + "".join(map(seeds_row, groups.values()))
@@ -181,15 +199,14 @@ def trial_row(name: str, run: dict[str, Any], history: list[dict[str, float]], u
     low, high = wilson_interval(round(best * n), n)
     gain = f"{100 * (best - mean(unchanged)):+.2f}" if unchanged and not is_unchanged(run) else ""
     return (
-        f"| {name} | {changes(run['hyperparameters'])} | {len(history)} | {best:.2%} | {low:.2%} to {high:.2%} "
+        f"| {name} | {changes(run)} | {len(history)} | {best:.2%} | {low:.2%} to {high:.2%} "
         f"| {gain} | {wall_seconds(run, history) / 60:.0f} | {run['device']} | {short(run['git_commit'])} |\n"
     )
 
 
-def changes(hyperparameters: dict[str, Any]) -> str:
+def changes(run: dict[str, Any]) -> str:
     """As flags, against the recipe as it is today."""
-    flags = [f"`{as_flag(name, value)}`" for name, value in changed(hyperparameters).items()]
-    return f"`{hyperparameters['recipe']}`: {', '.join(flags) or 'nothing'}"
+    return f"`{run['hyperparameters']['recipe']}`: {', '.join(flags_of(run)) or 'nothing'}"
 
 
 def add(run_dir: Path, name: str) -> None:
@@ -203,8 +220,7 @@ def add(run_dir: Path, name: str) -> None:
         raise SystemExit(f"{run_dir} is not finished")
     if not finished and not run.get("no_test"):
         raise SystemExit(
-            f"{run_dir} has no artifact and did not end with --no-test, so it may have read the test set or not: give "
-            "its command again with --resume, for a trial also with --no-test"
+            f"{run_dir} has no artifact and did not end with --no-test: give its command again with --resume"
         )
     target = DOCS / ("runs" if finished else "trials") / name
     target.mkdir(parents=True, exist_ok=True)

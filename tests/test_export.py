@@ -219,11 +219,10 @@ def test_exporting_again_replaces_the_artifact_as_a_whole(tiny_run, tiny_cifar, 
     assert not (run_dir / "artifact.new").exists() and not (run_dir / "artifact.old").exists()
 
 
-def test_before_the_test_set_is_read_the_run_no_longer_says_that_it_was_not(
-    tiny_run, tiny_cifar, tmp_path, monkeypatch
-):
+@pytest.mark.parametrize("before", [True, None])
+def test_before_the_test_set_is_read_the_run_says_so(tiny_run, tiny_cifar, tmp_path, monkeypatch, before):
     run_dir = shutil.copytree(tiny_run, tmp_path / "run")
-    note_no_test(run_dir, True)
+    note_no_test(run_dir, before)
     monkeypatch.setattr(cifar10, "read_test", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         export.export(run_dir, tiny_cifar)

@@ -64,6 +64,24 @@ def test_runs_that_differ_in_seed_and_machine_alone_are_one_row_also_where_one_i
     ]
 
 
+def test_runs_that_began_with_different_networks_of_one_name_are_two_rows(monkeypatch):
+    found = [metrics_of(seed, 0.9, initial_weights="old") for seed in range(3)]
+    for metrics, digest in zip(found, ("0" * 64, "1" * 64, "1" * 64), strict=True):
+        metrics["training"]["pretrained"] = {"initial_weights": {"sha256": digest}}
+    monkeypatch.setattr(ledger, "runs", lambda: dict(enumerate(found)))
+    rows = [row.split("|")[1:4] for row in ledger.seeds_table().splitlines()[2:]]
+    assert [row[0].split()[-1] for row in rows] == ["(00000000)", "(11111111)"]
+    assert [row[2].strip() for row in rows] == ["0", "1, 2"]
+
+
+def test_the_run_that_the_bundled_model_comes_from_is_not_told_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(ledger, "DOCS", tmp_path)
+    for name in ("same", "other"):
+        shutil.copytree(PROJECT / "docs" / "runs" / "default-seed0", tmp_path / "runs" / name)
+    shutil.copy(ledger.BUNDLED / "config.json", tmp_path / "runs" / "same")
+    assert list(ledger.runs()) == ["bundled model", "other"]
+
+
 def test_a_run_with_other_settings_or_a_teacher_does_not_pass_for_its_recipe(monkeypatch):
     found = {"plain": metrics_of(0, 0.90), "taught": metrics_of(0, 0.95, teacher="big", crop_scale=[0.5, 1.0])}
     found["taught"]["training"]["hyperparameters"] |= {"crop": "resized"}
@@ -88,9 +106,11 @@ def test_a_run_whose_steps_were_limited_is_a_finished_one(monkeypatch):
 
 
 def test_a_trial_is_told_by_what_differs_from_its_recipe():
-    assert ledger.changes({"recipe": "default", "max_epochs": 50}) == "`default`: nothing"
-    changed = {"recipe": "default", "max_epochs": 9, "nesterov": False, "trivial_augment": True, "device": "cuda"}
-    assert ledger.changes(changed) == "`default`: `--trivial-augment`, `--max-epochs 9`, `--no-nesterov`"
+    assert ledger.changes(trial(0.9, max_epochs=50)[0]) == "`default`: nothing"
+    run, _ = trial(0.9, max_epochs=9, nesterov=False, trivial_augment=True, device="cuda", teacher="big")
+    run["pretrained"] = {"teacher": {"sha256": "0123456789abcdef"}}
+    told = "`--trivial-augment`, `--max-epochs 9`, `--no-nesterov`, `--teacher big` (01234567)"
+    assert ledger.changes(run) == f"`default`: {told}"
 
 
 def trial(val: float, **settings) -> tuple[dict, list[dict]]:

@@ -2,6 +2,7 @@
 real one."""
 
 import contextlib
+import dataclasses
 import functools
 import json
 import os
@@ -22,7 +23,7 @@ from tests.test_interruptions import assert_same
 from tests.test_trainer_main import main, run
 from trainer import sweep as module
 from trainer.__main__ import app, given_by
-from trainer.config import ConfigError
+from trainer.config import RECIPES, ConfigError
 from trainer.run import RunError, at_work_in
 from trainer.runs_file import read_runs
 from trainer.stops import Interrupted, TrainingError, raise_interrupted
@@ -274,6 +275,20 @@ def test_a_finished_run_is_refused_other_flags(sweep, out):
     assert records(out) == before and not (out / "quick-2").exists()
 
 
+def test_a_finished_run_is_not_taken_for_one_of_its_recipe_as_it_is_today(sweep, out, monkeypatch):
+    sweep("quick --seed 2")
+    changed = dataclasses.replace(RECIPES["default"], learning_rate=0.3)
+    monkeypatch.setitem(RECIPES, "default", changed)
+    told = r"quick was finished with --learning-rate 0.2, which its recipe had then, not 0.3: take another name"
+    with pytest.raises(ConfigError, match=told):
+        sweep("quick --seed 2", "quick-2")
+    assert not (out / "quick-2").exists()
+    before = records(out)
+    del before["quick"]["settings"]  # of an older version of this program
+    (out / "sweep.json").write_text(json.dumps(before))
+    sweep("quick --seed 2", "quick-2")
+
+
 def test_a_finished_run_may_have_its_data_elsewhere_and_its_flags_written_otherwise(sweep, out):
     sweep("quick --seed 2", common=["--data-dir", "here"])
     sweep("quick --seed=2", "quick-2", common=["--data-dir", "there", "--download-from", "hub"])
@@ -385,6 +400,7 @@ def test_a_second_sweep_in_the_same_folder_is_refused(sweep, out):
         '{"quick": {"flags": [1], "exit_code": 0, "seconds": 1}}',
         '{"quick": {"flags": [], "exit_code": "0", "seconds": 1}}',
         '{"quick": {"flags": [], "exit_code": 0, "seconds": null}}',
+        '{"quick": {"flags": [], "exit_code": 0, "seconds": 1, "settings": []}}',
         "\xff",
     ],
 )
@@ -404,9 +420,8 @@ def test_the_table_shows_each_run_and_the_last_line_what_they_reached_together(s
         sweep("fails", "quick-1", "waits", "quick-2", minutes=10)
     state = {name: record | {"seconds": 1234.4} for name, record in records(out).items()}
     (out / "sweep.json").write_text(json.dumps(state))
-    work = module.Sweep(
-        out, dict.fromkeys(["fails", "quick-1", "waits", "quick-2"], []), module.read_records(out), FAKE
-    )
+    names = ["fails", "quick-1", "waits", "quick-2"]
+    work = module.Sweep(out, dict.fromkeys(names, []), {}, module.read_records(out), FAKE)
     assert module.table(work).splitlines() == [
         "run      state                      epochs  best val acc  in epoch   seconds  images/s",
         "fails    failed with exit code 3         0                             1,234",

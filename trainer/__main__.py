@@ -19,7 +19,7 @@ from model.artifact import ArtifactError
 from model.hub import HubError, call_is_running
 from trainer.config import RECIPES, ConfigError, TrainConfig, configure, flag, torchrun_devices
 from trainer.download import Source, download_if_missing
-from trainer.run import RUN, RunError, at_work_in, check_unused, note_no_test, read_run
+from trainer.run import RUN, RunError, at_work_in, check_test_is_unread, check_unused, note_no_test, read_run
 from trainer.stops import Interrupted, TrainingError, interrupt_on_signals
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -115,6 +115,8 @@ def train(
         if not resume and (run_dir / RUN).exists():
             with at_work_in(run_dir):  # a process that is at work there is told first
                 check_unused(run_dir)
+        if no_test:
+            check_test_is_unread(run_dir)
         if push_to_hub:  # what would make the push fail in the end fails before the training
             from trainer.publish import open_repo
 

@@ -49,8 +49,7 @@ def export(run_dir: Path, data_dir: Path) -> Path:
     val_logits = classifier.logits(val_images)
     config["temperature"] = fit_temperature(val_logits, val_labels)
     config["threshold"] = fit_threshold(val_logits)
-    if run.get("no_test"):
-        note_no_test(run_dir, False)
+    note_no_test(run_dir, False)
     test_images, test_labels = cifar10.read_test(data_dir)  # not before everything is chosen
     test_logits = classifier.logits(test_images)
 

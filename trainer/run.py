@@ -169,8 +169,15 @@ def wall_seconds(run: dict[str, Any], history: list[dict[str, float]]) -> float:
 
 
 def note_no_test(run_dir: Path, no_test: bool) -> None:
-    """Adds to run.json whether the run ended, as was asked for, before the test set. Raises RunError."""
+    """Adds to run.json: true where the run ended, as was asked for, before the test set; false before that is read.
+    Raises RunError."""
     _write(run_dir, read_run(run_dir) | {"no_test": no_test})
+
+
+def check_test_is_unread(run_dir: Path) -> None:
+    """Raises RunError where the run has read the test set: none may say of it afterwards that it did not."""
+    if (run_dir / RUN).exists() and read_run(run_dir).get("no_test") is False:
+        raise RunError(f"{run_dir} has read the test set already: leave out --no-test, or choose another --output-dir")
 
 
 def check_same_split(run_dir: Path, run: dict[str, Any], split_sha256: str) -> None:

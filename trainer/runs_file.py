@@ -74,9 +74,14 @@ def check_name(name: str, runs: dict[str, list[str]]) -> None:
 
 def check_flags(own: list[str], common: list[str], parse: Parser) -> None:
     refuse(parse(own), NOT_IN_A_SWEEP | ONLY_FOR_ALL)
-    given = parse([*common, *own])
+    config_by([*common, *own], parse)
+
+
+def config_by(flags: list[str], parse: Parser) -> TrainConfig:
+    """That a run with all these flags is trained by. Raises ConfigError."""
+    given = parse(flags)
     settings = {f.name: given[f.name] for f in fields(TrainConfig) if f.name in given}
-    configure(settings.pop("recipe", "default"), settings)
+    return configure(settings.pop("recipe", "default"), settings)
 
 
 def refuse(given: dict[str, Any], reasons: dict[str, str]) -> None:
