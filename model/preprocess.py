@@ -37,10 +37,11 @@ MAX_PIXELS = 25_000_000
 Pillow's own limit of 179 million lets a 34-byte WebP claim 2 GB."""
 
 MAX_PIXELS_JPEG = 64_000_000
-"""For a JPEG that libjpeg can shrink while it decodes, row by row (a phone's 50 megapixels: 0.06 s and 9 MB)."""
+"""For a JPEG that libjpeg can shrink while it decodes, row by row (a phone's 50 megapixels: 0.06 s and 9 MB); shrunk it
+has no more than MAX_PIXELS."""
 
 ROWS_SHARE = 16
-"""What such a JPEG costs of the memory of another picture: one part in so many."""
+"""What decoding such a JPEG costs beside the shrunk picture: one part in so many of its pixels."""
 
 MAX_SCANS = 100
 """Of a JPEG; programs write 1 to about 15. Each scan walks over the whole picture again (1.7 ms at 25 million pixels),
@@ -113,10 +114,13 @@ def open_picture(
         # The reader's own class instead of Image.open, whose bomb warning could only be silenced for the whole process.
         image = reader(io.BytesIO(data))
         _check_size(image, data)
-        if before_decoding is not None:
-            before_decoding(image.width * image.height // (ROWS_SHARE if _decodes_by_rows(image) else 1))
+        pixels = image.width * image.height // (ROWS_SHARE if _decodes_by_rows(image) else 1)
         if reader is JpegImagePlugin.JpegImageFile:
             image.draft("RGB", (DRAFT_SIDE, DRAFT_SIDE))
+        if image.width * image.height > MAX_PIXELS:  # too narrow to be shrunk
+            raise PictureError(_too_large(f"{image.width} x {image.height} pixels"))
+        if before_decoding is not None:
+            before_decoding(max(pixels, image.width * image.height))
         image.load()
         _check_depth(image)
         if reader is TiffImagePlugin.TiffImageFile and image.mode == "I;16":
@@ -226,12 +230,13 @@ def _check_size(image: ImageFile.ImageFile, data: bytes) -> None:
 def _too_large(given: str = "more pixels than memory holds") -> str:
     return (
         f"This picture has {given}, and the limit is {MAX_PIXELS // 10**6} million pixels, or "
-        f"{MAX_PIXELS_JPEG // 10**6} million in a plain JPEG: make it smaller, and upload that."
+        f"{MAX_PIXELS_JPEG // 10**6} million in a plain JPEG that has {2 * DRAFT_SIDE} on its shorter side: make it "
+        "smaller, and upload that."
     )
 
 
 def _decodes_by_rows(image: ImageFile.ImageFile) -> bool:
-    """Whether an opened file is a JPEG that costs little memory whatever its size: baseline, with all its channels in
+    """Whether an opened file is a JPEG of which the decoder holds a few rows: baseline, with all its channels in
     the first scan. Otherwise libjpeg holds the coefficients of the whole picture, whatever draft() asks: 370 MB at 64
     million pixels. A file whose segments do not follow each other plainly is none, because where padding or a marker
     without a length stands, the decoder may find another first scan than this. Reads from the image's file; load()

@@ -25,7 +25,7 @@ from tests.http_calls import ask, call, post, stored, upload
 from tests.hub_client import REPO, environment, json_with
 from tests.markup import find, pixels
 from tests.serving import ROOT, running_app
-from ui.calls import BAD_INPUTS
+from ui.calls import BAD_ADDRESS, BAD_INPUTS
 
 WHOLE_NUMBER = "top_k must be a whole number from 1 to 10."
 NOT_UPLOADED = "Upload the picture itself: web addresses, data URLs and paths on the server are not read."
@@ -252,11 +252,31 @@ def test_a_call_that_gradio_could_not_hand_over_costs_no_other_its_answer(served
     bad = [[], [file], [5, 5, "crop"], [{"path": file["path"], "meta": 5}, 5, "crop"]]
     bad += [[passwd, 5, "crop"], [web, 5, "crop"], [file, web, "crop"], [file, 5, passwd]]
     told = [BAD_INPUTS] * 4 + [NOT_UPLOADED] * 4
-    asked = [bad[k // 2 % 8] if k % 2 else [file, 10, "crop"] for k in range(32)]  # each batch has of both
+    asked = [bad[k // 2 % 8] if k % 2 else [file, 10, "crop"] for k in range(32)]  # good and bad in turn
     with ThreadPoolExecutor(32) as pool:
         answers = list(pool.map(lambda data: call(served, "predict", data), asked))
     assert [confidences(answer[0]) for _, answer in answers[::2]] == [expected] * 16
     assert [sentence for _, sentence in answers[1::2]] == told * 2
+
+
+@pytest.mark.parametrize(
+    "headers", [{"X-Forwarded-Host": "a:b"}, {"X-Gradio-Server": "http://a:b"}], ids=["host", "server"]
+)
+def test_a_call_whose_headers_name_no_host_costs_no_other_its_answer_either(served, classifier, headers):
+    file, expected = sent(served, noise(6)), expected_of(classifier, noise(6), 10)
+    body = json.dumps({"data": [file, 10, "crop"]}).encode()
+
+    def one(number: int) -> tuple[int, object]:
+        if number % 2:
+            return call(served, "predict", [file, 10, "crop"])
+        more = {"Content-Type": "application/json"} | headers
+        status, _, answer = ask(served, "POST", "/gradio_api/call/predict", body, more)
+        return status, json.loads(answer)["detail"]
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(one, range(16)))
+    assert set(answers[::2]) == {(400, BAD_ADDRESS)}
+    assert [confidences(answer[0]) for _, answer in answers[1::2]] == [expected] * 8
 
 
 @pytest.fixture(scope="module")

@@ -533,6 +533,15 @@ def test_a_plain_jpeg_may_have_64_million_pixels_exactly():
     assert LIMIT in refusal(with_claimed_size(jpeg, 8000, 8001))
 
 
+def test_a_plain_jpeg_that_is_too_narrow_to_be_shrunk_may_have_25_million_pixels():
+    jpeg, told = encode(smooth(), "JPEG"), []
+    assert open_picture(with_claimed_size(jpeg, 1024, 62_500), told.append).size == (512, 31_250)
+    assert open_picture(with_claimed_size(jpeg, 1000, 25_000), told.append).size == (1000, 25_000)
+    assert told == [512 * 31_250, 1000 * 25_000]
+    assert LIMIT in refusal(with_claimed_size(jpeg, 1000, 25_001))
+    assert LIMIT in refusal(with_claimed_size(jpeg, 1023, 62_500))
+
+
 def test_a_progressive_jpeg_may_not_because_its_decoder_holds_the_whole_picture():
     jpeg = encode(smooth(), "JPEG", progressive=True)
     assert open_picture(jpeg).size == (96, 96)

@@ -284,9 +284,16 @@ def test_a_finished_run_is_not_taken_for_one_of_its_recipe_as_it_is_today(sweep,
         sweep("quick --seed 2", "quick-2")
     assert not (out / "quick-2").exists()
     before = records(out)
-    del before["quick"]["settings"]  # of an older version of this program
+    before["quick"]["settings"] |= {"learning_rate": 0.3, "younger": 1}
+    (out / "sweep.json").write_text(json.dumps(before))
+    with pytest.raises(ConfigError, match=r"quick was finished by another version of this program \(.*: younger\)"):
+        sweep("quick --seed 2", "quick-2")
+    del before["quick"]["settings"]["younger"], before["quick"]["settings"]["flip"]  # of an older version
     (out / "sweep.json").write_text(json.dumps(before))
     sweep("quick --seed 2", "quick-2")
+    del before["quick"]["settings"]  # of a still older one
+    (out / "sweep.json").write_text(json.dumps(before))
+    sweep("quick --seed 2", "quick-3")
 
 
 def test_a_finished_run_may_have_its_data_elsewhere_and_its_flags_written_otherwise(sweep, out):

@@ -14,6 +14,7 @@ from model import artifact
 from tests.conftest import TINY_FLAGS
 from trainer import __main__ as command
 from trainer.config import TrainConfig, flag
+from trainer.run import note_no_test
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -166,12 +167,18 @@ def test_no_test_stops_after_val(tiny_cifar, tmp_path, monkeypatch, capsys):
     assert json.loads((tmp_path / "r" / "run.json").read_text())["no_test"] is True
 
 
-def test_a_run_that_has_read_the_test_set_cannot_be_said_not_to(tiny_run, tiny_cifar, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("left", ["the note", "the artifact"])
+def test_a_run_that_has_read_the_test_set_cannot_be_said_not_to(
+    tiny_run, tiny_cifar, tmp_path, monkeypatch, capsys, left
+):
     run_dir = shutil.copytree(tiny_run, tmp_path / "run")
+    note_no_test(run_dir, False if left == "the note" else None)
+    if left == "the note":
+        shutil.rmtree(run_dir / "artifact")
     flags = (*TINY_FLAGS, "--data-dir", tiny_cifar, "--output-dir", run_dir, "--resume", "--no-test")
     assert main(monkeypatch, *flags) == 2
     assert f"{run_dir} has read the test set already: leave out --no-test" in capsys.readouterr().err
-    assert json.loads((run_dir / "run.json").read_text())["no_test"] is False
+    assert not json.loads((run_dir / "run.json").read_text())["no_test"]
 
 
 def test_evaluate_confirms_true_claims_and_exits_1_on_false_ones(

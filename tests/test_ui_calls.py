@@ -37,14 +37,29 @@ UNFIT = {
     "a size in words": ({"path": "{uploads}/a.png", "meta": META, "size": "large"}, calls.BAD_INPUTS),
     "a path on the server": (stored("/etc/passwd"), NOT_UPLOADED),
     "an address": (stored("http://a/b.png"), NOT_UPLOADED),
+    "a way round through a link": (stored("/proc/self/root/..{uploads}/a.png"), NOT_UPLOADED),
+    "a hidden file below the working directory": (stored("{uploads}/.a.png"), NOT_UPLOADED),
 }
 
 
 @pytest.mark.parametrize(("image", "told"), UNFIT.values(), ids=UNFIT)
-def test_a_picture_that_gradio_could_not_hand_over_is_kept_out(inputs, tmp_path, image, told):
+def test_a_picture_that_gradio_could_not_hand_over_is_kept_out(inputs, tmp_path, image, told, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     if isinstance(image, dict):
         image = image | {"path": image["path"].replace("{uploads}", str(tmp_path))}
     assert calls.unfit(inputs, [image, 5, "crop"]) == told
+
+
+def test_more_files_than_any_call_takes_are_not_looked_at(inputs, tmp_path):
+    files = [stored(str(tmp_path / f"{k}.png")) for k in range(17)]
+    assert calls.unfit(inputs, [None, files[:16], "crop"]) is None
+    assert calls.unfit(inputs, [None, files, "crop"]) == "Too many pictures: give 16 at once, or fewer."
+
+
+def test_a_fault_of_our_own_is_not_swallowed(inputs, monkeypatch):
+    monkeypatch.setattr(calls, "upload_path", lambda upload: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        calls.unfit(inputs, [stored("a.png"), 5, "crop"])
 
 
 @pytest.mark.parametrize("place", [1, 2])

@@ -176,7 +176,8 @@ def note_no_test(run_dir: Path, no_test: bool) -> None:
 
 def check_test_is_unread(run_dir: Path) -> None:
     """Raises RunError where the run has read the test set: none may say of it afterwards that it did not."""
-    if (run_dir / RUN).exists() and read_run(run_dir).get("no_test") is False:
+    read = (run_dir / RUN).exists() and read_run(run_dir).get("no_test") is False
+    if read or (run_dir / "artifact").exists():
         raise RunError(f"{run_dir} has read the test set already: leave out --no-test, or choose another --output-dir")
 
 

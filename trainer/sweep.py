@@ -28,7 +28,7 @@ from typing import Any
 
 from model import cifar10
 from model.artifact import ArtifactError, read_history
-from trainer.config import ConfigError, flag
+from trainer.config import ConfigError, TrainConfig, flag
 from trainer.download import download_if_missing
 from trainer.run import RUN, RunError, at_work_in, read_run
 from trainer.runs_file import ONLY_FOR_ALL, Parser, config_by, read_runs
@@ -166,7 +166,13 @@ def check_finished(work: Sweep, parse: Parser) -> None:
         if settings(record.flags) != settings(flags):
             before = shlex.join(record.flags) or "none"
             raise ConfigError(f"{name} was finished with other flags ({before}): take another name or --output-dir")
-        before, now = record.settings or work.settings[name], work.settings[name]
+        now = work.settings[name]
+        try:
+            before = TrainConfig.from_hyperparameters(record.settings or now).hyperparameters()
+        except ConfigError as error:
+            raise ConfigError(
+                f"{name} was finished by another version of this program ({error}): take another name or --output-dir"
+            ) from None
         for setting in sorted(before.keys() | now.keys()):
             if before.get(setting) != now.get(setting):
                 raise ConfigError(

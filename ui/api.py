@@ -15,7 +15,7 @@ from model import Classifier
 from model.preprocess import FITS, PictureError, to_square_rgb
 from ui.accuracy import changes
 from ui.answer import Answer, ask
-from ui.calls import ERROR
+from ui.calls import ERROR, TOO_MANY_FILES
 from ui.guard import Limits
 from ui.uploads import open_upload
 
@@ -36,7 +36,6 @@ more calls than two. `ui.uploads` bounds how many pixels are open at once."""
 BAD_FIT = f"fit must be one of {', '.join(FITS)}."
 FAILED = "This picture could not be answered: something is wrong on the server."
 NO_FILES = "No pictures were given: upload some as the first input."
-TOO_MANY_FILES = f"Too many pictures: give {MAX_FILES} at once, or fewer."
 
 INFO = ("depth", "stem_kernel", "shortcut", "temperature", "threshold")
 """Fields of config.json that /model_info tells; the last one may be null."""

@@ -34,7 +34,7 @@ def launch(
     sys.setswitchinterval(0.0005)
     give_memory_back()
     # A prediction takes milliseconds; decoding a large photo is what may overlap.
-    # api_open=False closes the routes that would go round the queue; the public calls through it stay open.
+    # api_open=False closes the routes that would go round the queue, and ui.guard those that it leaves open.
     page.queue(max_size=limits.waiting, default_concurrency_limit=4, api_open=False, status_update_rate=5)
     leave_inputs_alone()
     refuse_unfit_calls(page)

@@ -63,7 +63,7 @@ _PIXELS = Budget(MAX_PIXELS)
 def open_upload(upload: object) -> Iterator[Image.Image]:
     """The picture in the file that gradio stored for this visitor, while only so many pixels are open in all threads as
     the largest picture has. What is made of it should be made inside, and be small: then no number of visitors fills
-    the memory.
+    the memory, because no more than ten threads open uploads, each with a file of 20 MB at most in its hands.
 
     `upload` is the raw {"path": ..., "url": ...} of the request. Gradio checks the path only where the request says
     that it is a file ("meta"), so it is checked here too: else a caller could read any picture on the server.
