@@ -9,7 +9,7 @@ from html import escape
 import gradio as gr
 
 from model import Classifier
-from model.preprocess import MAX_PIXELS, MAX_PIXELS_JPEG
+from model.preprocess import DRAFT_SIDE, MAX_PIXELS, MAX_PIXELS_JPEG
 from ui.api import TOP_K
 from ui.guard import MB, Limits
 from ui.uploads import KEEP_SECONDS
@@ -384,6 +384,7 @@ CALL_NOTES = (
     "<code>complete</code> with the outputs, or <code>error</code> with the reason.</li>"
     f"<li>Limits: {LIMITS.file_bytes // MB} MB a file; {LIMITS.upload_bytes // MB} MB and {LIMITS.files} files a "
     f"request; {MAX_PIXELS // 10**6} megapixels a picture, {MAX_PIXELS_JPEG // 10**6} for a plain (not progressive) "
-    "JPEG. What is over them is answered with HTTP 413 or an error that says so.</li>"
+    f"JPEG with {2 * DRAFT_SIDE:,} pixels on its shorter side. What is over them is answered with HTTP 413 or an error "
+    "that says so.</li>"
     "<li>HTTP 503 means that too many calls are waiting already: try again in a few seconds.</li></ul>"
 )
