@@ -38,8 +38,8 @@ PRINTED = """\
 
 def runs() -> dict[str, dict[str, Any]]:
     """Name -> metrics.json, the bundled model first, and not again where the run that it comes from is kept too."""
-    folders = {"bundled model": BUNDLED}
-    folders |= {f.name: f for f in sorted((DOCS / "runs").glob("*")) if f.is_dir() and weights(f) != weights(BUNDLED)}
+    folders, bundled = {"bundled model": BUNDLED}, weights(BUNDLED)
+    folders |= {f.name: f for f in sorted((DOCS / "runs").glob("*")) if f.is_dir() and weights(f) != bundled}
     return {name: json.loads((folder / "metrics.json").read_text()) for name, folder in folders.items()}
 
 

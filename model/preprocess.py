@@ -113,8 +113,9 @@ def open_picture(
     try:
         # The reader's own class instead of Image.open, whose bomb warning could only be silenced for the whole process.
         image = reader(io.BytesIO(data))
-        _check_size(image, data)
-        pixels = image.width * image.height // (ROWS_SHARE if _decodes_by_rows(image) else 1)
+        by_rows = _decodes_by_rows(image)
+        _check_size(image, data, by_rows)
+        pixels = image.width * image.height // (ROWS_SHARE if by_rows else 1)
         if reader is JpegImagePlugin.JpegImageFile:
             image.draft("RGB", (DRAFT_SIDE, DRAFT_SIDE))
         if image.width * image.height > MAX_PIXELS:  # too narrow to be shrunk
@@ -213,9 +214,9 @@ def _allowed() -> str:
     return f"{', '.join(most)} or {last}"
 
 
-def _check_size(image: ImageFile.ImageFile, data: bytes) -> None:
+def _check_size(image: ImageFile.ImageFile, data: bytes, by_rows: bool) -> None:
     """Raise PictureError before pixels are decoded, by what the header claims."""
-    limit = MAX_PIXELS_JPEG if _decodes_by_rows(image) else MAX_PIXELS
+    limit = MAX_PIXELS_JPEG if by_rows else MAX_PIXELS
     width, height = image.size
     if width * height > limit:
         raise PictureError(_too_large(f"{width} x {height} pixels"))

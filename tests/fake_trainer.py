@@ -2,6 +2,7 @@
 how it behaves: fails..., waits..., stubborn..., deaf..., sends-SIGNAL...; any other ends well at once.
 """
 
+import argparse
 import json
 import os
 import signal
@@ -34,7 +35,11 @@ def main() -> None:
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(120)"])
         (run_dir / "child").write_text(str(child.pid))
     write_history(run_dir, 2 if whole else 1)
-    (run_dir / "run.json").write_text('{"split": {"train": 270}}')
+    flags = argparse.ArgumentParser()
+    flags.add_argument("--seed", type=int, default=0)
+    settings = {"recipe": "default"} | vars(flags.parse_known_args()[0])
+    run = {"hyperparameters": settings, "split": {"train": 270}}
+    (run_dir / "run.json").write_text(json.dumps(run))
     if whole:
         return
     if behaviour.startswith("sends-"):

@@ -2,8 +2,7 @@
 
 trainer/runs_file.py says what the file holds. Each run is a `python -m trainer` in a process of its own.
 
-DIR/sweep.json   name -> "flags", "exit_code" (null until the run ended by itself), "seconds" over all calls, and
-                 "settings", all of them, as flags and recipe made them
+DIR/sweep.json   name -> "flags", "exit_code" (null until the run ended by itself), "seconds" over all calls
 DIR/NAME/        the run's --output-dir
 DIR/NAME.log     what it printed, in all calls
 DIR/lock         keeps a second sweep out
@@ -21,16 +20,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
 from model import cifar10
 from model.artifact import ArtifactError, read_history
-from trainer.config import ConfigError, TrainConfig, flag
+from trainer.config import ConfigError, flag
 from trainer.download import download_if_missing
-from trainer.run import RUN, RunError, at_work_in, read_run
+from trainer.run import RUN, RunError, at_work_in, config_of, read_run
 from trainer.runs_file import ONLY_FOR_ALL, Parser, config_by, read_runs
 from trainer.stops import SIGNALS, Interrupted, TrainingError
 
@@ -51,17 +50,14 @@ class Record:
     flags: list[str]
     exit_code: int | None = None
     seconds: float = 0.0
-    settings: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """`runs`: name -> all flags, in the order of the file; `settings`: name -> what they come to, by today's recipes.
-    `records` is kept up to date while they train."""
+    """`runs`: name -> all flags, in the order of the file. `records` is kept up to date while they train."""
 
     folder: Path
     runs: dict[str, list[str]]
-    settings: dict[str, dict[str, Any]]
     records: dict[str, Record]
     command: tuple[str, ...]
 
@@ -90,8 +86,7 @@ def sweep(
     began = monotonic()
     runs = read_runs(runs_file, common, parse)
     with at_work_in(folder):
-        settings = {name: config_by(flags, parse).hyperparameters() for name, flags in runs.items()}
-        work = Sweep(folder, runs, settings, read_records(folder), command)
+        work = Sweep(folder, runs, read_records(folder), command)
         check_finished(work, parse)
         if work.unfinished():
             given = parse(common)
@@ -137,12 +132,7 @@ def read_records(folder: Path) -> dict[str, Record]:
 
 def is_valid(record: Record) -> bool:
     flags_are_words = isinstance(record.flags, list) and all(isinstance(word, str) for word in record.flags)
-    return (
-        flags_are_words
-        and isinstance(record.settings, dict | None)
-        and isinstance(record.exit_code, int | None)
-        and isinstance(record.seconds, int | float)
-    )
+    return flags_are_words and isinstance(record.exit_code, int | None) and isinstance(record.seconds, int | float)
 
 
 def write_records(work: Sweep) -> None:
@@ -154,7 +144,7 @@ def write_records(work: Sweep) -> None:
 
 def check_finished(work: Sweep, parse: Parser) -> None:
     """Raises ConfigError where a run that is finished has other settings now, by its flags or because its recipe has
-    changed. The data may lie elsewhere."""
+    changed; RunError where another version of this program trained it. The data may lie elsewhere."""
 
     def settings(flags: list[str]) -> dict[str, Any]:
         return {name: value for name, value in parse(flags).items() if name not in ONLY_FOR_ALL}
@@ -166,13 +156,10 @@ def check_finished(work: Sweep, parse: Parser) -> None:
         if settings(record.flags) != settings(flags):
             before = shlex.join(record.flags) or "none"
             raise ConfigError(f"{name} was finished with other flags ({before}): take another name or --output-dir")
-        now = work.settings[name]
-        try:
-            before = TrainConfig.from_hyperparameters(record.settings or now).hyperparameters()
-        except ConfigError as error:
-            raise ConfigError(
-                f"{name} was finished by another version of this program ({error}): take another name or --output-dir"
-            ) from None
+        run_dir = work.folder / name
+        if not (run_dir / RUN).exists():
+            continue
+        before, now = config_of(run_dir, read_run(run_dir)).hyperparameters(), config_by(flags, parse).hyperparameters()
         for setting in sorted(before.keys() | now.keys()):
             if before.get(setting) != now.get(setting):
                 raise ConfigError(
@@ -251,8 +238,7 @@ def start(work: Sweep, name: str, environment: dict[str, str]) -> subprocess.Pop
     """In a session of its own: Ctrl-C in a terminal reaches it through the sweep alone."""
     run_dir, flags = work.folder / name, work.runs[name]
     resume = (run_dir / RUN).exists()
-    seconds = work.records[name].seconds if name in work.records else 0.0
-    work.records[name] = Record(flags, seconds=seconds, settings=work.settings[name])
+    work.records[name] = Record(flags, seconds=work.records[name].seconds if name in work.records else 0.0)
     write_records(work)
     print(f"{name} goes on{progress(run_dir)}" if resume else f"{name} starts", flush=True)
     with (work.folder / f"{name}.log").open("ab") as log:
@@ -269,7 +255,7 @@ def start(work: Sweep, name: str, environment: dict[str, str]) -> subprocess.Pop
 def note_end(work: Sweep, name: str, process: subprocess.Popen, since: float, stopping: bool) -> None:
     code, seconds, before = process.returncode, monotonic() - since, work.records[name]
     exit_code = None if stopping and code in STOPPED else code
-    work.records[name] = replace(before, exit_code=exit_code, seconds=round(before.seconds + seconds, 1))
+    work.records[name] = Record(before.flags, exit_code, round(before.seconds + seconds, 1))
     write_records(work)
     log = f", see {work.folder / name}.log" if exit_code else ""
     done = f"{state(work.records[name])} after {seconds / 60:.1f} minutes{progress(work.folder / name)}"

@@ -31,7 +31,8 @@ def refuse_unfit_calls(page: gr.Blocks) -> None:
     """Keeps those calls of the API out of batches that gradio could not hand to their function: it would fail every
     call of the batch with them, or forget to answer any, in many lines of its log. To be called after `page.queue()`.
 
-    Such a call becomes one of `refuse`, so it goes through the queue and fails as any other does.
+    Such a call becomes one of `refuse`, so it goes through the queue and fails as any other does; one whose headers
+    would make that fail too is answered with HTTP 400.
     """
 
     def refuse(sentence):
@@ -49,7 +50,7 @@ def refuse_unfit_calls(page: gr.Blocks) -> None:
         function, sentence = page.fns.get(body.fn_index), None
         if function is not None and function.fn is refuse:  # asked for by its number, with a sentence of the caller's
             sentence = BAD_INPUTS
-        elif function is not None and function.api_visibility == "public" and len(queue) < queue.max_size:
+        elif function is not None and function.api_visibility == "public":
             sentence = unfit(function.inputs, body.data)
         if sentence is not None:
             body.fn_index, body.data = refusal["id"], [sentence]
