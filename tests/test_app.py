@@ -476,6 +476,7 @@ def shown(address: str) -> str:
     return " ".join(part["props"]["value"] for part in parts if part["props"].get("elem_id") in ("head", "notice"))
 
 
+@pytest.mark.slow
 def test_the_environment_names_the_model_as_on_spaces(hub, sha, tmp_path):
     env = environment(hub, tmp_path / "home", MODEL_REPO=REPO, MODEL_REVISION=sha)
     with running_app(tmp_path, env=env) as address:
@@ -488,6 +489,7 @@ def test_the_environment_names_the_model_as_on_spaces(hub, sha, tmp_path):
     assert hub.log == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pulled_before", [False, True], ids=["cold", "warm"])
 @pytest.mark.parametrize("kind", ["refused", "silent"])
 def test_the_page_is_there_within_15_seconds_whatever_the_hub_does(

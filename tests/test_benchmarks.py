@@ -164,6 +164,7 @@ def test_the_bare_loop_warms_up_and_then_makes_as_many_steps_as_an_epoch_has(mon
     assert len(steps) == bare.WARMUP_STEPS + 3  # the short fourth batch is dropped
 
 
+@pytest.mark.slow
 def test_a_comparison_runs_end_to_end_and_writes_every_value(made_up_cifar, tmp_path, monkeypatch):
     python = tmp_path / "patched.py"
     python.write_text(PATCHED_PYTHON.format(data_dir=str(made_up_cifar)))
@@ -433,6 +434,7 @@ def test_the_ratio_of_a_cell_is_the_median_of_the_rounds_own_ratios():
     assert [run["requests_per_second"] for run in cell["plain"]["runs"]] == [10, 20, 5]
 
 
+@pytest.mark.slow
 def test_the_page_and_the_plain_demo_are_measured_in_one_run(tiny_artifact, tmp_path):
     output = tmp_path / "serving.json"
     command = ["--quick", "--artifact", str(tiny_artifact), "--output", str(output)]
@@ -448,6 +450,7 @@ def test_the_page_and_the_plain_demo_are_measured_in_one_run(tiny_artifact, tmp_
     assert {"gradio", "onnxruntime"} <= result["machine"]["versions"].keys() and str(tmp_path) not in output.read_text()
 
 
+@pytest.mark.slow
 def test_a_soak_looks_at_memory_files_and_descriptors_after_every_so_many(tiny_artifact, tmp_path):
     output = tmp_path / "soak.json"
     command = ["--predictions", "30", "--every", "10", "--clients", "2", "--artifact", str(tiny_artifact)]

@@ -1,6 +1,7 @@
 """The page in a real browser: what a visitor does on each tab, on a desktop and on a phone, by mouse and by keyboard.
 
-`SCREENSHOTS=assets/screenshots pytest tests/test_browser.py` redraws the pictures of the README and the docs.
+`SCREENSHOTS=assets/screenshots pytest -m slow tests/test_browser.py -k pictures_of_every_tab` redraws the pictures of
+the README and the docs.
 """
 
 import csv
@@ -197,6 +198,7 @@ def test_a_visitor_uploads_a_picture_and_sees_bars_the_networks_picture_and_what
         assert page.locator("#answer .bar").nth(2).get_attribute("aria-pressed") == "true"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fit", ["pad", "stretch"])
 def test_the_fit_changes_what_the_network_sees_and_the_answer_at_once(browser, bundled, drawing, fit):
     picture = Image.open(drawing)
@@ -214,6 +216,7 @@ def test_the_fit_changes_what_the_network_sees_and_the_answer_at_once(browser, b
         page.wait_for_function("!window.location.search.includes('fit=')")
 
 
+@pytest.mark.slow
 def test_a_drawing_is_predicted_on_a_click_more_classes_can_be_shown_and_clearing_clears_the_answer(browser, bundled):
     label, _ = Classifier.load().predict(Image.open(EXAMPLES / "ship.png"))[0]
     with visit(browser, bundled) as page:
@@ -225,6 +228,7 @@ def test_a_drawing_is_predicted_on_a_click_more_classes_can_be_shown_and_clearin
         page.locator("#answer .hint").wait_for()
 
 
+@pytest.mark.slow
 def test_a_picture_of_no_class_gets_a_notice_in_plain_words(browser, bundled, tmp_path):
     blank = Image.new("RGB", (300, 300), (127, 127, 127))
     blank.save(tmp_path / "blank.png")
@@ -235,6 +239,7 @@ def test_a_picture_of_no_class_gets_a_notice_in_plain_words(browser, bundled, tm
         page.locator("#answer .none", has_text="This is probably none of the 10 classes").wait_for()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [(b"<script>alert(1)</script>", "This file is not a picture that can be read here"), (b"", "This file is empty")],
@@ -279,6 +284,7 @@ def test_several_pictures_give_a_table_and_the_same_as_csv(browser, bundled, tmp
     assert "not a picture" in table[1]["error"]
 
 
+@pytest.mark.slow
 def test_a_picture_that_cannot_be_sent_is_named_with_the_reason(browser, bundled, tmp_path):
     (tmp_path / "large.png").write_bytes(bytes(21 * 2**20))
     from playwright.sync_api import expect
@@ -297,6 +303,7 @@ def test_a_picture_that_cannot_be_sent_is_named_with_the_reason(browser, bundled
         expect(state).to_have_text("dog.png could not be sent. Check the connection, and try again.")
 
 
+@pytest.mark.slow
 def test_pictures_that_were_chosen_before_do_not_replace_the_later_ones(browser, bundled):
     held = []
     with visit(browser, bundled) as page:
@@ -312,6 +319,7 @@ def test_pictures_that_were_chosen_before_do_not_replace_the_later_ones(browser,
         assert page.locator("#batch tbody th").all_inner_texts() == ["dog.png"]
 
 
+@pytest.mark.slow
 def test_two_visitors_at_once_each_see_their_own_picture_and_answer(browser, bundled, tmp_path):
     colours = {"red": (200, 30, 30), "blue": (30, 30, 200)}
     for name, colour in colours.items():
@@ -357,6 +365,7 @@ def test_the_test_images_can_be_filtered_and_one_is_asked_about(browser, address
         expect(page.locator("#test-answer .map:visible")).to_have_count(1)
 
 
+@pytest.mark.slow
 def test_the_pages_of_test_images_can_be_turned(browser, address):
     with visit(browser, address) as page:
         open_tab(page, "Test images")
@@ -368,6 +377,7 @@ def test_the_pages_of_test_images_can_be_turned(browser, address):
         assert page.locator("#test-images .test").first.get_attribute("data-index") != first
 
 
+@pytest.mark.slow
 def test_the_quiz_is_played_to_its_end_by_keyboard_and_keeps_the_score(browser, address):
     with visit(browser, address) as page:
         open_tab(page, "Test images")
@@ -385,6 +395,7 @@ def test_the_quiz_is_played_to_its_end_by_keyboard_and_keeps_the_score(browser, 
         page.locator("#quiz", has_text="of 10").wait_for()
 
 
+@pytest.mark.slow
 def test_a_cell_of_the_confusion_matrix_shows_its_images(browser, address, tiny_artifact):
     matrix = np.array(Classifier.load(tiny_artifact).metrics["test"]["confusion_matrix"])
     true, said = np.unravel_index(np.where(np.eye(10), 0, matrix).argmax(), matrix.shape)
@@ -400,6 +411,7 @@ def test_a_cell_of_the_confusion_matrix_shows_its_images(browser, address, tiny_
         wait_for_tiles(page, f": {CLASS_NAMES[true]}, called {CLASS_NAMES[said]},")
 
 
+@pytest.mark.slow
 def test_without_test_images_one_button_offers_to_download_them(browser, bundled):
     with visit(browser, bundled) as page:
         open_tab(page, "Test images")
@@ -425,6 +437,7 @@ def test_the_accuracy_tab_has_the_numbers_of_metrics_json(browser, bundled):
         assert "86.77%" in text and "87.16%" in text and "92.49%" in text
 
 
+@pytest.mark.slow
 def test_the_code_on_the_about_tab_carries_the_address_of_the_page(browser, bundled):
     with visit(browser, bundled) as page:
         open_tab(page, "About / use it")
@@ -437,6 +450,7 @@ def test_the_code_on_the_about_tab_carries_the_address_of_the_page(browser, bund
 # The address, phones, dark mode, keyboard, screen readers
 
 
+@pytest.mark.slow
 def test_a_view_can_be_shared_by_its_address(browser, address, tiny_artifact):
     with visit(browser, address) as page:
         open_tab(page, "Test images")
@@ -455,6 +469,7 @@ def test_a_view_can_be_shared_by_its_address(browser, address, tiny_artifact):
         expect(page.get_by_label("Least sure")).to_be_checked()
 
 
+@pytest.mark.slow
 def test_the_page_of_the_grid_is_shared_with_its_filters_and_other_filters_begin_at_the_first(browser, address):
     def first(page, count: str) -> str:
         page.locator("#test-images .count", has_text=count).wait_for()
@@ -492,6 +507,7 @@ def test_the_page_of_the_grid_is_shared_with_its_filters_and_other_filters_begin
         assert address_of(page).endswith("?tab=test-images")
 
 
+@pytest.mark.slow
 def test_the_number_of_classes_is_shared_by_the_address(browser, bundled):
     with visit(browser, bundled) as page:
         slider = page.get_by_label("range slider for Classes to show")
@@ -508,6 +524,7 @@ def test_the_number_of_classes_is_shared_by_the_address(browser, bundled):
         assert address_of(page) == shared
 
 
+@pytest.mark.slow
 def test_a_cell_of_the_confusion_matrix_is_shared_by_the_address(browser, address, tiny_artifact):
     matrix = np.array(Classifier.load(tiny_artifact).metrics["test"]["confusion_matrix"])
     true, said = np.unravel_index(np.where(np.eye(10), 0, matrix).argmax(), matrix.shape)
@@ -527,6 +544,7 @@ def test_a_cell_of_the_confusion_matrix_is_shared_by_the_address(browser, addres
         assert address_of(page) == shared
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ["", "nope", "true \\ said", "<img src=x onerror=alert(1)>", "'); alert(1); ('", "0"])
 def test_an_address_that_names_no_cell_and_no_page_shows_the_usual_ones(browser, address, row):
     query = urlencode({"row": row, "column": row, "grid-page": row, "top": row})
@@ -552,6 +570,7 @@ def pages_of(images: list) -> int:
     return -(-len(images) // PER_PAGE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("asked", "shown"), [("-3", 1), ("2.5", 1), ("1e99", 1), ("999999", "the last"), ("9" * 30, 1)]
 )
@@ -563,6 +582,7 @@ def test_a_page_that_is_not_there_is_the_nearest_or_the_first(browser, address, 
         page.locator("#test-images .count", has_text=f"page {shown} of {pages}").wait_for()
 
 
+@pytest.mark.slow
 def test_the_images_for_the_filters_of_before_do_not_replace_the_later_ones(browser, address, grid):
     with visit(browser, address) as page:
         open_tab(page, "Test images")
@@ -578,6 +598,7 @@ def test_the_images_for_the_filters_of_before_do_not_replace_the_later_ones(brow
         expect(count).to_contain_text(f"{len(grid.chosen('mistakes'))} of {len(grid.chosen())} images")
 
 
+@pytest.mark.slow
 def test_of_quick_clicks_in_the_grid_the_last_is_shown(browser, address, grid):
     with visit(browser, f"{address}?tab=test-images") as page:
         tiles, count = page.locator("#test-images .test"), page.locator("#test-images .count")
@@ -607,6 +628,7 @@ def test_of_quick_clicks_in_the_grid_the_last_is_shown(browser, address, grid):
         assert "grid-page" not in address_of(page)
 
 
+@pytest.mark.slow
 def test_an_address_with_a_filter_that_is_none_does_not_keep_the_pages_from_turning(browser, address):
     with visit(browser, f"{address}?tab=test-images&true=nope") as page:
         page.locator("#test-images .count", has_text="page 1 of").wait_for()
@@ -615,6 +637,7 @@ def test_an_address_with_a_filter_that_is_none_does_not_keep_the_pages_from_turn
         page.locator("#test-images .count", has_text="page 2 of").wait_for()
 
 
+@pytest.mark.slow
 def test_the_address_names_the_tab_that_is_shown_also_where_the_grid_comes_late(browser, address):
     with visit(browser, address) as page:
         settle(page)
@@ -627,6 +650,7 @@ def test_the_address_names_the_tab_that_is_shown_also_where_the_grid_comes_late(
         assert "tab=accuracy" in address_of(page)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tab", ["test-images", "accuracy", "about"])
 def test_each_tab_can_be_shared_by_its_address(browser, bundled, tab):
     for _ in range(3):  # which event comes first is a matter of luck
@@ -636,6 +660,7 @@ def test_each_tab_can_be_shared_by_its_address(browser, bundled, tab):
             assert f"tab={tab}" in address_of(page)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "query", ["tab=nope&fit=x&show=<b>&true=7&image=99999999999", "image=-1&predicted=", "tab=&image=x"]
 )
@@ -674,6 +699,7 @@ def use_everything(page, drawing) -> Iterator[str]:
     yield "About / use it"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_no_tab_is_wider_than_the_screen_or_has_a_serious_fault_of_accessibility(
@@ -694,6 +720,7 @@ def test_no_tab_is_wider_than_the_screen_or_has_a_serious_fault_of_accessibility
             assert serious == [], name
 
 
+@pytest.mark.slow
 def test_what_a_screen_reader_says_is_changed_in_place(browser, address, drawing, tmp_path):
     (tmp_path / "note.png").write_bytes(b"no picture")
 
@@ -735,6 +762,7 @@ def tab_to(page, matches: str) -> None:
     raise AssertionError(f"Tab never reaches {matches}")
 
 
+@pytest.mark.slow
 def test_a_visitor_needs_no_mouse(browser, bundled):
     with visit(browser, bundled) as page:
         page.on("filechooser", lambda chooser: chooser.set_files([EXAMPLES / "cat.png", EXAMPLES / "dog.png"]))
@@ -762,6 +790,7 @@ def test_a_visitor_needs_no_mouse(browser, bundled):
         page.wait_for_function("window.location.search.includes('tab=accuracy')")
 
 
+@pytest.mark.slow
 def test_the_test_images_need_no_mouse(browser, address, grid):
     mistakes = grid.chosen("mistakes")
     with visit(browser, address) as page:
@@ -795,6 +824,7 @@ def test_the_test_images_need_no_mouse(browser, address, grid):
 # Pictures of the page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_pictures_of_every_tab(browser, bundled, address, size, tmp_path):
     """Of the bundled network, but for the test images: those are the made-up ones of the tests."""
@@ -828,6 +858,7 @@ def test_pictures_of_every_tab(browser, bundled, address, size, tmp_path):
 # A model from the Hub
 
 
+@pytest.mark.slow
 def test_the_page_on_a_pulled_model_predicts_and_shows_its_samples_and_numbers(
     browser, hub, sha, tiny_artifact, drawing, tmp_path
 ):
@@ -850,6 +881,7 @@ def try_all(page, classifier, drawing):
     page.get_by_text(f"{classifier.metrics['test']['accuracy']:.2%}").locator("visible=true").first.wait_for()
 
 
+@pytest.mark.slow
 def test_from_the_lean_install_to_a_visitor_on_a_space(browser, hub, tiny_artifact, drawing, tmp_path, lean_python):
     """Publish, host, and run what the Space holds as Spaces would; where CI=true, with its requirements alone."""
     env = environment(hub, tmp_path / "home")
@@ -877,6 +909,7 @@ def lean_python(tmp_path_factory) -> str:
     return python
 
 
+@pytest.mark.slow
 def test_the_notice_says_which_model_it_is_and_why(browser, tmp_path):
     env = environment("http://127.0.0.1:9", tmp_path / "home")
     with running_app(tmp_path, "--model", REPO, env=env) as address:

@@ -62,6 +62,7 @@ def by_torchrun(made_up_cifar, tmp_path_factory):
     return run_dir
 
 
+@pytest.mark.slow
 def test_one_process_alone_writes_and_prints(by_torchrun):
     assert len(list((by_torchrun / "tensorboard").glob("events*"))) == 1
     printed = (by_torchrun / "stdout.txt").read_text().splitlines()
@@ -70,6 +71,7 @@ def test_one_process_alone_writes_and_prints(by_torchrun):
     assert (hyperparameters["devices"], hyperparameters["num_nodes"]) == (2, 1)
 
 
+@pytest.mark.slow
 def test_val_metrics_are_those_of_a_single_process_on_the_same_weights(by_torchrun, tiny_cifar):
     data = load_training_data(tiny_cifar)
     network = build_network(TrainConfig(depth=8), data.mean, data.std).eval()
@@ -83,12 +85,14 @@ def test_val_metrics_are_those_of_a_single_process_on_the_same_weights(by_torchr
     assert last["val_loss"] == pytest.approx(torch.nn.functional.cross_entropy(logits, batch[1]).item(), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_every_training_image_counts_once(by_torchrun):
     for row in history(by_torchrun):
         assert row["train_accuracy"] * 270 == pytest.approx(round(row["train_accuracy"] * 270), abs=1e-9)
     assert history(by_torchrun)[-1]["train_accuracy"] > 0.3
 
 
+@pytest.mark.slow
 def test_devices_2_does_the_same_also_when_a_signal_interrupts_it(made_up_cifar, tmp_path, by_torchrun):
     run_dir = tmp_path / "run"
     process = start(made_up_cifar, run_dir, flags=["--devices", "2"])
@@ -107,6 +111,7 @@ def test_devices_2_does_the_same_also_when_a_signal_interrupts_it(made_up_cifar,
         np.testing.assert_allclose(list(row.values()), list(expected.values()), rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs the device that is always full")
 def test_a_fault_of_the_first_process_ends_the_other_without_another_word(made_up_cifar, tmp_path):
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)

@@ -94,7 +94,7 @@ def test_another_seed_gives_another_history(tiny_cifar, tmp_path, finished):
     assert history(run(tiny_cifar, tmp_path / "other", seed=1, max_epochs=1)) != history(finished["cosine"])[:1]
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "plateau"])
+@pytest.mark.parametrize("schedule", ["cosine", pytest.param("plateau", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_an_interrupted_and_resumed_run_ends_like_an_uninterrupted_one(
     tiny_cifar, tmp_path, monkeypatch, finished, schedule, epoch
@@ -284,6 +284,7 @@ def flip_a_bit(path):
     path.write_bytes(content)
 
 
+@pytest.mark.slow
 def test_a_damaged_last_checkpoint_is_named_and_the_one_before_is_used(
     tiny_cifar, tmp_path, monkeypatch, finished, capsys
 ):
@@ -299,6 +300,7 @@ def test_a_damaged_last_checkpoint_is_named_and_the_one_before_is_used(
     assert equal(weights(tmp_path, checkpoints.BEST), weights(finished["cosine"], checkpoints.BEST))
 
 
+@pytest.mark.slow
 def test_the_checkpoint_that_replaced_a_damaged_one_is_kept_beside_the_next(tiny_cifar, tmp_path, monkeypatch):
     cut_short(tiny_cifar, tmp_path, monkeypatch, epoch=2)
     folder = tmp_path / "checkpoints"
@@ -310,6 +312,7 @@ def test_the_checkpoint_that_replaced_a_damaged_one_is_kept_beside_the_next(tiny
     assert (folder / "last.damaged.ckpt").read_bytes() == damaged
 
 
+@pytest.mark.slow
 def test_with_no_whole_checkpoint_left_both_are_named_and_nothing_is_changed(tiny_cifar, tmp_path, monkeypatch):
     cut_short(tiny_cifar, tmp_path, monkeypatch, epoch=2)
     for name in ("last.ckpt", "last.previous.ckpt"):
@@ -396,6 +399,7 @@ def test_a_loss_that_is_nan_in_another_process_is_reported_as_such():
 needs_a_full_device = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs the device that is always full")
 
 
+@pytest.mark.slow
 @needs_a_full_device
 @pytest.mark.parametrize("name", ["last.tmp", "best.tmp"])
 def test_a_disk_that_fills_up_stops_the_run_and_it_can_go_on(tiny_cifar, tmp_path, monkeypatch, finished, name):
@@ -426,6 +430,7 @@ def test_a_history_that_cannot_be_written_stops_the_run_with_a_sentence(tiny_cif
         run(tiny_cifar, tmp_path)
 
 
+@pytest.mark.slow
 @needs_a_full_device
 def test_a_log_that_cannot_be_written_ends_no_run(tiny_cifar, tmp_path, finished, capsys):
     (tmp_path / "train.log").symlink_to("/dev/full")
@@ -458,6 +463,7 @@ def test_too_little_device_memory_names_the_flag_to_lower(tiny_cifar, tmp_path, 
         run(tiny_cifar, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "words"),
     [

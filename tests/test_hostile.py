@@ -7,6 +7,8 @@ from tests import hostile
 from tests.hostile import ANSWER, LEAK, MAX_PEAK_MB, PAGE, Memory, run, table
 from tests.serving import running_app
 
+pytestmark = pytest.mark.slow
+
 KEPT_MB = 80
 
 

@@ -11,6 +11,7 @@ CHANGES_NOTHING = [("push", "create", 401), ("push", "create", 403), ("space", "
 """The client then asks whether the repository is there already, which it is."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("direction", "step", "fault"), CASES, ids=lambda value: words(value))
 def test_a_fault_is_told_in_a_sentence_leaves_all_or_nothing_and_the_same_command_then_succeeds(
     tiny_artifact, tmp_path, direction, step, fault

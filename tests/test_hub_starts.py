@@ -1,5 +1,7 @@
 import json
 
+import pytest
+
 from tests import hub_starts
 
 
@@ -20,6 +22,7 @@ def test_a_row_gives_the_median_and_the_range():
     assert hub_starts.starts_table(result).splitlines()[-1] == "| silent | 2.0 (1.0 to 3.0) | 151 MB |"
 
 
+@pytest.mark.slow
 def test_a_start_is_measured_to_the_served_page(tmp_path):
     took, memory, told = hub_starts.start(hub_starts.environment(hub_starts.REFUSED, tmp_path))
     assert 0.5 < took < 60 and 50 < memory < 2000 and "bundled" in told

@@ -17,6 +17,8 @@ from tests.conftest import TINY_FLAGS, md5_of
 from trainer import checkpoints
 from trainer.config import TrainConfig
 
+pytestmark = pytest.mark.slow
+
 PROJECT = Path(__file__).resolve().parent.parent
 TINY = {"depth": 8, "max_epochs": 4, "batch_size": 30, "device": "cpu", "precision": "32-true"}
 TIMING = {"seconds", "images_per_second"}

@@ -81,6 +81,7 @@ def test_a_teacher_is_asked_in_eval_mode_about_what_the_network_sees_and_stays_a
     assert not [name for name in weights(tmp_path / "run") if not name.startswith("network.")]
 
 
+@pytest.mark.slow
 def test_an_interrupted_distillation_goes_on_bit_for_bit(tiny_cifar, tiny_artifact, tmp_path, monkeypatch):
     settings = {"teacher": str(tiny_artifact), "initial_weights": str(tiny_artifact), "max_epochs": 2}
     whole = run(tiny_cifar, tmp_path / "whole", **settings)

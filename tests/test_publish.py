@@ -255,6 +255,7 @@ def test_publish_prints_address_and_commit_and_needs_neither_torch_nor_lightning
     assert done.returncode == 0 and hub.repo(REPO).tags == {"v1": sha}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["lfs-put", "commit"])
 def test_the_command_ends_although_a_call_that_was_given_up_hangs(hub, copy, tmp_path, step):
     hub.fail(step, "hang")
@@ -328,6 +329,7 @@ def test_training_ends_with_the_push(hub, tiny_cifar, tmp_path, monkeypatch, cap
     assert capsys.readouterr().out.splitlines()[-1].startswith(f"Published: {hub.url}/{REPO}/commit/")
 
 
+@pytest.mark.slow
 def test_a_push_that_fails_after_the_training_says_where_the_artifact_is(hub, tiny_cifar, tmp_path, capsys):
     from tests.conftest import TINY_FLAGS
     from trainer.__main__ import app

@@ -269,6 +269,7 @@ def open_tab(browser, served):
         context.close()
 
 
+@pytest.mark.slow
 def test_the_code_carries_the_address_of_the_page_as_the_visitor_sees_it(open_tab, served):
     page = open_tab()
     sent = code_shown(about(fake_classifier("folder:x")))
@@ -278,6 +279,7 @@ def test_the_code_carries_the_address_of_the_page_as_the_visitor_sees_it(open_ta
     assert page.errors == []
 
 
+@pytest.mark.slow
 def test_javascript_prints_the_answer_in_a_browser(open_tab, served, folder, expected):
     page = open_tab()
     page.evaluate("document.body.prepend(Object.assign(document.createElement('input'), {type: 'file', id: 'chosen'}))")
@@ -301,6 +303,7 @@ def another_site(tmp_path) -> Iterator[str]:
         server.shutdown()
 
 
+@pytest.mark.slow
 def test_javascript_works_on_a_page_of_another_site(browser, served, another_site, folder, expected):
     page = browser.new_page()
     page.goto(another_site)
@@ -311,6 +314,7 @@ def test_javascript_works_on_a_page_of_another_site(browser, served, another_sit
     page.close()
 
 
+@pytest.mark.slow
 def test_javascript_throws_what_the_server_says_of_a_file_that_is_no_picture(open_tab, served):
     page = open_tab()
     code = page.locator("#code-javascript").text_content()
@@ -320,6 +324,7 @@ def test_javascript_throws_what_the_server_says_of_a_file_that_is_no_picture(ope
     assert "please save the picture as" in told
 
 
+@pytest.mark.slow
 def test_copy_puts_the_code_on_the_clipboard_and_says_so(open_tab, served):
     page = open_tab(permissions=["clipboard-read", "clipboard-write"])
     button = page.get_by_role("button", name="Copy: curl")
@@ -332,6 +337,7 @@ def test_copy_puts_the_code_on_the_clipboard_and_says_so(open_tab, served):
     page.locator("#use-curl button", has_text=re.compile("^Copy$")).wait_for()
 
 
+@pytest.mark.slow
 def test_copy_works_without_the_clipboard_of_a_secure_page(open_tab, served):
     page = open_tab(permissions=["clipboard-read"])
     page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error('not allowed')); }")
@@ -341,6 +347,7 @@ def test_copy_works_without_the_clipboard_of_a_secure_page(open_tab, served):
     assert copied.strip() == PYTHON_ONE.replace(PAGE, served).strip()
 
 
+@pytest.mark.slow
 def test_where_nothing_can_be_copied_the_code_is_selected_and_the_key_is_named(open_tab, served):
     page = open_tab()
     page.evaluate(
@@ -352,6 +359,7 @@ def test_where_nothing_can_be_copied_the_code_is_selected_and_the_key_is_named(o
     assert page.evaluate("getSelection().toString()").strip() == CURL.replace(PAGE, served).strip()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious_and_a_phone_scrolls_long_lines_inside_their_box(open_tab, width, scheme):

@@ -477,6 +477,7 @@ def focused(page) -> str:
     return page.evaluate("document.activeElement.textContent")
 
 
+@pytest.mark.slow
 def test_a_click_on_a_number_shows_its_images_below_the_matrix_and_says_so(tab, shown):
     counts = Classifier.load().metrics["test"]["confusion_matrix"]
     tab.set_viewport_size({"width": 1280, "height": 300})
@@ -491,6 +492,7 @@ def test_a_click_on_a_number_shows_its_images_below_the_matrix_and_says_so(tab, 
     assert tab.errors == []
 
 
+@pytest.mark.slow
 def test_of_two_quick_clicks_the_later_is_shown(tab):
     with first_call_held(tab) as wait:
         tab.get_by_role("button", name=re.compile("cat images called dog: show them")).click()
@@ -501,6 +503,7 @@ def test_of_two_quick_clicks_the_later_is_shown(tab):
     assert tab.errors == []
 
 
+@pytest.mark.slow
 def test_the_matrix_is_one_tab_stop_and_arrow_keys_move_past_empty_cells(tab, shown):
     counts = Classifier.load().metrics["test"]["confusion_matrix"]
     said_of_1 = [said for said in range(10) if counts[1][said]]
@@ -538,6 +541,7 @@ def test_a_call_with_another_cell_is_refused_and_no_public_route_leads_there(sho
     assert httpx.get(f"{address}gradio_api/info", timeout=60).json()["named_endpoints"] == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_tab_has_no_serious_barrier_and_nothing_is_wider_than_the_screen(browser, shown, mode, width):

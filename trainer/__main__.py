@@ -245,37 +245,6 @@ def space(
     print(f"The page is being built: {done.url.split('/commit/')[0]} (commit {done.sha})")
 
 
-@app.command()
-def sweep(
-    runs_file: Annotated[Path, typer.Argument(metavar="RUNS_FILE", help="One run per line: NAME FLAGS...")],
-    flags: Annotated[list[str] | None, typer.Argument(metavar="FLAGS", help="After --: flags for every run.")] = None,
-    *,
-    output_dir: Annotated[Path, typer.Option(help="Folder of the runs: each trains in OUTPUT_DIR/NAME.")],
-    at_once: Annotated[int, typer.Option(help="Runs that share the device.")] = 1,
-    minutes: Annotated[float | None, typer.Option(help="Stop all runs after so long.  [default: when done]")] = None,
-) -> None:
-    """Train the runs that a file lists, several at once; interrupted, the same command goes on."""
-    from trainer.sweep import sweep
-
-    sweep(runs_file, output_dir, flags or [], at_once, minutes, given_by)
-
-
-def given_by(flags: list[str]) -> dict[str, Any]:
-    """The parameters of a training that `flags` set; nothing is trained. Raises ConfigError."""
-    training = typer.Typer(add_completion=False)
-    training.command(add_help_option=False)(train)
-    usage_error = typer.BadParameter.__base__  # it lies in click or in typer, depending on typer's version
-    try:
-        context = typer.main.get_command(training).make_context("trainer", list(flags))
-    except usage_error as error:
-        raise ConfigError(error.format_message()) from None
-    return {
-        name: value
-        for name, value in context.params.items()
-        if context.get_parameter_source(name).name == "COMMANDLINE"
-    }
-
-
 def main() -> None:
     interrupt_on_signals()
     try:

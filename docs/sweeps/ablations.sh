@@ -1,4 +1,6 @@
-# One change at a time to the default recipe. Give --no-test and --max-epochs after --.
+#!/usr/bin/env bash
+# One change at a time to the default recipe, validation only. Give it --max-epochs.
+exec bash "$(dirname "$0")/train.sh" "$@" --no-test <<'RUNS'
 base
 base-seed1              --seed 1
 base-seed2              --seed 2
@@ -23,3 +25,4 @@ mixup                   --mixup 0.2
 cutmix                  --cutmix 1.0
 trivial-augment         --trivial-augment
 teacher                 --teacher assets/resnet32-cifar10
+RUNS
