@@ -17,7 +17,7 @@ from model.resnet import ResNet
 FOLDER, PORT = sys.argv[1], int(sys.argv[2])
 
 network = ResNet.from_pretrained(FOLDER).eval()
-class_names = read(FOLDER).config["class_names"]
+class_names = read(FOLDER).config.class_names
 
 
 def predict(image: Image.Image) -> dict[str, float]:

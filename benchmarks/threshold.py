@@ -1,4 +1,4 @@
-"""How many pictures that show none of the classes fall below the threshold of `Classifier.recognises`.
+"""How many pictures that show none of the classes fall below the threshold of `Classifier.is_in_distribution`.
 
     python -m benchmarks.threshold --data-dir DATA --output docs/benchmarks/threshold-NAME.json
 
@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks import machine, tables
 from model import Classifier, cifar10
+from model.artifact import WEIGHTS
 from model.hub import BUNDLED
 from trainer.data import split_train_val
 from trainer.evaluate import fit_threshold
@@ -202,7 +203,7 @@ def val_images(classifier: Classifier, data_dir: Path) -> np.ndarray:
     """uint8 (N, 32, 32, 3): those that the artifact's threshold was fitted on. Raises DatasetError."""
     images, labels = cifar10.read_train(data_dir)
     split = split_train_val(labels)
-    if classifier.metrics["training"]["split"].get("val_sha256") != split.val_sha256():
+    if classifier.metrics.training.split.val_sha256 != split.val_sha256():
         sys.exit("the artifact's metrics.json was computed on other val images than the split gives here")
     return images[split.val]
 
@@ -222,7 +223,7 @@ def main(
     result |= {
         "settings": {"pictures_of_a_kind": count, "seed": seed, "val_images": len(val)},
         "rounds": 1,
-        "model_sha256": classifier.config["sha256"]["model.onnx"],
+        "model_sha256": classifier.config.sha256[WEIGHTS],
     }
     result |= measure(classifier, val, count, seed)
     machine.write(result, output)

@@ -19,7 +19,19 @@ from statistics import mean, stdev
 from typing import Any
 
 from benchmarks.tables import filled, short
-from model.artifact import read_history
+from model.artifact import (
+    CONFIG,
+    METRICS,
+    WEIGHTS,
+    Artifact,
+    Metrics,
+    Pretrained,
+    Training,
+    read_config,
+    read_history,
+    read_metrics,
+)
+from model.hub import BUNDLED
 from trainer.config import MACHINE, RECIPES, TrainConfig, as_flag, changed, published
 from trainer.data import steps_per_epoch
 from trainer.evaluate import wilson_interval
@@ -27,7 +39,6 @@ from trainer.run import wall_seconds
 
 DOCS = Path(__file__).resolve().parent
 PROJECT = DOCS.parent
-BUNDLED = PROJECT / "assets" / "resnet32-cifar10"
 BEGIN = "<!-- written by docs/ledger.py -->"
 
 PRINTED = """\
@@ -36,16 +47,18 @@ PRINTED = """\
 """
 
 
-def runs() -> dict[str, dict[str, Any]]:
+def runs() -> dict[str, Metrics]:
     """Name -> metrics.json, the bundled model first, and not again where the run that it comes from is kept too."""
-    folders, bundled = {"bundled model": BUNDLED}, weights(BUNDLED)
-    folders |= {f.name: f for f in sorted((DOCS / "runs").glob("*")) if f.is_dir() and weights(f) != bundled}
-    return {name: json.loads((folder / "metrics.json").read_text()) for name, folder in folders.items()}
+    bundled = read_kept(BUNDLED)
+    kept = {folder.name: read_kept(folder) for folder in sorted((DOCS / "runs").glob("*")) if folder.is_dir()}
+    kept = {name: run for name, run in kept.items() if run.config.sha256[WEIGHTS] != bundled.config.sha256[WEIGHTS]}
+    return {name: run.metrics for name, run in {"bundled model": bundled, **kept}.items()}
 
 
-def weights(folder: Path) -> str:
-    """The digest of an artifact's weights."""
-    return json.loads((folder / "config.json").read_text())["sha256"]["model.safetensors"]
+def read_kept(folder: Path) -> Artifact:
+    """What the ledger keeps of an artifact. Raises ArtifactError."""
+    config = read_config(folder / CONFIG)
+    return Artifact(folder, config, read_metrics(folder / METRICS, config.num_classes))
 
 
 def header(*names: str) -> str:
@@ -58,38 +71,42 @@ def results_table() -> str:
     return header(*columns) + rows + PRINTED
 
 
-def row(name: str, metrics: dict[str, Any]) -> str:
-    training, (low, high) = metrics["training"], metrics["test"]["accuracy_interval"]
-    epochs = f"{training['epochs']} ({training['best_epoch']})"
-    planned = planned_epochs(training)
-    if planned != training["epochs"]:
+def row(name: str, metrics: Metrics) -> str:
+    training, (low, high) = metrics.training, metrics.test.accuracy_interval
+    epochs = f"{training.epochs} ({training.best_epoch})"
+    planned = planned_epochs(training.hyperparameters, training.split.train)
+    if planned != training.epochs:
         epochs += f", stopped early of {planned}"
     return (
-        f"| {name}: {recipe_of(training)}, seed {training['seed']} | {metrics['val']['accuracy']:.2%} "
-        f"| {metrics['test']['accuracy']:.2%} | {low:.2%} to {high:.2%} | {epochs} "
-        f"| {training['wall_seconds'] / 60:.0f} | {training['images_per_second']:,.0f} | {training['device']} |\n"
+        f"| {name}: {recipe_of(training)}, seed {training.seed} | {metrics.val.accuracy:.2%} "
+        f"| {metrics.test.accuracy:.2%} | {low:.2%} to {high:.2%} | {epochs} "
+        f"| {training.wall_seconds / 60:.0f} | {training.images_per_second:,.0f} | {training.device} |\n"
     )
 
 
-def planned_epochs(run: dict[str, Any]) -> int:
-    """Of a run.json, or of the `training` section of a metrics.json."""
-    config = TrainConfig.from_hyperparameters(run["hyperparameters"])
-    return config.total_epochs(steps_per_epoch(run["split"]["train"], config.batch_size))
+def planned_epochs(hyperparameters: dict[str, Any], train_images: int) -> int:
+    config = TrainConfig.from_hyperparameters(hyperparameters)
+    return config.total_epochs(steps_per_epoch(train_images, config.batch_size))
 
 
-def recipe_of(training: dict[str, Any]) -> str:
+def recipe_of(training: Training) -> str:
     """In words, with the settings that differ from it."""
-    flags = flags_of(training, LENGTH | {"seed"})
-    return f"recipe `{training['recipe']}`" + (f" with {' '.join(flags)}" if flags else "")
+    flags = flags_of(training.hyperparameters, digests(training.pretrained), LENGTH | {"seed"})
+    return f"recipe `{training.recipe}`" + (f" with {' '.join(flags)}" if flags else "")
 
 
-def flags_of(run: dict[str, Any], but: Collection[str] = ()) -> list[str]:
-    """The settings that differ from the recipe as it is today, of a run.json or the `training` section of a
-    metrics.json; with a network that it began with or learned from, the first digits of its digest."""
-    pretrained = run.get("pretrained", {})
+def digests(pretrained: Pretrained | None) -> dict[str, str]:
+    """Setting -> sha256 of the network that a run began with or learned from."""
+    networks = vars(pretrained) if pretrained else {}
+    return {name: network.sha256 for name, network in networks.items() if network}
+
+
+def flags_of(hyperparameters: dict[str, Any], sha256: dict[str, str], but: Collection[str] = ()) -> list[str]:
+    """The settings that differ from the recipe as it is today; with a network that the run began with or learned from,
+    the first digits of its digest."""
     return [
-        f"`{as_flag(name, value)}`" + (f" ({pretrained[name]['sha256'][:8]})" if name in pretrained else "")
-        for name, value in changed(run["hyperparameters"]).items()
+        f"`{as_flag(name, value)}`" + (f" ({sha256[name][:8]})" if name in sha256 else "")
+        for name, value in changed(hyperparameters).items()
         if name not in but
     ]
 
@@ -98,10 +115,10 @@ def expectations_table() -> str:
     """Of the recipes as they are."""
     columns = header("recipe", "machine", "epochs", "images/s", "minutes", "test accuracy")
     return columns + "".join(
-        f"| `{training['recipe']}` | {training['device']} | {training['epochs']} "
-        f"| {training['images_per_second']:,.0f} | {training['wall_seconds'] / 60:.0f} | {accuracy:.2%} |\n"
-        for training, accuracy in ((m["training"], m["test"]["accuracy"]) for m in runs().values())
-        if changed(training["hyperparameters"]).keys() <= LENGTH | {"seed"}
+        f"| `{training.recipe}` | {training.device} | {training.epochs} "
+        f"| {training.images_per_second:,.0f} | {training.wall_seconds / 60:.0f} | {accuracy:.2%} |\n"
+        for training, accuracy in ((metrics.training, metrics.test.accuracy) for metrics in runs().values())
+        if changed(training.hyperparameters).keys() <= LENGTH | {"seed"}
     )
 
 
@@ -111,12 +128,11 @@ def details_table() -> str:
     return header("run", "precision", "PyTorch", "commit", calibration, flip) + rows
 
 
-def details_row(name: str, metrics: dict[str, Any]) -> str:
-    training, calibration, flip = metrics["training"], metrics["test"]["calibration"], metrics["test"]["flip_tta"]
+def details_row(name: str, metrics: Metrics) -> str:
+    training, calibration, flip = metrics.training, metrics.test.calibration, metrics.test.flip_tta
     return (
-        f"| {name} | {training['precision']} | {training['versions']['torch']} "
-        f"| {short(training['git_commit'])} "
-        f"| {calibration['ece_before']:.4f}, {calibration['ece_after']:.4f} | {flip['accuracy']:.2%} |\n"
+        f"| {name} | {training.precision} | {training.versions['torch']} | {short(training.git_commit)} "
+        f"| {calibration.ece_before:.4f}, {calibration.ece_after:.4f} | {flip.accuracy:.2%} |\n"
     )
 
 
@@ -124,21 +140,21 @@ def seeds_table() -> str:
     """Runs that differ in nothing but the seed are one row; on another device or in another precision another one."""
     groups = defaultdict(list)
     for metrics in runs().values():
-        settings = TrainConfig.from_hyperparameters(metrics["training"]["hyperparameters"]).hyperparameters()
+        training = metrics.training
+        settings = TrainConfig.from_hyperparameters(training.hyperparameters).hyperparameters()
         settings = {name: value for name, value in settings.items() if name not in MACHINE | {"seed"}}
-        settings |= {name: metrics["training"][name] for name in ("device", "precision")}
-        settings |= {name: facts["sha256"] for name, facts in metrics["training"].get("pretrained", {}).items()}
+        settings |= {"device": training.device, "precision": training.precision} | digests(training.pretrained)
         groups[json.dumps(settings, sort_keys=True)].append(metrics)
     columns = ("recipe", "epochs", "seeds", "val, mean", "test, mean", "test with the mirror image, mean", "device")
     return header(*columns) + "".join(map(seeds_row, groups.values()))
 
 
-def seeds_row(group: list[dict[str, Any]]) -> str:
-    training, seeds = group[0]["training"], (str(m["training"]["seed"]) for m in group)
-    scores = [[m["val"] for m in group], [m["test"] for m in group], [m["test"]["flip_tta"] for m in group]]
-    means = " | ".join(spread([score["accuracy"] for score in each]) for each in scores)
-    told = f"{recipe_of(training)} | {planned_epochs(training)} | {', '.join(seeds)}"
-    return f"| {told} | {means} | {training['device']}, {training['precision']} |\n"
+def seeds_row(group: list[Metrics]) -> str:
+    training, seeds = group[0].training, ", ".join(str(m.training.seed) for m in group)
+    scores = [[m.val for m in group], [m.test for m in group], [m.test.flip_tta for m in group]]
+    means = " | ".join(spread([score.accuracy for score in each]) for each in scores)
+    planned = planned_epochs(training.hyperparameters, training.split.train)
+    return f"| {recipe_of(training)} | {planned} | {seeds} | {means} | {training.device}, {training.precision} |\n"
 
 
 def spread(values: list[float]) -> str:
@@ -206,7 +222,9 @@ def trial_row(name: str, run: dict[str, Any], history: list[dict[str, float]], u
 
 def changes(run: dict[str, Any]) -> str:
     """As flags, against the recipe as it is today."""
-    return f"`{run['hyperparameters']['recipe']}`: {', '.join(flags_of(run)) or 'nothing'}"
+    sha256 = {name: facts["sha256"] for name, facts in run.get("pretrained", {}).items()}
+    flags = ", ".join(flags_of(run["hyperparameters"], sha256))
+    return f"`{run['hyperparameters']['recipe']}`: {flags or 'nothing'}"
 
 
 def add(run_dir: Path, name: str) -> None:
@@ -216,7 +234,7 @@ def add(run_dir: Path, name: str) -> None:
     if missing := [file for file in kept if not (source / file).is_file()]:
         raise SystemExit(f"{source} has no {' and no '.join(missing)}")
     history, run = read_history(run_dir), json.loads((run_dir / "run.json").read_text())
-    if history[-1]["epoch"] < planned_epochs(run):
+    if history[-1]["epoch"] < planned_epochs(run["hyperparameters"], run["split"]["train"]):
         raise SystemExit(f"{run_dir} is not finished")
     if not finished and not run.get("no_test"):
         raise SystemExit(

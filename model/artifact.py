@@ -1,18 +1,23 @@
-"""The artifact folder: the one thing the trainer hands to the app. docs/architecture.md lists its files and schemas.
+"""The artifact folder: the one thing that the trainer hands to the app, as types. docs/architecture.md lists its files.
 
-Reading is strict: a folder that is not exactly what its config.json says is refused with one sentence.
-Needs numpy only.
+Reading is strict: a folder that is not exactly what its config.json says is refused with one sentence. Fields that the
+types lack are ignored, so that an older page reads what a newer trainer wrote. Needs numpy only.
 """
 
 import csv
 import hashlib
 import json
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
+
+from model import schema
+from model.architecture import DEPTHS, MAX_DEPTH, Architecture, is_depth
+from model.schema import Check, Plain, between
 
 FORMAT_VERSION = 1
 
@@ -38,20 +43,17 @@ HISTORY_COLUMNS = (
     "images_per_second",
 )
 
-SEALED = (WEIGHTS, GRAPH, METRICS, HISTORY, PREDICTIONS)
-"""Files whose sha256 stands in config.json: present and unaltered, or the folder is refused."""
+CHECKSUMMED = (WEIGHTS, GRAPH, METRICS, HISTORY, PREDICTIONS)
+"""Files whose sha256 the writer puts into config.json. GRAPH is for other people's tools, and never read here."""
 
-SERVING = (GRAPH, METRICS, HISTORY, PREDICTIONS)
-"""The sealed files that the page and `Classifier` need."""
+SERVING = (WEIGHTS, METRICS, HISTORY, PREDICTIONS)
+"""The files that the page and `Classifier` need: present and unaltered, or the folder is refused."""
 
 SAMPLE_FILES = ("samples/samples.json", "samples/test.png", "samples/mistakes.png")
-"""What the page shows of the test set where an artifact has it; not sealed."""
-
-ARCHITECTURE = ("depth", "stem_kernel", "shortcut", "num_classes")
-"""Keys of config.json that are arguments of `model.resnet.ResNet`. Its mean and std are among the weights."""
+"""What the page shows of the test set where an artifact has it; without checksums."""
 
 MAX_PARAMETERS = 20_000_000
-"""Of a network that is loaded: the paper's deepest, 1,202 layers, has 19.4 million."""
+"""Of a network that is loaded: the paper's deepest has 19.4 million."""
 
 MAX_CONFIG_BYTES = 65_536
 MAX_TEXT_BYTES = 8_000_000
@@ -69,23 +71,276 @@ class ArtifactError(ValueError):
     """A folder is not a complete, unaltered artifact; the message names the file and says what to do."""
 
 
+Text = Annotated[str, Check(lambda text: len(text) <= 200, "a short text")]
+Count = Annotated[int, between(0, 10**12, "a whole number from 0")]
+Positive = Annotated[int, between(1, 10**12, "a positive whole number")]
+Fraction = Annotated[float, between(0, 1, "a fraction")]
+NonNegative = Annotated[float, between(0, 1e9, "a number from 0")]
+Open = Annotated[
+    dict[str, Plain],
+    Check(lambda values: len(values) <= 200 and all(len(name) <= 200 for name in values), "plain values by name"),
+]
+Triple = tuple[float, float, float]
+"""A number per channel: R, G, B."""
+
+ClassName = Annotated[
+    str,
+    # Plain text: also what draws it without escaping it shows no markup.
+    Check(lambda name: 0 < len(name) <= 64 and name.isprintable() and not set('<>&"`') & set(name), "a short name"),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Versioned:
+    """The first field that is looked at: a file of another format is refused for that, not for what it lacks."""
+
+    format_version: Literal[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Architecture, Versioned):
+    """config.json: what determines the network beside its weights, and how its answers are read.
+
+    temperature       probabilities are softmax(logits / temperature)
+    threshold         the highest logit that 95% of the val images reach: an image below it is probably none of the
+                      classes. Older artifacts lack it.
+    expected_logits   the network's answer to `probe_image`
+    image_size        pixels along each side of its input
+    fit               how an image that is not square becomes one; see `model.preprocess`
+    sha256            name -> digest of the files in CHECKSUMMED
+    """
+
+    depth: Annotated[int, Check(lambda depth: is_depth(depth) and depth <= MAX_DEPTH, f"{DEPTHS} up to {MAX_DEPTH}")]
+    num_classes: Annotated[int, between(2, 100, "a whole number from 2 to 100")]
+    class_names: tuple[ClassName, ...]
+    image_size: Literal[32]
+    temperature: Annotated[float, between(0.01, 100, "a number from 0.01 to 100")]
+    expected_logits: tuple[float, ...]
+    threshold: float | None = None
+    fit: Literal["crop", "pad", "stretch"] = "crop"
+    sha256: dict[str, Text]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("class_names", "expected_logits"):
+            if len(getattr(self, name)) != self.num_classes:
+                raise ValueError(f"it has {len(getattr(self, name))} {name} for num_classes {self.num_classes}")
+        if len(set(self.class_names)) != self.num_classes:
+            raise ValueError("it has a class name twice")
+        if self.parameters > MAX_PARAMETERS:
+            raise ValueError(f"a network of {self.parameters:,} parameters; {MAX_PARAMETERS:,} are allowed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Accuracy and loss on `n` images.
+
+    accuracy_interval   95%, Wilson 1927
+    loss                mean cross-entropy of the uncalibrated logits, in nats
+    """
+
+    n: Positive
+    correct: Count
+    accuracy: Fraction
+    accuracy_interval: tuple[Fraction, Fraction]
+    loss: NonNegative
+
+    def __post_init__(self) -> None:
+        if abs(self.correct / self.n - self.accuracy) > 1e-9:
+            raise ValueError("its accuracy is not correct / n")
+        low, high = self.accuracy_interval
+        if not low - 1e-9 <= self.accuracy <= high + 1e-9:
+            raise ValueError("its accuracy is not within its accuracy_interval")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bin:
+    """The images whose confidence lies in (lower, upper]: how many, their mean confidence and their accuracy, both None
+    where there is no image."""
+
+    lower: Fraction
+    upper: Fraction
+    n: Count
+    confidence: Fraction | None
+    accuracy: Fraction | None
+
+    def __post_init__(self) -> None:
+        if self.lower >= self.upper:
+            raise ValueError("its lower is not below its upper")
+        if self.n and None in (self.confidence, self.accuracy):
+            raise ValueError("it has images, but no confidence or accuracy")
+
+
+Bins = Annotated[tuple[Bin, ...], Check(lambda bins: 0 < len(bins) <= 100, "1 to 100 bins")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Confidence against accuracy, before and after the logits are divided by the temperature.
+
+    ece_before, ece_after   expected calibration error (Guo et al. 2017, https://arxiv.org/abs/1706.04599)
+    loss_after              as `Scores.loss`, of the calibrated logits
+    """
+
+    ece_before: Fraction
+    ece_after: Fraction
+    loss_after: NonNegative
+    bins_before: Bins
+    bins_after: Bins
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitScores(Scores):
+    """All scores on val or test.
+
+    per_class_accuracy   in label order; 0 where a class has no image
+    confusion_matrix     counts, row: true label, column: predicted
+    flip_tta             the same for the mean of the logits of the image and of its mirror image. All other numbers are
+                         of the single view. Older artifacts lack it.
+    """
+
+    per_class_accuracy: tuple[Fraction, ...]
+    confusion_matrix: tuple[tuple[Count, ...], ...]
+    calibration: Calibration
+    flip_tta: Scores | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        matrix, classes = self.confusion_matrix, len(self.per_class_accuracy)
+        if len(matrix) != classes or any(len(row) != classes for row in matrix):
+            raise ValueError(f"its confusion_matrix is not {classes} by {classes}, as per_class_accuracy is long")
+        if sum(map(sum, matrix)) != self.n or sum(matrix[i][i] for i in range(classes)) != self.correct:
+            raise ValueError("its confusion_matrix does not add up to n and correct")
+        shares = (row[i] / max(1, sum(row)) for i, row in enumerate(matrix))
+        if any(abs(a - b) > 1e-9 for a, b in zip(self.per_class_accuracy, shares, strict=True)):
+            raise ValueError("its per_class_accuracy is not that of its confusion_matrix")
+        for name in ("bins_before", "bins_after"):
+            if sum(part.n for part in getattr(self.calibration, name)) != self.n:
+                raise ValueError(f"its calibration.{name} do not add up to n")
+        if self.flip_tta is not None and self.flip_tta.n != self.n:
+            raise ValueError("its flip_tta.n is not n")
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """The mean of the accuracies of those classes that have images: it weighs a rare class as a frequent one."""
+        found = [a for a, row in zip(self.per_class_accuracy, self.confusion_matrix, strict=True) if sum(row)]
+        return sum(found) / len(found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """How many images each part had, and which: `sha256` is of the train/val split, `val_sha256` of its val part; the
+    oldest artifacts lack the latter."""
+
+    train: Count
+    val: Count
+    test: Count
+    seed: Count
+    sha256: Text | None = None
+    val_sha256: Text | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resumed:
+    """A later part of an interrupted run."""
+
+    started: Text
+    device: Text
+    precision: Text
+    versions: Open
+    git_commit: Text | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainedNetwork:
+    """A network that was trained before and took part in a run. `source`: repository and commit, of the Hub alone."""
+
+    recipe: Text
+    seed: Count
+    epochs: Count
+    parameters: Count
+    depth: Count
+    val_accuracy: Fraction
+    sha256: Text
+    source: Text | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrained:
+    """The networks that a run began with and learned from."""
+
+    initial_weights: PretrainedNetwork | None = None
+    teacher: PretrainedNetwork | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeakMemory:
+    """In bytes; None: not known, or no device beside the host."""
+
+    host: Count | None
+    device: Count | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How the network was trained.
+
+    changes             flags for what differs from the recipe, seed and machine aside
+    hyperparameters     every setting of the trainer that has a meaning in this run
+    wall_seconds        of the training with everything around it
+    images_per_second   of its steps alone, without the first epoch, which may compile
+    mean, std           of the train images, per channel, of pixels in [0, 1]
+    """
+
+    recipe: Text
+    changes: tuple[Annotated[str, Check(lambda text: len(text) <= 1000, "a text")], ...] = ()
+    hyperparameters: Open
+    seed: Count
+    epochs: Count
+    best_epoch: Count
+    selected_by: Text
+    wall_seconds: NonNegative
+    images_per_second: NonNegative
+    peak_memory_bytes: PeakMemory | None = None
+    pretrained: Pretrained | None = None
+    device: Text
+    precision: Text
+    versions: Open
+    git_commit: Text | None
+    started: Text
+    resumed: tuple[Resumed, ...] = ()
+    split: Split
+    parameters: Count
+    mean: Triple | None = None
+    std: Triple | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metrics(Versioned):
+    """metrics.json."""
+
+    val: SplitScores
+    test: SplitScores
+    training: Training
+
+
 @dataclass(frozen=True)
 class Artifact:
-    """A validated artifact folder and its two JSON files."""
+    """A validated artifact folder; `metrics` is None where it was not asked for."""
 
     folder: Path
-    config: dict[str, Any]
-    metrics: dict[str, Any]
+    config: Config
+    metrics: Metrics | None
 
 
-def probe_image() -> np.ndarray:
-    """The computed picture for `expected_logits`: float32 (1, 3, 32, 32) in [0, 1], multiples of 1/255."""
-    position = np.arange(3 * 32 * 32)
-    return ((position * 7 + position // 32 * 13) % 256 / 255).astype(np.float32).reshape(1, 3, 32, 32)
+def probe_image(size: int = 32) -> np.ndarray:
+    """The computed image for `expected_logits`: float32 (1, 3, size, size) in [0, 1], multiples of 1/255."""
+    position = np.arange(3 * size * size)
+    return ((position * 7 + position // size * 13) % 256 / 255).astype(np.float32).reshape(1, 3, size, size)
 
 
-def read(folder: str | Path, files: Sequence[str] = SEALED) -> Artifact:
-    """Reads config.json, checks it and `files` against it; the artifact's metrics are {} where `files` leaves them out.
+def read(folder: str | Path, files: Sequence[str] = SERVING) -> Artifact:
+    """Reads config.json, checks it and `files` against it.
 
     Nothing is read before its size was found to be within `max_bytes`. Raises ArtifactError, also for what cannot be
     read.
@@ -107,45 +362,39 @@ def _read(folder: Path, files: Sequence[str]) -> Artifact:
         )
     config = read_config(folder / CONFIG)
     for name in files:
+        if name not in config.sha256:
+            raise ArtifactError(f"{folder / CONFIG} has no sha256 of {name}; export the artifact again")
         check_size(folder / name, (folder / name).stat().st_size, max_bytes(config, name))
-        if sha256(folder / name) != config["sha256"][name]:
+        if sha256(folder / name) != config.sha256[name]:
             raise ArtifactError(f"{folder / name} is damaged or altered (its sha256 differs from config.json's)")
-    metrics = {}
-    if METRICS in files:
-        metrics = _read_json(folder / METRICS)
-        check_metrics(metrics, config["num_classes"], folder / METRICS)
+    metrics = read_metrics(folder / METRICS, config.num_classes) if METRICS in files else None
     if HISTORY in files:
         read_history(folder)
     return Artifact(folder, config, metrics)
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> Config:
     """A checked config.json. Raises ArtifactError."""
     check_size(path, path.stat().st_size, MAX_CONFIG_BYTES)
-    config = _read_json(path)
-    check_config(config, path)
-    return config
+    return _parse(Config, _read_json(path), path)
 
 
-def parameters(config: dict[str, Any]) -> int:
-    """How many trained numbers the network of a checked config.json has; tests compare it with the network's own."""
-    blocks = (config["depth"] - 2) // 6
-    stem = 3 * 16 * config["stem_kernel"] ** 2 + 2 * 16  # a convolution and the weight and bias of its normalisation
-    convolutions = [(16, 16)] * 2 * blocks
-    for width in (32, 64):
-        convolutions += [(width // 2, width)] + [(width, width)] * (2 * blocks - 1)
-    body = sum(9 * before * after + 2 * after for before, after in convolutions)
-    projections = sum(width // 2 * width + 2 * width for width in (32, 64)) if config["shortcut"] == "B" else 0
-    return stem + body + projections + 65 * config["num_classes"]
+def read_metrics(path: Path, num_classes: int) -> Metrics:
+    """A checked metrics.json of a network with so many classes. Raises ArtifactError."""
+    check_size(path, path.stat().st_size, MAX_TEXT_BYTES)
+    metrics = _parse(Metrics, _read_json(path), path)
+    for name, split in (("val", metrics.val), ("test", metrics.test)):
+        if len(split.confusion_matrix) != num_classes:
+            raise ArtifactError(f"{path} has a {name}.confusion_matrix that is not {num_classes} by {num_classes}")
+    return metrics
 
 
-def max_bytes(config: dict[str, Any], name: str) -> int:
-    """How large a sealed file may be for a checked config.json. Both network files hold 4 bytes a parameter and, for
-    names, shapes and statistics, some per layer: measured at depths 8, 32 and 110, up to 950 in the weights and 790 in
-    the graph, whose own limit in `model.graph` is closer."""
-    if name not in (WEIGHTS, GRAPH):
+def max_bytes(config: Config, name: str) -> int:
+    """How large a file may be for a checked config.json. The weights have their numbers, a header of 110 to 150 bytes
+    per tensor, and perhaps a note."""
+    if name != WEIGHTS:
         return MAX_TEXT_BYTES
-    return 4 * parameters(config) + 8_192 * config["depth"] + 65_536
+    return sum(math.prod(shape) * np.dtype(dtype).itemsize + 256 for shape, dtype in config.tensors().values()) + 65_536
 
 
 def check_size(path: Path | str, found: int, limit: int) -> None:
@@ -161,7 +410,8 @@ def read_history(folder: Path) -> list[dict[str, float]]:
         with path.open(newline="", encoding="utf-8") as file:
             table = csv.DictReader(file)
             rows = [{name: float(cell) for name, cell in row.items()} for row in table]
-        intact = tuple(table.fieldnames or ()) == HISTORY_COLUMNS and all(_number(v) for r in rows for v in r.values())
+        intact = tuple(table.fieldnames or ()) == HISTORY_COLUMNS
+        intact = intact and all(-1e9 <= value <= 1e9 for row in rows for value in row.values())  # never NaN
     except (OSError, ValueError, TypeError, csv.Error):
         intact = False
     if not intact or [row["epoch"] for row in rows] != list(range(1, len(rows) + 1)) or not rows:
@@ -169,41 +419,22 @@ def read_history(folder: Path) -> list[dict[str, float]]:
     return rows
 
 
-def seal(folder: Path, config: dict[str, Any]) -> None:
-    """Writes config.json with the digests of the files that lie in `folder`: the last step of an export."""
-    config = config | {"format_version": FORMAT_VERSION, "sha256": {name: sha256(folder / name) for name in SEALED}}
-    check_config(config, folder / CONFIG)
-    write_json(folder / CONFIG, config)
+def write_metrics(folder: Path, metrics: Metrics) -> None:
+    """Writes metrics.json. Raises ArtifactError where `read_metrics` would."""
+    _write(folder / METRICS, metrics)
 
 
-def check_config(config: Any, path: Path) -> None:
-    """Raises ArtifactError unless `config` has the fields, types and ranges of docs/architecture.md."""
-    problem = _problem(config, CONFIG_FIELDS)
-    if problem is None:
-        problem = _problem(config, {name: rule for name, rule in LATER_CONFIG_FIELDS.items() if name in config})
-    if problem is None and len(config["class_names"]) != config["num_classes"]:
-        problem = f"has {len(config['class_names'])} class_names for num_classes {config['num_classes']}"
-    if problem is None and len(config["expected_logits"]) != config["num_classes"]:
-        problem = f"has {len(config['expected_logits'])} expected_logits for num_classes {config['num_classes']}"
-    if problem is None and parameters(config) > MAX_PARAMETERS:
-        problem = f"describes a network of {parameters(config):,} parameters; {MAX_PARAMETERS:,} are allowed"
-    if problem is None and len(set(config["class_names"])) != len(config["class_names"]):
-        problem = "has a class name twice"
-    if problem is not None:
-        raise ArtifactError(f"{path} {problem}; export the artifact again with `python -m trainer export`")
+def write_checksums(folder: Path, config: Config) -> None:
+    """Writes config.json with the digests of the files in `folder`: the last step of an export. Raises ArtifactError
+    where `read_config` would."""
+    digests = {name: sha256(folder / name) for name in CHECKSUMMED if (folder / name).is_file()}
+    _write(folder / CONFIG, replace(config, sha256=digests))
 
 
-def check_metrics(metrics: Any, num_classes: int, path: Path) -> None:
-    """Raises ArtifactError unless `metrics` has val, test and training, with counts that agree with each other."""
-    problem = _problem(metrics, METRICS_FIELDS)
-    for split in ("val", "test") if problem is None else ():
-        section = metrics[split]
-        problem = problem or _problem(section, SPLIT_FIELDS, f"{split}.") or _inconsistency(section, split, num_classes)
-        problem = problem or _flip_problem(section, split)
-    problem = problem or _problem(metrics["training"], TRAINING_FIELDS, "training.")
-    problem = problem or _problem(metrics["training"]["split"], dict.fromkeys(SPLIT_SIZES, COUNT), "training.split.")
-    if problem is not None:
-        raise ArtifactError(f"{path} {problem}; export the artifact again with `python -m trainer export`")
+def _write(path: Path, value: Config | Metrics) -> None:
+    written = schema.to_json(value)
+    _parse(type(value), written, path)
+    write_json(path, written)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -225,113 +456,14 @@ def agrees(logits: np.ndarray, expected: np.ndarray, tolerance: float = LOGITS_T
     return bool((np.abs(logits - expected) <= allowed).all())
 
 
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and -1e9 <= value <= 1e9  # not NaN either
+T = TypeVar("T")
 
 
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 10**12
-
-
-def _fraction(value: Any) -> bool:
-    return _number(value) and 0 <= value <= 1
-
-
-def _class_name(value: Any) -> bool:
-    """Plain text: also what draws it without escaping it shows no markup."""
-    return isinstance(value, str) and 0 < len(value) <= 64 and value.isprintable() and not set('<>&"`') & set(value)
-
-
-CONFIG_FIELDS = {
-    "format_version": (lambda v: v == FORMAT_VERSION, f"{FORMAT_VERSION}"),
-    "depth": (lambda v: _whole(v) and 8 <= v <= 1202 and (v - 2) % 6 == 0, "6n+2, at most 1202"),
-    "stem_kernel": (lambda v: _whole(v) and v in (1, 3), "1 or 3"),
-    "shortcut": (lambda v: v in ("A", "B"), '"A" or "B"'),
-    "num_classes": (lambda v: _whole(v) and 2 <= v <= 100, "a whole number from 2 to 100"),
-    "class_names": (lambda v: isinstance(v, list) and all(map(_class_name, v)), "a list of short plain names"),
-    "image_size": (lambda v: v == 32, "32"),
-    "temperature": (lambda v: _number(v) and 0.01 <= v <= 100, "a number from 0.01 to 100"),
-    "expected_logits": (lambda v: isinstance(v, list) and all(map(_number, v)), "a list of finite numbers"),
-    "sha256": (lambda v: isinstance(v, dict) and all(isinstance(v.get(n), str) for n in SEALED), "a digest per file"),
-}
-LATER_CONFIG_FIELDS = {"threshold": (_number, "a finite number")}
-"""Fields that older artifacts lack."""
-COUNT = (_whole, "a whole number")
-TEXT = (lambda v: isinstance(v, str) and len(v) <= 200, "a short text")
-OBJECT = (lambda v: isinstance(v, dict), "an object")
-METRICS_FIELDS = {
-    "format_version": (lambda v: v == FORMAT_VERSION, f"{FORMAT_VERSION}"),
-    **dict.fromkeys(("val", "test", "training"), OBJECT),
-}
-SPLIT_SIZES = ("train", "val", "test", "seed")
-TRAINING_FIELDS = {
-    **dict.fromkeys(("recipe", "selected_by", "device", "precision", "started"), TEXT),
-    **dict.fromkeys(("seed", "epochs", "best_epoch", "parameters"), COUNT),
-    **dict.fromkeys(("wall_seconds", "images_per_second"), (lambda v: _number(v) and v >= 0, "a number")),
-    **dict.fromkeys(("hyperparameters", "versions", "split"), OBJECT),
-    "git_commit": (lambda v: v is None or TEXT[0](v), "a short text or null"),
-}
-SCORE_FIELDS = {
-    "n": (lambda v: _whole(v) and v > 0, "a positive whole number"),
-    "correct": COUNT,
-    "accuracy": (_fraction, "a fraction"),
-    "accuracy_interval": (lambda v: isinstance(v, list) and len(v) == 2 and all(map(_fraction, v)), "two fractions"),
-    "loss": (lambda v: _number(v) and v >= 0, "a number"),
-}
-SPLIT_FIELDS = SCORE_FIELDS | {
-    "per_class_accuracy": (lambda v: isinstance(v, list) and all(map(_fraction, v)), "a list of fractions"),
-    "confusion_matrix": (
-        lambda v: isinstance(v, list) and all(isinstance(row, list) and all(map(_whole, row)) for row in v),
-        "rows of counts",
-    ),
-    "calibration": OBJECT,
-}
-
-
-def _problem(value: Any, schema: dict[str, tuple[Any, str]], prefix: str = "") -> str | None:
-    """The first field of `schema` that `value` lacks or that has a wrong value, in words."""
-    if not isinstance(value, dict):
-        return "is not a JSON object"
-    for name, (allowed, words) in schema.items():
-        if name not in value:
-            return f"lacks {prefix}{name}"
-        if not allowed(value[name]):
-            return f"has {prefix}{name} {str(value[name])[:80]!r} where {words} is allowed"
-    return None
-
-
-def _inconsistency(section: dict[str, Any], split: str, num_classes: int) -> str | None:
-    matrix = section["confusion_matrix"]
-    if len(matrix) != num_classes or any(len(row) != num_classes for row in matrix):
-        return f"has a {split}.confusion_matrix that is not {num_classes} by {num_classes}"
-    if len(section["per_class_accuracy"]) != num_classes:
-        return f"has a {split}.per_class_accuracy that is not one number per class"
-    if sum(map(sum, matrix)) != section["n"] or sum(matrix[i][i] for i in range(num_classes)) != section["correct"]:
-        return f"has a {split}.confusion_matrix that does not add up to its n and correct"
-    shares = (row[i] / max(1, sum(row)) for i, row in enumerate(matrix))
-    if any(abs(a - b) > 1e-9 for a, b in zip(section["per_class_accuracy"], shares, strict=True)):
-        return f"has a {split}.per_class_accuracy that is not that of its confusion_matrix"
-    return _wrong_accuracy(section, split)
-
-
-def _flip_problem(section: dict[str, Any], split: str) -> str | None:
-    """What is wrong with `flip_tta`, which older artifacts lack."""
-    if "flip_tta" not in section:
-        return None
-    flip, where = section["flip_tta"], f"{split}.flip_tta"
-    problem = _problem(section, {"flip_tta": OBJECT}, f"{split}.") or _problem(flip, SCORE_FIELDS, f"{where}.")
-    if problem is None and flip["n"] != section["n"]:
-        problem = f"has a {where}.n that is not {split}.n"
-    return problem or _wrong_accuracy(flip, where)
-
-
-def _wrong_accuracy(score: dict[str, Any], where: str) -> str | None:
-    if abs(score["correct"] / score["n"] - score["accuracy"]) > 1e-9:
-        return f"has a {where}.accuracy that is not correct / n"
-    low, high = score["accuracy_interval"]
-    if not low - 1e-9 <= score["accuracy"] <= high + 1e-9:
-        return f"has a {where}.accuracy that is not within its accuracy_interval"
-    return None
+def _parse(kind: type[T], value: Any, path: Path) -> T:
+    try:
+        return schema.parse(kind, value)
+    except schema.Invalid as error:
+        raise ArtifactError(f"{path} {error}; export the artifact again with `python -m trainer export`") from None
 
 
 def _read_json(path: Path) -> Any:

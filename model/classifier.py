@@ -2,72 +2,80 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 from PIL import Image
 
 from model import artifact, hub
-from model.artifact import Artifact, ArtifactError
-from model.graph import check_graph
+from model.artifact import Artifact, ArtifactError, Config, Metrics
+from model.hub import Source
+from model.onnx_graph import build_graph
 from model.predictions import read_predictions
 from model.preprocess import preprocess
+from model.weights import read_weights
 
 BATCH = 250
 
 Images = Sequence[Image.Image] | np.ndarray
-"""A list of Pillow pictures, or uint8 (N, 32, 32, 3), or float32 (N, 3, 32, 32) in [0, 1]."""
+"""A list of Pillow images, or uint8 (N, S, S, 3), or float32 (N, 3, S, S) in [0, 1]; S is 32 for CIFAR-10."""
 
 
 class Classifier:
     """A trained network with its class names, preprocessing and calibration.
 
     class_names   in label order
-    config        config.json as a dict
-    metrics       metrics.json as a dict
-    source        "bundled", "folder:..." or "hub:user/repo@<sha>"
+    image_size    S: pixels along each side of what the network sees
+    config        config.json (`model.artifact.Config`)
+    metrics       metrics.json (`model.artifact.Metrics`), or None for a network that was not evaluated
+    source        where it comes from; as a string "bundled", "folder:..." or "hub:user/repo@<sha>"
     folder        where the artifact lies: history.csv, predictions.csv, samples/
+
+    threads       that one run of the network may use. One for serving: a second one gains little on a network this
+                  small, and stalls when requests overlap.
     """
 
-    def __init__(self, folder: Path, config: dict[str, Any], metrics: dict[str, Any], source: str):
-        self.folder = folder
-        self.config = config
-        self.metrics = metrics
-        self.source = source
-        self.class_names: tuple[str, ...] = tuple(config["class_names"])
-        self._class_weights = check_graph(folder / artifact.GRAPH, config, artifact.parameters(config))
-        self._session = _session(folder / artifact.GRAPH)
-        self._check_answers()
+    config: Config
+    metrics: Metrics | None
+
+    def __init__(self, found: Artifact, source: Source, threads: int = 1):
+        self.folder, self.config, self.metrics, self.source = found.folder, found.config, found.metrics, source
+        self.class_names = self.config.class_names
+        self.image_size = self.config.image_size
+        weights = read_weights(self.folder / artifact.WEIGHTS, self.config)
+        self._class_weights = weights["fc.weight"]
+        self._session = _session(build_graph(self.config, weights, self.image_size), threads)
+        self._check_answer()
 
     @classmethod
-    def load(cls, source: str | Path | None = None, revision: str | None = None) -> "Classifier":
+    def load(cls, source: str | Path | None = None, revision: str | None = None, threads: int = 1) -> "Classifier":
         """From an artifact folder, a repository "user/repo" of the Hub at a branch, tag or commit, or the bundled one.
 
         Where the Hub cannot be asked, what was pulled before of that revision is used, with a warning. Raises HubError
         where there is none, ArtifactError unless it is an intact artifact, ValueError for a revision of a folder.
         """
-        return cls.of(*hub.find(source, revision))
+        return cls.from_artifact(*hub.find(source, revision), threads)
 
     @classmethod
-    def of_snapshot(cls, snapshot: hub.Snapshot) -> "Classifier":
+    def from_snapshot(cls, snapshot: Source) -> "Classifier":
         """From a commit that was pulled. Raises ArtifactError."""
-        return cls.of(hub.read(snapshot), snapshot.source)
+        return cls.from_artifact(hub.read(snapshot), snapshot)
 
     @classmethod
-    def of(cls, found: Artifact, source: str) -> "Classifier":
+    def from_artifact(cls, found: Artifact, source: Source, threads: int = 1) -> "Classifier":
         """The classifier of an artifact that was read. Raises ArtifactError where its network is not what it claims, or
         its predictions.csv not what its metrics.json counts."""
         try:
             read_predictions(found.folder, found.metrics)
-            return cls(found.folder, found.config, found.metrics, source)
+            return cls(found, source, threads)
         except ArtifactError as error:
-            raise hub.refusal(error, found.folder, source) from None
+            raise hub.refusal(error, source) from None
 
-    def predict(self, image: Image.Image, top_k: int = 5, fit: str = "crop") -> list[tuple[str, float]]:
+    def predict(self, image: Image.Image, top_k: int = 5, fit: str | None = None) -> list[tuple[str, float]]:
         """The `top_k` most probable (label, probability), most probable first.
 
-        Raises ValueError unless 1 <= top_k <= number of classes, and for an unknown `fit` (see `preprocess`).
+        `fit` says how an image that is not square becomes one (see `preprocess`), here and below; None: as config.json
+        says. Raises ValueError unless 1 <= top_k <= number of classes, and for an unknown `fit`.
         """
         if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= len(self.class_names):
             raise ValueError(f"top_k is {top_k!r}; it must be a whole number from 1 to {len(self.class_names)}")
@@ -75,28 +83,29 @@ class Classifier:
         best = np.argsort(-probabilities, kind="stable")[:top_k]
         return [(self.class_names[i], float(probabilities[i])) for i in best]
 
-    def probabilities(self, images: Images, fit: str = "crop") -> np.ndarray:
+    def probabilities(self, images: Images, fit: str | None = None) -> np.ndarray:
         """float32 (N, classes), calibrated with the artifact's temperature; rows sum to 1."""
         return self.calibrated(self.logits(images, fit))
 
-    def logits(self, images: Images, fit: str = "crop") -> np.ndarray:
+    def logits(self, images: Images, fit: str | None = None) -> np.ndarray:
         """float32 (N, classes), uncalibrated. An image's logits do not depend on the others in the call."""
-        parts = [self._run(_to_array(images[i : i + BATCH], fit)) for i in range(0, len(images), BATCH)]
+        parts = [self._run(self._to_array(images[i : i + BATCH], fit)) for i in range(0, len(images), BATCH)]
         return np.concatenate(parts) if parts else np.empty((0, len(self.class_names)), np.float32)
 
     def calibrated(self, logits: np.ndarray) -> np.ndarray:
         """Logits (N, classes) as probabilities, float32 (N, classes): the softmax of logits / temperature."""
-        return softmax(logits / self.config["temperature"])
+        return softmax(logits / self.config.temperature)
 
-    def recognises(self, logits: np.ndarray) -> np.ndarray:
-        """bool (N,) of logits (N, classes): False where a picture is probably none of the classes.
+    def is_in_distribution(self, logits: np.ndarray) -> np.ndarray:
+        """bool (N,) of logits (N, classes): False where an image is probably none of the classes.
 
         True where the highest logit is at least config.json's `threshold`, which 95% of the val images reach (see
         trainer.evaluate.fit_threshold), and everywhere for an older artifact, which has none.
         """
-        return logits.max(axis=1) >= self.config.get("threshold", -np.inf)
+        threshold = self.config.threshold
+        return logits.max(axis=1) >= (-np.inf if threshold is None else threshold)
 
-    def activation_map(self, image: Image.Image, label: str, fit: str = "crop") -> np.ndarray:
+    def activation_map(self, image: Image.Image, label: str, fit: str | None = None) -> np.ndarray:
         """Where the picture speaks for the class `label`: float32 (8, 8) in [0, 1], a number per 4x4 pixels of what
         the network sees.
 
@@ -106,11 +115,11 @@ class Classifier:
         """
         return self.activation_maps(image, [label], fit)[0]
 
-    def activation_maps(self, image: Image.Image, labels: Sequence[str], fit: str = "crop") -> list[np.ndarray]:
+    def activation_maps(self, image: Image.Image, labels: Sequence[str], fit: str | None = None) -> list[np.ndarray]:
         """The `activation_map` of each of `labels`, from one run of the network. Raises what that raises."""
         if unknown := [label for label in labels if label not in self.class_names]:
             raise ValueError(f"label is {unknown[0]!r}; it must be one of {', '.join(self.class_names)}")
-        features = self._features(_to_array([image], fit))[0]
+        features = self._features(self._to_array([image], fit))[0]
         maps = []
         for label in labels:
             weights = self._class_weights[self.class_names.index(label)]
@@ -126,25 +135,28 @@ class Classifier:
         """The last feature maps, float32 (N, 64, 8, 8)."""
         return self._session.run(["features"], {"images": images})[0]
 
-    def _check_answers(self) -> None:
-        """A wrong or damaged network is refused before it answers anybody. The picture comes second of two, so that a
-        graph which mixes the pictures of a batch does not pass. Between the two, logits must differ as the weighted
-        means of the features do: else an activation map would not show what an answer comes from."""
-        path, probe = self.folder / artifact.GRAPH, artifact.probe_image()
-        expected = np.asarray([self.config["expected_logits"]], np.float32)
-        pair = np.concatenate([probe[..., ::-1], probe])
-        try:
-            logits, features = self._run(pair), self._features(pair)
-        except Exception as error:  # ONNX Runtime's exceptions share no other base
-            raise ArtifactError(f"{path} cannot be run ({type(error).__name__}); export the artifact again") from None
-        if not artifact.agrees(logits[1:], expected):
+    def _to_array(self, images: Images, fit: str | None) -> np.ndarray:
+        """float32 (N, 3, S, S) in [0, 1]. Raises ValueError for an array of another kind."""
+        size = self.image_size
+        if not isinstance(images, np.ndarray):
+            return np.stack([preprocess(image, self.config.fit if fit is None else fit) for image in images])
+        if images.dtype == np.uint8 and images.shape[1:] == (size, size, 3):
+            return np.ascontiguousarray(images.transpose(0, 3, 1, 2)) / np.float32(255)
+        if images.dtype == np.float32 and images.shape[1:] == (3, size, size):
+            return images
+        raise ValueError(
+            f"images are {images.dtype} {images.shape}; give Pillow images, uint8 (N, {size}, {size}, 3) "
+            f"or float32 (N, 3, {size}, {size}) in [0, 1]"
+        )
+
+    def _check_answer(self) -> None:
+        """A wrong or damaged network is refused before it answers anybody."""
+        logits = self._run(artifact.probe_image(self.image_size))
+        if not artifact.agrees(logits, np.asarray([self.config.expected_logits], np.float32)):
             raise ArtifactError(
-                f"{path} does not answer as config.json expects: it is another network or damaged; export the artifact "
-                "again"
+                f"{self.folder / artifact.WEIGHTS} does not answer as config.json expects: it is another network or "
+                "damaged"
             )
-        evidence = features.mean((2, 3)) @ self._class_weights.T  # (2, 64, 8, 8) -> (2, classes), logits without bias
-        if not artifact.agrees(logits, evidence - evidence[:1] + logits[:1]):
-            raise ArtifactError(f"{path} has logits that do not come from its features; export the artifact again")
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -153,28 +165,9 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return (shifted / shifted.sum(axis=-1, keepdims=True)).astype(np.float32)
 
 
-def _session(path: Path) -> ort.InferenceSession:
-    """One thread: a second one gains little on a network this small and stalls when requests overlap."""
+def _session(graph: bytes, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors only
-    try:
-        session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's exceptions share no other base
-        raise ArtifactError(f"{path} cannot be loaded by ONNX Runtime ({type(error).__name__})") from None
-    return session
-
-
-def _to_array(images: Images, fit: str) -> np.ndarray:
-    """float32 (N, 3, 32, 32) in [0, 1]. Raises ValueError for an array of another kind."""
-    if not isinstance(images, np.ndarray):
-        return np.stack([preprocess(image, fit) for image in images])
-    if images.dtype == np.uint8 and images.shape[1:] == (32, 32, 3):
-        return np.ascontiguousarray(images.transpose(0, 3, 1, 2)) / np.float32(255)
-    if images.dtype == np.float32 and images.shape[1:] == (3, 32, 32):
-        return images
-    raise ValueError(
-        f"images are {images.dtype} {images.shape}; give Pillow pictures, uint8 (N, 32, 32, 3) "
-        "or float32 (N, 3, 32, 32) in [0, 1]"
-    )
+    return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

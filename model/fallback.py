@@ -22,14 +22,14 @@ def load_or_fall_back(source: str | Path | None = None, revision: str | None = N
         return Classifier.load(source, revision), None
     repo = str(source)
     try:
-        return Classifier.of_snapshot(hub.pull(repo, revision, seconds=START_SECONDS)), None
+        return Classifier.from_snapshot(hub.pull(repo, revision, seconds=START_SECONDS)), None
     except (HubError, ArtifactError) as error:
         reason = str(error)
     # First what the asked revision was when it was last pulled, then any other commit, the newest first.
     asked = hub.cached(repo, revision)
     for snapshot in [*([asked] if asked else []), *hub.all_cached(repo)]:
         try:
-            classifier = Classifier.of_snapshot(snapshot)
+            classifier = Classifier.from_snapshot(snapshot)
         except ArtifactError:
             continue
         return classifier, f"{reason} This page uses commit {snapshot.sha[:12]} of {repo}, which was downloaded before."

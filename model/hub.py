@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
@@ -32,7 +32,10 @@ from huggingface_hub.utils import validate_repo_id
 from model import artifact
 from model.artifact import Artifact, ArtifactError
 
-BUNDLED = Path(__file__).resolve().parent.parent / "assets" / "resnet32-cifar10"
+BUNDLED_NAME = "assets/resnet32-cifar10"
+"""The folder of the model that comes with the project, in it."""
+
+BUNDLED = Path(__file__).resolve().parent.parent / BUNDLED_NAME
 
 PULL_SECONDS = 60
 """For all of a pull: 4 MB at most, for the default network."""
@@ -51,16 +54,26 @@ class HubError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """A commit of a repository in the Hub client's cache."""
+class Source:
+    """Where a model comes from. As a string: "bundled", "folder:PATH" or "hub:USER/REPO@SHA".
 
-    repo: str
-    sha: str
+    folder      that holds its artifact; for a repository the commit in the Hub client's cache
+    repo, sha   of a repository alone: its name and the commit
+    """
+
+    kind: Literal["bundled", "folder", "hub"]
     folder: Path
+    repo: str = ""
+    sha: str = ""
+
+    def __str__(self) -> str:
+        detail = {"bundled": "", "folder": f":{self.folder}", "hub": f":{self.repo}@{self.sha}"}
+        return self.kind + detail[self.kind]
 
     @property
-    def source(self) -> str:
-        return f"hub:{self.repo}@{self.sha}"
+    def public(self) -> str:
+        """The same without where a folder lies, which visitors need not know."""
+        return f"folder:{self.folder.resolve().name}" if self.kind == "folder" else str(self)
 
 
 def is_repo_id(source: str | Path) -> bool:
@@ -74,8 +87,8 @@ def is_repo_id(source: str | Path) -> bool:
 
 def find(
     source: str | Path | None = None, revision: str | None = None, files: Sequence[str] = artifact.SERVING
-) -> tuple[Artifact, str]:
-    """The checked artifact and what it is called: "bundled", "folder:...", "hub:user/repo@<sha>".
+) -> tuple[Artifact, Source]:
+    """The checked artifact and where it comes from.
 
     source      an existing folder, else OWNER/NAME on the Hub, or None: the bundled artifact
     revision    of a repository: branch, tag or commit; None: main
@@ -89,37 +102,37 @@ def find(
     if revision is not None:
         raise ValueError(f"revision {revision!r} names a commit of a Hub repository; {source or 'bundled'} is none")
     if source is None:
-        return artifact.read(BUNDLED), "bundled"
+        return artifact.read(BUNDLED), Source("bundled", BUNDLED)
     if not os.path.exists(source):
         raise ArtifactError(f"{source} is neither a folder nor the OWNER/NAME of a repository on the Hub")
-    return artifact.read(source), f"folder:{source}"
+    return artifact.read(source), Source("folder", Path(source))
 
 
-def _find_on_hub(repo: str, revision: str | None, files: Sequence[str]) -> tuple[Artifact, str]:
+def _find_on_hub(repo: str, revision: str | None, files: Sequence[str]) -> tuple[Artifact, Source]:
     try:
         snapshot = pull(repo, revision, files)
     except HubError as error:
         snapshot = cached(repo, revision, files)
         if snapshot is None:
             raise
-        warnings.warn(f"{error} Using {snapshot.source}, which was pulled before.", stacklevel=4)
-    return read(snapshot, files), snapshot.source
+        warnings.warn(f"{error} Using {snapshot}, which was pulled before.", stacklevel=4)
+    return read(snapshot, files), snapshot
 
 
-def read(snapshot: Snapshot, files: Sequence[str] = artifact.SERVING) -> Artifact:
+def read(snapshot: Source, files: Sequence[str] = artifact.SERVING) -> Artifact:
     """The checked artifact. Raises ArtifactError; what was damaged on its way is downloaded again the next time."""
     try:
         return artifact.read(snapshot.folder, files)
     except ArtifactError as error:
         _forget_damaged(snapshot)
-        raise refusal(error, snapshot.folder, snapshot.source) from None
+        raise refusal(error, snapshot) from None
 
 
-def refusal(error: ArtifactError, folder: Path, source: str) -> ArtifactError:
+def refusal(error: ArtifactError, source: Source) -> ArtifactError:
     """The error of an artifact from the Hub without the path of the cache, which visitors may see; else the same."""
-    if not source.startswith("hub:"):
+    if source.kind != "hub":
         return error
-    words = str(error).replace(f"{folder}/", "").replace(str(folder), "it")
+    words = str(error).replace(f"{source.folder}/", "").replace(str(source.folder), "it")
     return ArtifactError(f"{source} is refused: {words}")
 
 
@@ -128,7 +141,7 @@ def pull(
     revision: str | None = None,
     files: Sequence[str] = artifact.SERVING,
     seconds: float = PULL_SECONDS,
-) -> Snapshot:
+) -> Source:
     """config.json, `files` and, for the page, the samples of one commit; a commit that is pulled already costs no
     request. Raises HubError, and ArtifactError for what is downloaded and is no intact artifact."""
     sha = revision if revision and _SHA.fullmatch(revision) else None
@@ -140,7 +153,7 @@ def pull(
         return within(seconds, _pull, repo, revision, files)
 
 
-def _pull(repo: str, revision: str | None, files: Sequence[str]) -> Snapshot:
+def _pull(repo: str, revision: str | None, files: Sequence[str]) -> Source:
     info = HfApi().model_info(repo, revision=revision, files_metadata=True)
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
     if missing := [name for name in (artifact.CONFIG, *files) if name not in sizes]:
@@ -149,12 +162,12 @@ def _pull(repo: str, revision: str | None, files: Sequence[str]) -> Snapshot:
     if known and cached(repo, revision, files) == known:
         return known
     folder = _fetch(repo, info.sha, artifact.CONFIG, sizes, artifact.MAX_CONFIG_BYTES).parent
-    snapshot = Snapshot(repo, info.sha, folder)
+    snapshot = Source("hub", folder, repo, info.sha)
     try:
         config = artifact.read_config(folder / artifact.CONFIG)
     except ArtifactError as error:
         _forget_damaged(snapshot)
-        raise refusal(error, folder, snapshot.source) from None
+        raise refusal(error, snapshot) from None
     for name in files:
         _fetch(repo, info.sha, name, sizes, artifact.max_bytes(config, name))
     for name in _optional(files):
@@ -181,7 +194,7 @@ def _optional(files: Sequence[str]) -> Sequence[str]:
 
 def cached(
     repo: str, revision: str | None, files: Sequence[str] = artifact.SERVING, samples: bool = False
-) -> Snapshot | None:
+) -> Source | None:
     """The commit that the revision was when it was last pulled, if the cache has all of it. Asks nobody.
 
     `samples`: all includes the sample images, or the knowledge that the repository has none.
@@ -197,10 +210,10 @@ def cached(
         return None
     if samples and any(lookup(name) is None for name in _optional(files)):
         return None
-    return Snapshot(repo, Path(path).parent.name, Path(path).parent)
+    return Source("hub", Path(path).parent, repo, Path(path).parent.name)
 
 
-def all_cached(repo: str, files: Sequence[str] = artifact.SERVING) -> Iterator[Snapshot]:
+def all_cached(repo: str, files: Sequence[str] = artifact.SERVING) -> Iterator[Source]:
     """Every commit of the repository that the cache has all of, the last pulled first."""
     storage = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="model") / "snapshots"
     times: dict[str, float] = {}
@@ -211,9 +224,9 @@ def all_cached(repo: str, files: Sequence[str] = artifact.SERVING) -> Iterator[S
             yield snapshot
 
 
-def _forget_damaged(snapshot: Snapshot) -> None:
+def _forget_damaged(snapshot: Source) -> None:
     """Removes from the cache what is not the file that the Hub named. The others stay: older commits may share them."""
-    for path in [snapshot.folder / name for name in (artifact.CONFIG, *artifact.SEALED, *artifact.SAMPLE_FILES)]:
+    for path in [snapshot.folder / name for name in (artifact.CONFIG, *artifact.SERVING, *artifact.SAMPLE_FILES)]:
         with suppress(OSError):
             blob = path.resolve(strict=True)
             if blob.name != etag(blob.read_bytes(), len(blob.name)):

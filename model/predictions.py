@@ -3,11 +3,10 @@
 import csv
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from model.artifact import PREDICTIONS, ArtifactError
+from model.artifact import PREDICTIONS, ArtifactError, Metrics
 
 COLUMNS = ("index", "label", "predicted", "confidence", "true_probability")
 
@@ -35,10 +34,10 @@ class Predictions:
         return matrix
 
 
-def read_predictions(folder: Path, metrics: dict[str, Any]) -> Predictions:
+def read_predictions(folder: Path, metrics: Metrics) -> Predictions:
     """The rows of predictions.csv. Raises ArtifactError unless they are those that `metrics` (metrics.json) counts."""
     path = folder / PREDICTIONS
-    matrix = np.asarray(metrics["test"]["confusion_matrix"])
+    matrix = np.asarray(metrics.test.confusion_matrix)
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = csv.reader(file)

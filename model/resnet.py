@@ -6,13 +6,13 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from model import artifact, hub
+from model.architecture import WIDTHS, Architecture
 from model.artifact import Artifact, ArtifactError
 from model.cifar10 import MEAN, STD
+from model.weights import read_weights
 
 
 class PaddedShortcut(nn.Module):
@@ -68,9 +68,9 @@ def stage(in_channels: int, out_channels: int, blocks: int, shortcut: Literal["A
 
 
 class ResNet(nn.Module):
-    """RGB float (N, 3, 32, 32) in [0, 1] -> logits (N, num_classes).
+    """RGB float (N, 3, S, S) in [0, 1] -> logits (N, num_classes); S is 32 for CIFAR-10.
 
-    depth         6n+2: three stages of n blocks with 16, 32, 64 channels on 32x32, 16x16, 8x8 feature maps
+    depth         6n+2: three stages of n blocks with 16, 32, 64 channels on SxS, S/2xS/2, S/4xS/4 feature maps
     stem_kernel   3 as in the paper, or 1
     shortcut      "A": zero-padded, 464,154 parameters at depth 32; "B": 1x1 convolution, 466,906
     mean, std     per channel, of pixels in [0, 1]. The network normalises its input itself, so that no caller can
@@ -89,29 +89,31 @@ class ResNet(nn.Module):
         std: tuple[float, float, float] = STD,
     ):
         super().__init__()
-        check_architecture(depth, stem_kernel, shortcut)
-        self.depth, self.stem_kernel, self.shortcut = depth, stem_kernel, shortcut
-        blocks = (depth - 2) // 6
+        self.architecture = Architecture(
+            depth=depth, stem_kernel=stem_kernel, shortcut=shortcut, num_classes=num_classes
+        )
+        first, second, third = WIDTHS
+        blocks = self.architecture.blocks_per_stage
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1))
-        self.conv = nn.Conv2d(3, 16, stem_kernel, padding=stem_kernel // 2, bias=False)
-        self.bn = nn.BatchNorm2d(16)
-        self.stage1 = stage(16, 16, blocks, shortcut)
-        self.stage2 = stage(16, 32, blocks, shortcut)
-        self.stage3 = stage(32, 64, blocks, shortcut)
-        self.fc = nn.Linear(64, num_classes)
+        self.conv = nn.Conv2d(3, first, stem_kernel, padding=stem_kernel // 2, bias=False)
+        self.bn = nn.BatchNorm2d(first)
+        self.stage1 = stage(first, first, blocks, shortcut)
+        self.stage2 = stage(first, second, blocks, shortcut)
+        self.stage3 = stage(second, third, blocks, shortcut)
+        self.fc = nn.Linear(third, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")  # He et al. 2015, arXiv 1502.01852
 
     def features(self, images: Tensor) -> Tensor:
-        """The last feature maps: (N, 3, 32, 32) -> (N, 64, 8, 8)."""
+        """The last feature maps: (N, 3, S, S) -> (N, 64, S/4, S/4)."""
         x = (images - self.mean) / self.std
         x = F.relu(self.bn(self.conv(x)))
         return self.stage3(self.stage2(self.stage1(x)))
 
     def classify(self, features: Tensor) -> Tensor:
-        """Global average pooling and the linear layer: (N, 64, 8, 8) -> logits (N, num_classes)."""
+        """Global average pooling and the linear layer: (N, 64, S/4, S/4) -> logits (N, num_classes)."""
         return self.fc(features.mean((2, 3)))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -130,47 +132,18 @@ class ResNet(nn.Module):
         try:
             return network_of(found)
         except ArtifactError as error:
-            raise hub.refusal(error, found.folder, source) from None
+            raise hub.refusal(error, source) from None
 
 
 def network_of(found: Artifact) -> ResNet:
     """`ResNet.from_pretrained` of an artifact that was read before, its weights with it. Raises ArtifactError."""
-    path = found.folder / artifact.WEIGHTS
-    network = ResNet(**{name: found.config[name] for name in artifact.ARCHITECTURE})
-    network.load_state_dict(read_weights(path, network.state_dict()), strict=True)
+    path, config = found.folder / artifact.WEIGHTS, found.config
+    network = ResNet(config.depth, config.stem_kernel, config.shortcut, config.num_classes)
+    weights = {name: torch.tensor(tensor) for name, tensor in read_weights(path, config).items()}
+    network.load_state_dict(weights, strict=True)
     network.eval()
     with torch.inference_mode():
-        logits = network(torch.from_numpy(artifact.probe_image())).numpy()
-    if not artifact.agrees(logits, np.asarray([found.config["expected_logits"]], np.float32)):
+        logits = network(torch.from_numpy(artifact.probe_image(config.image_size))).numpy()
+    if not artifact.agrees(logits, np.asarray([config.expected_logits], np.float32)):
         raise ArtifactError(f"{path} does not answer as config.json expects: it is another network or damaged")
     return network
-
-
-def read_weights(path: Path, expected: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, which must have the names, shapes and types of `expected` and be finite:
-    `load_state_dict` would convert another type in silence. Raises ArtifactError."""
-    try:
-        found = load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ArtifactError(f"{path} is no intact safetensors file ({error}); export the artifact again") from None
-    if strange := sorted(found.keys() ^ expected.keys()):
-        raise ArtifactError(f"{path} does not fit config.json: it lacks or adds {', '.join(strange)[:200]}")
-    for name, tensor in found.items():
-        if (tensor.shape, tensor.dtype) != (expected[name].shape, expected[name].dtype):
-            raise ArtifactError(
-                f"{path} does not fit config.json: {name} is {tensor.dtype} {tuple(tensor.shape)}, not "
-                f"{expected[name].dtype} {tuple(expected[name].shape)}"
-            )
-        if not torch.isfinite(tensor).all():
-            raise ArtifactError(f"{path} holds a {name} that is not finite; export the artifact again")
-    return found
-
-
-def check_architecture(depth: int, stem_kernel: int, shortcut: str) -> None:
-    """Raises ValueError where `ResNet` has no such variant."""
-    if depth < 8 or (depth - 2) % 6:
-        raise ValueError(f"depth is {depth}; it must be 6n+2 with n >= 1: 8, 14, 20, 26, 32, 44, 56, 110, ...")
-    if stem_kernel not in (1, 3):
-        raise ValueError(f"stem_kernel is {stem_kernel}; it must be 1 or 3")
-    if shortcut not in SHORTCUTS:
-        raise ValueError(f"shortcut is {shortcut!r}; it must be 'A' (zero-padded) or 'B' (1x1 convolution)")

@@ -6,6 +6,7 @@ import pickle
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: two threads stall each other on a busy machine
@@ -13,7 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: two threads stall
 import numpy as np
 import pytest
 
-from model import cifar10
+from model import artifact, cifar10
 from tests.hub_client import REPO, contents, end_calls, point_client_at
 from tests.loopback_hub import LoopbackHub
 
@@ -97,6 +98,11 @@ def tiny_run(made_up_cifar: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 def tiny_artifact(tiny_run: Path) -> Path:
     """The artifact folder of `tiny_run`, with samples/."""
     return tiny_run / "artifact"
+
+
+def reseal(folder: Path, **changes) -> None:
+    """Writes config.json anew, with other values for some fields and the digests of the files as they are."""
+    artifact.write_checksums(folder, replace(artifact.read_config(folder / artifact.CONFIG), **changes))
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import onnx
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from model import Classifier, artifact, fallback
 from model import hub as model_hub
@@ -125,12 +125,12 @@ def pull_case(step: str, fault: Fault, folder: Path, hub: LoopbackHub) -> Outcom
 
     def pull() -> object:
         """As a person's program that has no use for the older version."""
-        return Classifier.of_snapshot(model_hub.pull(REPO))
+        return Classifier.from_snapshot(model_hub.pull(REPO))
 
     def state() -> str:
         snapshot = model_hub.cached(REPO, None)
         assert snapshot is not None and snapshot.sha in (old, new)
-        Classifier.of_snapshot(snapshot)
+        Classifier.from_snapshot(snapshot)
         return "old" if snapshot.sha == old else "new"
 
     with impatient("pull", step, fault):
@@ -183,13 +183,11 @@ def lose_uploads(hub: LoopbackHub) -> None:
 
 
 def older(folder: Path) -> dict[str, bytes]:
-    """Another intact artifact, which shares neither the graph nor config.json with this one."""
+    """Another intact artifact, which shares neither the weights' file nor config.json with this one."""
     with tempfile.TemporaryDirectory() as scratch:
         copy = shutil.copytree(folder, Path(scratch) / "artifact")
-        model = onnx.load(copy / artifact.GRAPH)
-        model.producer_version = "older"
-        onnx.save(model, copy / artifact.GRAPH)
-        artifact.seal(copy, artifact.read_config(copy / artifact.CONFIG))
+        save_file(load_file(copy / artifact.WEIGHTS), copy / artifact.WEIGHTS, metadata={"note": "older"})
+        artifact.write_checksums(copy, artifact.read_config(copy / artifact.CONFIG))
         return contents(copy)
 
 

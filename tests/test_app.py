@@ -75,7 +75,7 @@ def test_predict_answers_what_the_classifier_answers_for_the_same_file(client, t
     assert [p for _, p in confidences(answer)] == pytest.approx([p for _, p in expected], abs=1e-6)
     assert answer["label"] == expected[0][0]
     assert set(details) == {"probably_none_of_these", "milliseconds"} and details["milliseconds"] > 0
-    recognised = classifier.recognises(classifier.logits([picture], fit))[0]
+    recognised = classifier.is_in_distribution(classifier.logits([picture], fit))[0]
     assert details["probably_none_of_these"] is not bool(recognised)
 
 
@@ -476,7 +476,6 @@ def shown(address: str) -> str:
     return " ".join(part["props"]["value"] for part in parts if part["props"].get("elem_id") in ("head", "notice"))
 
 
-@pytest.mark.slow
 def test_the_environment_names_the_model_as_on_spaces(hub, sha, tmp_path):
     env = environment(hub, tmp_path / "home", MODEL_REPO=REPO, MODEL_REVISION=sha)
     with running_app(tmp_path, env=env) as address:

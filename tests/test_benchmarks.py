@@ -3,6 +3,7 @@ import io
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -120,7 +121,7 @@ def test_the_classic_loop_is_eager_float32_logs_every_step_and_takes_lightnings_
 def test_the_classic_loop_has_the_runs_network_and_optimizer_and_normalises_once():
     config = TrainConfig(depth=14, stem_kernel=1, shortcut="B", learning_rate=0.3, weight_decay=1e-3)
     module = classic.Classic(config)
-    assert (module.network.depth, module.network.stem_kernel, module.network.shortcut) == (14, 1, "B")
+    assert vars(module.network.architecture) == {**{"depth": 14, "stem_kernel": 1, "shortcut": "B", "num_classes": 10}}
     assert not module.network.mean.any() and (module.network.std == 1).all()
     (group,) = module.configure_optimizers().param_groups
     assert (group["lr"], group["momentum"], group["nesterov"], group["weight_decay"]) == (0.3, 0.9, True, 1e-3)
@@ -570,7 +571,7 @@ def test_the_scores_are_the_highest_probability_the_highest_logit_and_logsumexp(
     classifier = Classifier.load(tiny_artifact)
     logits = np.random.RandomState(0).normal(0, 3, (7, 10)).astype(np.float32)
     found = {score: columns.max(1) for score, columns in threshold.scores(classifier, logits).items()}
-    scaled = torch.from_numpy(logits / classifier.config["temperature"])
+    scaled = torch.from_numpy(logits / classifier.config.temperature)
     expected = (torch.softmax(scaled, 1).amax(1), torch.from_numpy(logits).amax(1))
     expected = (*expected, torch.logsumexp(torch.from_numpy(logits), 1))
     assert list(found) == ["highest probability", "highest logit", "logsumexp of logits"]
@@ -587,7 +588,7 @@ def test_the_threshold_benchmark_counts_what_is_below_and_reads_no_test_image(
     answer = CliRunner().invoke(threshold.app, [*command, "--output", str(output)], catch_exceptions=False)
     result, classifier = json.loads(output.read_text()), Classifier.load(tiny_artifact)
     assert result["settings"] == {"pictures_of_a_kind": 4, "seed": 0, "val_images": 30}
-    assert result["thresholds"]["highest logit"] == pytest.approx(classifier.config["threshold"], abs=1e-5)
+    assert result["thresholds"]["highest logit"] == pytest.approx(classifier.config.threshold, abs=1e-5)
     assert result["val_below"] == dict.fromkeys(result["thresholds"], 1 / 30)
     assert list(result["below"]) == list(threshold.KINDS)
     for kind in threshold.DRAWN:
@@ -603,7 +604,9 @@ def test_the_threshold_benchmark_counts_what_is_below_and_reads_no_test_image(
 def test_the_threshold_benchmark_takes_no_other_val_images_than_the_artifacts(tiny_artifact, tiny_cifar, monkeypatch):
     classifier = Classifier.load(tiny_artifact)
     assert len(threshold.val_images(classifier, tiny_cifar)) == 30
-    monkeypatch.setitem(classifier.metrics["training"], "split", {"val_sha256": "0" * 64})
+    training = classifier.metrics.training
+    other = replace(training, split=replace(training.split, val_sha256="0" * 64))
+    monkeypatch.setattr(classifier, "metrics", replace(classifier.metrics, training=other))
     with pytest.raises(SystemExit, match="other val images"):
         threshold.val_images(classifier, tiny_cifar)
 
@@ -624,5 +627,5 @@ def test_the_threshold_table_has_every_kind_the_mean_and_val():
 def test_the_published_threshold_shares_are_of_the_bundled_network():
     result = tables.results(tables.PAGE.with_suffix(""))["threshold-bundled"]
     config = artifact.read(BUNDLED).config
-    assert result["model_sha256"] == config["sha256"]["model.onnx"]
-    assert result["thresholds"]["highest logit"] == pytest.approx(config["threshold"], abs=TOLERANCE)
+    assert result["model_sha256"] == config.sha256[artifact.WEIGHTS]
+    assert result["thresholds"]["highest logit"] == pytest.approx(config.threshold, abs=TOLERANCE)

@@ -233,7 +233,7 @@ def test_a_picture_of_no_class_gets_a_notice_in_plain_words(browser, bundled, tm
     blank = Image.new("RGB", (300, 300), (127, 127, 127))
     blank.save(tmp_path / "blank.png")
     classifier = Classifier.load()
-    assert not classifier.recognises(classifier.logits([blank]))[0]
+    assert not classifier.is_in_distribution(classifier.logits([blank]))[0]
     with visit(browser, bundled) as page:
         upload(page, tmp_path / "blank.png")
         page.locator("#answer .none", has_text="This is probably none of the 10 classes").wait_for()
@@ -340,7 +340,7 @@ def test_two_visitors_at_once_each_see_their_own_picture_and_answer(browser, bun
 
 
 def test_the_test_images_can_be_filtered_and_one_is_asked_about(browser, address, tiny_artifact):
-    matrix = np.array(Classifier.load(tiny_artifact).metrics["test"]["confusion_matrix"])
+    matrix = np.array(Classifier.load(tiny_artifact).metrics.test.confusion_matrix)
     mistakes = matrix.sum(1) - matrix.diagonal()
     name = CLASS_NAMES[mistakes.argmax()]
     with visit(browser, address) as page:
@@ -397,7 +397,7 @@ def test_the_quiz_is_played_to_its_end_by_keyboard_and_keeps_the_score(browser, 
 
 @pytest.mark.slow
 def test_a_cell_of_the_confusion_matrix_shows_its_images(browser, address, tiny_artifact):
-    matrix = np.array(Classifier.load(tiny_artifact).metrics["test"]["confusion_matrix"])
+    matrix = np.array(Classifier.load(tiny_artifact).metrics.test.confusion_matrix)
     true, said = np.unravel_index(np.where(np.eye(10), 0, matrix).argmax(), matrix.shape)
     with visit(browser, address) as page:
         open_tab(page, "Accuracy")
@@ -432,8 +432,9 @@ def test_the_accuracy_tab_has_the_numbers_of_metrics_json(browser, bundled):
         expect(page.locator("svg[role=img]:visible")).to_have_count(5)
         text = page.get_by_role("tabpanel").locator("visible=true").first.inner_text()
         for split in ("test", "val"):
-            low, high = metrics[split]["accuracy_interval"]
-            assert f"{metrics[split]['accuracy']:.2%}" in text and f"{low:.2%} to {high:.2%}" in text
+            scores = getattr(metrics, split)
+            low, high = scores.accuracy_interval
+            assert f"{scores.accuracy:.2%}" in text and f"{low:.2%} to {high:.2%}" in text
         assert "86.77%" in text and "87.16%" in text and "92.49%" in text
 
 
@@ -526,7 +527,7 @@ def test_the_number_of_classes_is_shared_by_the_address(browser, bundled):
 
 @pytest.mark.slow
 def test_a_cell_of_the_confusion_matrix_is_shared_by_the_address(browser, address, tiny_artifact):
-    matrix = np.array(Classifier.load(tiny_artifact).metrics["test"]["confusion_matrix"])
+    matrix = np.array(Classifier.load(tiny_artifact).metrics.test.confusion_matrix)
     true, said = np.unravel_index(np.where(np.eye(10), 0, matrix).argmax(), matrix.shape)
     names = CLASS_NAMES[true], CLASS_NAMES[said]
     heading = f"{matrix[true, said]:,} {names[0]} images called {names[1]}"
@@ -878,7 +879,7 @@ def try_all(page, classifier, drawing):
     page.locator("#test-images .test").nth(1).click()
     page.locator("#test-answer .verdict", has_text="It is ").wait_for()
     open_tab(page, "Accuracy")
-    page.get_by_text(f"{classifier.metrics['test']['accuracy']:.2%}").locator("visible=true").first.wait_for()
+    page.get_by_text(f"{classifier.metrics.test.accuracy:.2%}").locator("visible=true").first.wait_for()
 
 
 @pytest.mark.slow

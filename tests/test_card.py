@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import pytest
 import yaml
 
 from model import artifact
+from model.artifact import Pretrained, PretrainedNetwork
 from trainer import card
 
 
@@ -21,17 +24,18 @@ def test_the_card_has_val_and_test_results_that_the_hub_reads(found, tiny_artifa
     (entry,) = matter["model-index"]
     results = {result["metrics"][0]["name"]: result["metrics"][0]["value"] for result in entry["results"]}
     assert results == {
-        f"{split} accuracy": pytest.approx(found.metrics[split]["accuracy"], abs=5e-5) for split in ("val", "test")
+        "val accuracy": pytest.approx(found.metrics.val.accuracy, abs=5e-5),
+        "test accuracy": pytest.approx(found.metrics.test.accuracy, abs=5e-5),
     }
 
 
 def test_the_card_states_numbers_selection_and_every_setting(found, tiny_artifact):
     text = (tiny_artifact / artifact.CARD).read_text()
-    training = found.metrics["training"]
-    assert f"| test | 250 | {found.metrics['test']['accuracy']:.2%} |" in text
-    assert f"{training['parameters']:,} parameters" in text
-    assert f"epoch {training['best_epoch']}, the one with the highest accuracy on 30 validation images" in text
-    for name, value in training["hyperparameters"].items():
+    training = found.metrics.training
+    assert f"| test | 250 | {found.metrics.test.accuracy:.2%} |" in text
+    assert f"{training.parameters:,} parameters" in text
+    assert f"epoch {training.best_epoch}, the one with the highest accuracy on 30 validation images" in text
+    for name, value in training.hyperparameters.items():
         assert f"| `{name}` | {value} |" in text
     assert "More Information Needed" not in text
 
@@ -40,28 +44,28 @@ def test_the_card_tells_the_flipped_view_apart_where_it_is_known(found):
     text = card.card_text(found.metrics, found.config)
     (line,) = [line for line in text.splitlines() if "mirror image" in line]
     for split in ("val", "test"):
-        flip = found.metrics[split]["flip_tta"]
-        low, high = flip["accuracy_interval"]
-        assert f"{split} {flip['accuracy']:.2%} ({low:.2%} to {high:.2%}), loss {flip['loss']:.4f}" in line
-    older = found.metrics | {
-        split: {name: value for name, value in found.metrics[split].items() if name != "flip_tta"}
-        for split in ("val", "test")
-    }
+        flip = getattr(found.metrics, split).flip_tta
+        low, high = flip.accuracy_interval
+        assert f"{split} {flip.accuracy:.2%} ({low:.2%} to {high:.2%}), loss {flip.loss:.4f}" in line
+    val, test = (replace(scores, flip_tta=None) for scores in (found.metrics.val, found.metrics.test))
+    older = replace(found.metrics, val=val, test=test)
     assert card.card_text(older, found.config) == text.replace(f"{line}\n\n", "")
 
 
 def test_the_card_says_what_the_run_has_otherwise_than_its_recipe(found):
     text = card.card_text(found.metrics, found.config)
-    flags = " ".join(f"`{change}`" for change in found.metrics["training"]["changes"])
+    flags = " ".join(f"`{change}`" for change in found.metrics.training.changes)
     assert "`--max-epochs 2`" in flags and f"\nRecipe `default` with {flags}, 2 epochs on " in text
-    plain = found.metrics | {"training": found.metrics["training"] | {"changes": []}}
+    plain = replace(found.metrics, training=replace(found.metrics.training, changes=()))
     assert card.card_text(plain, found.config) == text.replace(f" with {flags}", "")
 
 
 def test_the_card_says_which_networks_took_part(found):
-    facts = {"recipe": "record", "epochs": 7, "depth": 56, "val_accuracy": 0.95}
-    training = found.metrics["training"] | {"pretrained": {"initial_weights": facts, "teacher": facts | {"depth": 110}}}
-    text = card.card_text(found.metrics | {"training": training}, found.config)
+    facts = {"recipe": "record", "seed": 0, "epochs": 7, "parameters": 1, "depth": 56, "val_accuracy": 0.95}
+    first = PretrainedNetwork(**facts, sha256="0" * 64)
+    both = Pretrained(initial_weights=first, teacher=replace(first, depth=110))
+    training = replace(found.metrics.training, pretrained=both)
+    text = card.card_text(replace(found.metrics, training=training), found.config)
     told = "(recipe `record`, 7 epochs, val accuracy 95.00%, the same validation images held out)."
     sentence = (
         f"\nThe training began with the weights of a ResNet-56 trained before {told} Part of the loss was the "
@@ -73,10 +77,9 @@ def test_the_card_says_which_networks_took_part(found):
 def test_the_card_says_what_the_threshold_is_where_there_is_one(found):
     text = card.card_text(found.metrics, found.config)
     sentence = (
-        " `Classifier.recognises` says that a picture is probably none of them where its highest logit is below "
-        f"{found.config['threshold']:.3f}, which 95% of the validation images reach, but so do many pictures of other "
-        "things."
+        " `Classifier.is_in_distribution` says that a picture is probably none of them where its highest logit is "
+        f"below {found.config.threshold:.3f}, which 95% of the validation images reach, but so do many "
+        "pictures of other things."
     )
     assert text.count(sentence) == 1
-    older = {name: value for name, value in found.config.items() if name != "threshold"}
-    assert card.card_text(found.metrics, older) == text.replace(sentence, "")
+    assert card.card_text(found.metrics, replace(found.config, threshold=None)) == text.replace(sentence, "")

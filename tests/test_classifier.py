@@ -1,16 +1,18 @@
-import json
 import shutil
+import warnings
+from dataclasses import replace
 
 import numpy as np
-import onnx
 import pytest
 import torch
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 
 from model import ArtifactError, Classifier, artifact, preprocess
 from model.classifier import softmax
 from model.hub import BUNDLED
 from model.resnet import ResNet
+from tests.conftest import reseal
 
 
 @pytest.fixture(scope="module")
@@ -31,15 +33,6 @@ def test_onnx_runtime_agrees_with_torch_within_1e_4(tiny_artifact, classifier):
     assert np.abs(classifier.logits(images) - expected).max() < 1e-4
 
 
-def test_the_second_output_holds_the_feature_maps(tiny_artifact, classifier):
-    images = np.random.RandomState(0).rand(2, 3, 32, 32).astype(np.float32)
-    features = classifier._session.run(["features"], {"images": images})[0]
-    with torch.inference_mode():
-        expected = ResNet.from_pretrained(tiny_artifact).features(torch.from_numpy(images)).numpy()
-    assert features.shape == (2, 64, 8, 8)
-    np.testing.assert_allclose(features, expected, atol=1e-4)
-
-
 def test_pictures_bytes_and_floats_of_the_same_image_give_the_same_logits(classifier, pictures):
     small = np.asarray(pictures[0])[None]
     by_picture = classifier.logits(pictures[:1])
@@ -49,7 +42,7 @@ def test_pictures_bytes_and_floats_of_the_same_image_give_the_same_logits(classi
 
 def test_probabilities_are_the_softmax_of_logits_over_the_temperature(classifier, pictures):
     logits = classifier.logits(pictures)
-    expected = torch.softmax(torch.from_numpy(logits) / classifier.config["temperature"], dim=1).numpy()
+    expected = torch.softmax(torch.from_numpy(logits) / classifier.config.temperature, dim=1).numpy()
     found = classifier.probabilities(pictures)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=1e-6)
@@ -58,25 +51,23 @@ def test_probabilities_are_the_softmax_of_logits_over_the_temperature(classifier
 
 def test_calibrated_gives_the_probabilities_of_logits(classifier, pictures):
     found = classifier.calibrated(classifier.logits(pictures))
-    assert np.array_equal(found, classifier.probabilities(pictures)) and classifier.config["temperature"] != 1
+    assert np.array_equal(found, classifier.probabilities(pictures)) and classifier.config.temperature != 1
     assert classifier.calibrated(np.empty((0, 10), np.float32)).shape == (0, 10)
 
 
 def test_a_picture_is_recognised_where_its_highest_logit_reaches_the_threshold(classifier, monkeypatch):
-    monkeypatch.setitem(classifier.config, "threshold", 2.5)
+    monkeypatch.setattr(classifier, "config", replace(classifier.config, threshold=2.5))
     logits = np.full((4, 10), -1, np.float32)
     logits[[0, 1, 2], [9, 0, 4]] = 2.5, np.nextafter(np.float32(2.5), np.float32(0)), 70
-    found = classifier.recognises(logits)
+    found = classifier.is_in_distribution(logits)
     assert found.dtype == bool and found.tolist() == [True, False, True, False]
-    assert classifier.recognises(logits[:0]).shape == (0,)
+    assert classifier.is_in_distribution(logits[:0]).shape == (0,)
 
 
 def test_an_older_artifact_without_a_threshold_recognises_everything(tiny_artifact, tmp_path):
     folder = shutil.copytree(tiny_artifact, tmp_path / "artifact")
-    config = json.loads((folder / artifact.CONFIG).read_text())
-    del config["threshold"]
-    artifact.write_json(folder / artifact.CONFIG, config)
-    found = Classifier.load(folder).recognises(np.array([[-1e9] * 10, [3.0] * 10], np.float32))
+    reseal(folder, threshold=None)
+    found = Classifier.load(folder).is_in_distribution(np.array([[-1e9] * 10, [3.0] * 10], np.float32))
     assert found.dtype == bool and found.tolist() == [True, True]
 
 
@@ -117,56 +108,62 @@ def test_batches_do_not_change_the_answer(classifier, monkeypatch):
     ],
 )
 def test_an_array_of_another_kind_is_refused(classifier, wrong):
-    with pytest.raises(ValueError, match="give Pillow pictures"):
+    with pytest.raises(ValueError, match="give Pillow images"):
         classifier.logits(wrong)
 
 
 def test_source_metrics_and_folder_say_what_was_loaded(tiny_artifact, classifier):
-    assert classifier.source == f"folder:{tiny_artifact}"
+    assert str(classifier.source) == f"folder:{tiny_artifact}"
     assert classifier.folder == tiny_artifact
-    assert classifier.metrics == json.loads((tiny_artifact / artifact.METRICS).read_text())
+    assert classifier.metrics == artifact.read(tiny_artifact).metrics
 
 
 def test_without_a_source_the_bundled_model_is_loaded():
     bundled = Classifier.load()
-    assert bundled.source == "bundled" and bundled.folder == BUNDLED
+    assert str(bundled.source) == "bundled" and bundled.folder == BUNDLED
 
 
-def reseal(folder, **changes):
-    artifact.seal(folder, json.loads((folder / artifact.CONFIG).read_text()) | changes)
+def spoil(tiny_artifact, tmp_path, name, change):
+    """A copy of the artifact with one other tensor, sealed."""
+    folder = shutil.copytree(tiny_artifact, tmp_path / "artifact")
+    weights = load_file(folder / artifact.WEIGHTS)
+    save_file(weights | {name: change(weights[name])}, folder / artifact.WEIGHTS)
+    reseal(folder)
+    return folder
 
 
 def test_a_network_that_does_not_answer_as_expected_is_refused(tiny_artifact, tmp_path):
+    folder = spoil(tiny_artifact, tmp_path, "fc.bias", lambda bias: bias + 0.01)
+    with pytest.raises(ArtifactError, match="model.safetensors does not answer as config.json expects"):
+        Classifier.load(folder)
+
+
+@pytest.mark.parametrize(("name", "factor"), [("bn.running_var", -1), ("std", 0)])
+def test_statistics_that_make_no_number_are_refused(tiny_artifact, tmp_path, name, factor):
+    folder = spoil(tiny_artifact, tmp_path, name, lambda tensor: tensor * np.float32(factor))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ArtifactError, match="model.safetensors does not answer as config.json expects"):
+            Classifier.load(folder)
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(b"a virus"), lambda path: path.unlink()])
+def test_the_artifacts_own_graph_is_never_read(tiny_artifact, tmp_path, classifier, pictures, damage):
     folder = shutil.copytree(tiny_artifact, tmp_path / "artifact")
-    model = onnx.load(folder / artifact.GRAPH)
-    bias = next(t for t in model.graph.initializer if t.name.endswith("fc.bias"))
-    bias.raw_data = (np.frombuffer(bias.raw_data, np.float32) + 0.01).tobytes()
-    onnx.save(model, folder / artifact.GRAPH)
-    reseal(folder)
-    with pytest.raises(ArtifactError, match="does not answer as config.json expects"):
-        Classifier.load(folder)
+    damage(folder / artifact.GRAPH)
+    assert np.array_equal(Classifier.load(folder).logits(pictures), classifier.logits(pictures))
 
 
-def test_a_graph_is_checked_before_onnx_runtime_sees_it(tiny_artifact, tmp_path, monkeypatch):
-    monkeypatch.setattr("onnxruntime.InferenceSession", lambda *args, **kwargs: pytest.fail("was loaded"))
+def test_any_number_of_threads_gives_the_same_answer(tiny_artifact, classifier):
+    images = np.random.RandomState(2).randint(0, 256, (64, 32, 32, 3)).astype(np.uint8)
+    found = Classifier.load(tiny_artifact, threads=2).logits(images)
+    np.testing.assert_allclose(found, classifier.logits(images), atol=1e-5)
+
+
+def test_the_artifact_says_how_an_image_becomes_square(tiny_artifact, tmp_path, classifier, pictures):
     folder = shutil.copytree(tiny_artifact, tmp_path / "artifact")
-    model = onnx.load(folder / artifact.GRAPH)
-    model.graph.node.insert(0, onnx.helper.make_node("Cast", ["images"], ["as_float"], to=onnx.TensorProto.FLOAT))
-    onnx.save(model, folder / artifact.GRAPH)
-    reseal(folder)
-    with pytest.raises(ArtifactError, match="model.onnx has a node 'Cast'"):
-        Classifier.load(folder)
-    (folder / artifact.GRAPH).write_bytes(b"not a graph")
-    reseal(folder)
-    with pytest.raises(ArtifactError, match="model.onnx has 11 bytes where config.json's network takes"):
-        Classifier.load(folder)
-
-
-def test_a_network_that_mixes_the_pictures_of_a_batch_is_refused(tiny_artifact, monkeypatch):
-    run = Classifier._run
-    monkeypatch.setattr(Classifier, "_run", lambda self, images: run(self, images)[[0] * len(images)])
-    with pytest.raises(ArtifactError, match="does not answer as config.json expects"):
-        Classifier.load(tiny_artifact)
-    monkeypatch.setattr(Classifier, "_run", lambda self, images: run(self, images)[:1])
-    with pytest.raises(ArtifactError, match="does not answer as config.json expects"):
-        Classifier.load(tiny_artifact)
+    reseal(folder, fit="pad")
+    padding = Classifier.load(folder)
+    assert np.array_equal(padding.logits(pictures), classifier.logits(pictures, "pad"))
+    assert np.array_equal(padding.logits(pictures, "crop"), classifier.logits(pictures))
+    assert not np.array_equal(padding.logits(pictures), classifier.logits(pictures))

@@ -1,4 +1,6 @@
+import json
 import shutil
+from dataclasses import replace
 from statistics import NormalDist
 
 import numpy as np
@@ -7,7 +9,9 @@ import torch
 from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_confusion_matrix
 
 from model import Classifier, artifact, cifar10
+from model.hub import BUNDLED
 from model.resnet import ResNet
+from tests.conftest import reseal
 from trainer import evaluate as evaluation
 from trainer.evaluate import evaluate, fit_temperature, wilson_interval
 
@@ -26,56 +30,56 @@ def test_counts_losses_and_matrix_agree_with_torch(scored):
     logits, labels = scored
     found = evaluate(logits, labels, temperature=2.0)
     tensor, target = torch.from_numpy(logits), torch.from_numpy(labels)
-    assert found["n"] == 2000
-    assert found["correct"] == int((tensor.argmax(1) == target).sum())
-    assert found["accuracy"] == found["correct"] / 2000
-    assert found["loss"] == pytest.approx(torch.nn.functional.cross_entropy(tensor, target).item(), abs=1e-5)
+    assert found.n == 2000
+    assert found.correct == int((tensor.argmax(1) == target).sum())
+    assert found.accuracy == found.correct / 2000
+    assert found.loss == pytest.approx(torch.nn.functional.cross_entropy(tensor, target).item(), abs=1e-5)
     after = torch.nn.functional.cross_entropy(tensor / 2, target).item()
-    assert found["calibration"]["loss_after"] == pytest.approx(after, abs=1e-5)
+    assert found.calibration.loss_after == pytest.approx(after, abs=1e-5)
     matrix = multiclass_confusion_matrix(tensor, target, num_classes=10)
-    assert found["confusion_matrix"] == matrix.tolist()
-    assert found["per_class_accuracy"] == pytest.approx((matrix.diag() / matrix.sum(1)).tolist())
+    assert found.confusion_matrix == tuple(map(tuple, matrix.tolist()))
+    assert found.per_class_accuracy == pytest.approx((matrix.diag() / matrix.sum(1)).tolist())
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.5])
 def test_calibration_error_agrees_with_torchmetrics(scored, temperature):
     logits, labels = scored
-    found = evaluate(logits, labels, temperature)["calibration"]
+    found = evaluate(logits, labels, temperature).calibration
     probabilities = torch.softmax(torch.from_numpy(logits) / temperature, 1)
     oracle = multiclass_calibration_error(probabilities, torch.from_numpy(labels), num_classes=10, n_bins=15)
-    assert found["ece_after"] == pytest.approx(oracle.item(), abs=1e-5)
-    assert sum(b["n"] for b in found["bins_after"]) == 2000 and len(found["bins_after"]) == 15
+    assert found.ece_after == pytest.approx(oracle.item(), abs=1e-5)
+    assert sum(b.n for b in found.bins_after) == 2000 and len(found.bins_after) == 15
 
 
 def test_what_is_said_before_calibration_is_that_of_temperature_1(scored):
-    before, neutral = (evaluate(*scored, temperature)["calibration"] for temperature in (2.5, 1.0))
-    assert before["bins_before"] == neutral["bins_after"] != before["bins_after"]
-    assert before["ece_before"] == neutral["ece_after"] != before["ece_after"]
+    before, neutral = (evaluate(*scored, temperature).calibration for temperature in (2.5, 1.0))
+    assert before.bins_before == neutral.bins_after != before.bins_after
+    assert before.ece_before == neutral.ece_after != before.ece_after
 
 
 def test_a_bin_holds_the_images_whose_confidence_lies_in_it(scored):
     logits, labels = scored
     confidence, predicted = torch.softmax(torch.from_numpy(logits).double() / 3, 1).max(1)
     right = (predicted.numpy() == labels).astype(float)
-    for i, found in enumerate(evaluate(logits, labels, 3.0)["calibration"]["bins_after"]):
-        assert (found["lower"], found["upper"]) == pytest.approx((i / 15, (i + 1) / 15))
+    for i, found in enumerate(evaluate(logits, labels, 3.0).calibration.bins_after):
+        assert (found.lower, found.upper) == pytest.approx((i / 15, (i + 1) / 15))
         inside = [k for k, c in enumerate(confidence.tolist()) if i / 15 < c <= (i + 1) / 15]
-        assert found["n"] == len(inside)
+        assert found.n == len(inside)
         if inside:
-            assert found["confidence"] == pytest.approx(confidence[inside].mean().item(), abs=1e-6)
-            assert found["accuracy"] == pytest.approx(right[inside].mean())
+            assert found.confidence == pytest.approx(confidence[inside].mean().item(), abs=1e-6)
+            assert found.accuracy == pytest.approx(right[inside].mean())
 
 
 def test_the_ends_of_a_bin_belong_to_the_lower_one():
     bins = evaluation.calibration_bins(np.array([[0.4, 0.6], [1.0, 0.0], [0.5, 0.5]]), np.array([1, 0, 0]))
-    assert [i for i, b in enumerate(bins) if b["n"]] == [7, 8, 14]
+    assert [i for i, b in enumerate(bins) if b.n] == [7, 8, 14]
 
 
 def test_empty_bins_have_no_confidence_and_no_accuracy():
     bins = evaluation.calibration_bins(np.array([[0.95, 0.05]], np.float32), np.array([0]))
-    assert [b["n"] for b in bins] == [0] * 14 + [1]
-    assert bins[0]["confidence"] is None and bins[0]["accuracy"] is None
-    assert bins[14]["confidence"] == pytest.approx(0.95) and bins[14]["accuracy"] == 1.0
+    assert [b.n for b in bins] == [0] * 14 + [1]
+    assert bins[0].confidence is None and bins[0].accuracy is None
+    assert bins[14].confidence == pytest.approx(0.95) and bins[14].accuracy == 1.0
 
 
 @pytest.mark.parametrize(
@@ -135,20 +139,20 @@ def test_the_flipped_view_is_the_mean_of_the_logits_of_the_image_and_its_mirror_
         single = network(pixels)
         both = (single + network(pixels.flip(dims=[3]))) / 2
     assert (single - both).abs().max() > 1e-3  # the pictures are not symmetric
-    flipped, target = Classifier.load(tiny_artifact).metrics["test"]["flip_tta"], torch.from_numpy(labels).long()
-    assert flipped["n"] == 250 and flipped["correct"] == int((both.argmax(1) == target).sum())
-    assert flipped["accuracy"] == flipped["correct"] / 250
-    assert flipped["accuracy_interval"] == list(wilson_interval(flipped["correct"], 250))
-    assert flipped["loss"] == pytest.approx(torch.nn.functional.cross_entropy(both, target).item(), abs=1e-5)
+    flipped, target = Classifier.load(tiny_artifact).metrics.test.flip_tta, torch.from_numpy(labels).long()
+    assert flipped.n == 250 and flipped.correct == int((both.argmax(1) == target).sum())
+    assert flipped.accuracy == flipped.correct / 250
+    assert flipped.accuracy_interval == wilson_interval(flipped.correct, 250)
+    assert flipped.loss == pytest.approx(torch.nn.functional.cross_entropy(both, target).item(), abs=1e-5)
 
 
 def rewritten(tiny_artifact, folder, change):
-    """A copy of the artifact with other claims, sealed as if they were true."""
+    """A copy of the artifact with other claims, sealed as if they were true. `change` edits metrics.json's value."""
     shutil.copytree(tiny_artifact, folder)
-    found = artifact.read(folder)
-    change(found.metrics)
-    artifact.write_json(folder / artifact.METRICS, found.metrics)
-    artifact.seal(folder, found.config)
+    metrics = json.loads((folder / artifact.METRICS).read_text())
+    change(metrics)
+    artifact.write_json(folder / artifact.METRICS, metrics)
+    reseal(folder)
     return folder
 
 
@@ -159,18 +163,16 @@ def test_recompute_finds_the_artifacts_own_numbers(tiny_artifact, tiny_cifar):
 @pytest.mark.parametrize(("change", "names"), [(5e-5, []), (2e-4, ["val: threshold"]), (-2e-4, ["val: threshold"])])
 def test_recompute_finds_a_threshold_that_val_does_not_give(tiny_artifact, tiny_cifar, tmp_path, change, names):
     folder = shutil.copytree(tiny_artifact, tmp_path / "artifact")
-    config = artifact.read(folder).config
-    artifact.seal(folder, config | {"threshold": config["threshold"] + change})
+    threshold = artifact.read(folder).config.threshold + change
+    reseal(folder, threshold=threshold)
     differences = evaluation.recompute(folder, tiny_cifar)
     assert claims(differences) == names
-    assert all(f"config.json says {config['threshold'] + change}" in line for line in differences)
+    assert all(f"config.json says {threshold}" in line for line in differences)
 
 
 def test_recompute_accepts_an_older_artifact_without_a_threshold(tiny_artifact, tiny_cifar, tmp_path):
     folder = shutil.copytree(tiny_artifact, tmp_path / "artifact")
-    config = artifact.read(folder).config
-    del config["threshold"]
-    artifact.seal(folder, config)
+    reseal(folder, threshold=None)
     assert evaluation.recompute(folder, tiny_cifar) == []
 
 
@@ -202,8 +204,9 @@ def test_recompute_names_every_claim_that_does_not_hold(tiny_artifact, tiny_cifa
 
 def test_a_threshold_in_the_thousands_may_differ_by_the_digits_that_float32_has():
     logits = np.full((20, 10), 3000, np.float32)
-    assert evaluation.compare_threshold({"threshold": 3000.02}, logits) == []
-    assert evaluation.compare_threshold({"threshold": 3000.04}, logits) != []
+    config = artifact.read_config(BUNDLED / artifact.CONFIG)
+    assert evaluation.compare_threshold(replace(config, threshold=3000.02), logits) == []
+    assert evaluation.compare_threshold(replace(config, threshold=3000.04), logits) != []
 
 
 def one_less(score):
@@ -218,7 +221,7 @@ def one_less(score):
         (lambda test: test["accuracy_interval"].__setitem__(0, 0.0), "test: accuracy_interval"),
         (lambda test: test["calibration"].update(ece_before=0.0), "test: ece_before"),
         (lambda test: test["calibration"].update(ece_after=0.9), "test: ece_after"),
-        (lambda test: test["calibration"].pop("loss_after"), "test: loss_after"),
+        (lambda test: test["calibration"].update(loss_after=9.0), "test: loss_after"),
         (lambda test: test["flip_tta"].update(loss=test["flip_tta"]["loss"] + 1e-3), "test flip_tta: loss"),
         (lambda test: test["flip_tta"]["accuracy_interval"].__setitem__(1, 1.0), "test flip_tta: accuracy_interval"),
         (lambda test: one_less(test["flip_tta"]), "test flip_tta: correct"),
@@ -241,20 +244,20 @@ def test_mirror_images_are_not_looked_at_where_nothing_is_claimed_of_them(
     folder = rewritten(tiny_artifact, tmp_path / "artifact", older)
     assert evaluation.recompute(folder, tiny_cifar) == [] and seen == [30, 250]
     assert evaluation.recompute(tiny_artifact, tiny_cifar) == [] and seen == [30, 250, 30, 30, 250, 250]
-    assert "flip" not in evaluation.summary_table(artifact.read(folder).metrics)
+    assert "flip" not in evaluation.summary_table({"test": artifact.read(folder).metrics.test})
 
 
 def test_the_summary_has_a_row_of_its_own_for_the_flipped_view_of_each_split(tiny_artifact):
     metrics = artifact.read(tiny_artifact).metrics
-    _, *rows = evaluation.summary_table(metrics).splitlines()
+    val, test = metrics.val, metrics.test
+    _, *rows = evaluation.summary_table({"val": val, "test": test}).splitlines()
     assert [row[:6].rstrip() for row in rows] == ["val", "+ flip", "test", "+ flip"]
-    val, test = metrics["val"], metrics["test"]
-    for row, section in zip(rows, (val, val["flip_tta"], test, test["flip_tta"]), strict=True):
-        low, high = section["accuracy_interval"]
+    for row, scores in zip(rows, (val, val.flip_tta, test, test.flip_tta), strict=True):
+        low, high = scores.accuracy_interval
         said = row[6:].split()
-        assert said[:5] == [f"{section['n']}", f"{section['accuracy']:.2%}", f"{low:.2%}", "-", f"{high:.2%}"]
-        assert said[5] == f"{section['loss']:.4f}"
-        assert len(said) == (8 if "calibration" in section else 6)  # calibration is told of the single view alone
+        assert said[:5] == [f"{scores.n}", f"{scores.accuracy:.2%}", f"{low:.2%}", "-", f"{high:.2%}"]
+        assert said[5] == f"{scores.loss:.4f}"
+        assert len(said) == (8 if scores in (val, test) else 6)  # calibration is told of the single view alone
 
 
 def test_recompute_says_so_where_the_artifact_used_another_split(tiny_artifact, tiny_cifar, monkeypatch):

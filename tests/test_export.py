@@ -4,7 +4,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 import torch
 from PIL import Image
@@ -74,7 +73,7 @@ def test_with_an_average_its_weights_are_validated_and_exported(tiny_cifar, tmp_
     averaged = network.state_dict()
     assert all(torch.equal(tensor, state[f"average.{name}"]) for name, tensor in averaged.items())
     assert not all(torch.equal(tensor, state[f"network.{name}"]) for name, tensor in averaged.items())
-    found = evaluate_on_val(tmp_path, tiny_cifar)["val"]["accuracy"]
+    found = evaluate_on_val(tmp_path, tiny_cifar).accuracy
     assert found == pytest.approx(max(row["val_accuracy"] for row in read_history(tmp_path)))
 
 
@@ -82,14 +81,14 @@ def test_every_test_image_is_scored_and_the_metrics_are_the_classifiers(tiny_art
     classifier = Classifier.load(tiny_artifact)
     images, labels = cifar10.read_test(tiny_cifar)
     predicted = classifier.probabilities(images).argmax(1)
-    test = classifier.metrics["test"]
-    assert test["n"] == len(labels) == 250
-    assert test["correct"] == int((predicted == labels).sum())
+    test = classifier.metrics.test
+    assert test.n == len(labels) == 250
+    assert test.correct == int((predicted == labels).sum())
     data = load_training_data(tiny_cifar)
     val = data.split.val
     predicted = classifier.probabilities(data.images[val]).argmax(1)
-    assert classifier.metrics["val"]["n"] == 30
-    assert classifier.metrics["val"]["correct"] == int((predicted == data.labels[val]).sum())
+    assert classifier.metrics.val.n == 30
+    assert classifier.metrics.val.correct == int((predicted == data.labels[val]).sum())
 
 
 def test_the_temperature_is_fitted_on_val_alone(tiny_artifact, tiny_cifar):
@@ -99,7 +98,7 @@ def test_the_temperature_is_fitted_on_val_alone(tiny_artifact, tiny_cifar):
     data = load_training_data(tiny_cifar)
     logits = classifier.logits(data.images[data.split.val])
     expected = fit_temperature(logits, data.labels[data.split.val])
-    assert classifier.config["temperature"] == pytest.approx(expected, abs=1e-6)
+    assert classifier.config.temperature == pytest.approx(expected, abs=1e-6)
     images, labels = cifar10.read_test(tiny_cifar)
     assert fit_temperature(classifier.logits(images), labels) != pytest.approx(expected, rel=1e-3)
 
@@ -109,8 +108,8 @@ def test_the_threshold_lets_95_percent_of_val_pass(tiny_artifact, tiny_cifar):
     data = load_training_data(tiny_cifar)
     logits = classifier.logits(data.images[data.split.val])
     highest = np.sort(logits.max(1))
-    assert len(highest) == 30 and classifier.config["threshold"] == pytest.approx(highest[1], abs=1e-5)
-    assert classifier.recognises(logits + 1e-5).sum() == 29
+    assert len(highest) == 30 and classifier.config.threshold == pytest.approx(highest[1], abs=1e-5)
+    assert classifier.is_in_distribution(logits + 1e-5).sum() == 29
 
 
 def test_predictions_csv_has_one_row_per_test_image_with_calibrated_numbers(tiny_artifact, tiny_cifar):
@@ -141,7 +140,7 @@ def test_sample_sheets_hold_the_test_images_that_samples_json_names(tiny_artifac
     assert chosen == sorted(chosen) and np.bincount(chosen).tolist() == [20] * 10
     confidence = classifier.probabilities(images).max(1)
     mistakes = [entry["index"] for entry in listing["mistakes"]["images"]]
-    assert len(mistakes) == min(40, 250 - classifier.metrics["test"]["correct"])
+    assert len(mistakes) == min(40, 250 - classifier.metrics.test.correct)
     assert (np.diff(confidence[mistakes]) <= 1e-6).all()
 
 
@@ -186,24 +185,14 @@ def test_images_per_second_weighs_a_short_last_epoch_by_its_images_and_leaves_ou
     rows = [{"seconds": 5.0, "images_per_second": speed} for speed in (1.0, 120.0, 30.0)]  # 240 s, 2 s, 4 s
     network, data = ResNet.from_pretrained(tiny_artifact), load_training_data(tiny_cifar)
     found = export.describe_training(run, rows, 1, network, data, 250)
-    assert found["images_per_second"] == 9 * 40 / 6
+    assert found.images_per_second == 9 * 40 / 6
     alone = run | {"hyperparameters": run["hyperparameters"] | {"max_steps": 6}}
-    assert export.describe_training(alone, rows[1:2], 1, network, data, 250)["images_per_second"] == 120
-    assert found["wall_seconds"] == max(15.0, run["fit_seconds"])
+    assert export.describe_training(alone, rows[1:2], 1, network, data, 250).images_per_second == 120
+    assert found.wall_seconds == max(15.0, run["fit_seconds"])
     slow, killed = run | {"fit_seconds": 100.0}, run | {"fit_seconds": 1.0}
     assert [wall_seconds(each, rows) for each in (slow, killed, {})] == [100.0, 15.0, 15.0]
     del run["peak_memory_bytes"]  # as in runs from before it was measured
-    assert "peak_memory_bytes" not in export.describe_training(run, rows, 1, network, data, 250)
-
-
-def test_the_graph_is_self_contained_and_holds_no_path_of_the_exporting_machine(tiny_artifact):
-    raw = (tiny_artifact / artifact.GRAPH).read_bytes()
-    assert str(Path(__file__).resolve().parent.parent).encode() not in raw and b"site-packages" not in raw
-    model = onnx.load_from_string(raw)
-    assert all(t.data_location == onnx.TensorProto.DEFAULT for t in model.graph.initializer)
-    assert {o.domain for o in model.opset_import} <= {"", "ai.onnx"}
-    batch = model.graph.input[0].type.tensor_type.shape.dim[0]
-    assert batch.dim_param and not batch.dim_value
+    assert export.describe_training(run, rows, 1, network, data, 250).peak_memory_bytes is None
 
 
 def test_exporting_again_replaces_the_artifact_as_a_whole(tiny_run, tiny_cifar, tmp_path):
@@ -236,7 +225,7 @@ def test_evaluating_on_val_leaves_the_test_set_alone(tiny_run, tiny_artifact, ti
     monkeypatch.setattr(cifar10, "read_test", forbidden)
     before = files(tiny_run)
     found = export.evaluate_on_val(tiny_run, tiny_cifar)
-    assert found == {"val": Classifier.load(tiny_artifact).metrics["val"]}
+    assert found == Classifier.load(tiny_artifact).metrics.val
     assert files(tiny_run) == before
 
 
@@ -262,7 +251,7 @@ def test_a_network_with_logits_of_thousands_is_exported_and_loaded(tiny_artifact
     with torch.no_grad():
         network.fc.weight *= 1e4
     folder = shutil.copytree(tiny_artifact, tmp_path / "artifact")
-    artifact.seal(folder, export.write_network(network, folder))
+    artifact.write_checksums(folder, export.write_network(network, cifar10.CLASS_NAMES, folder))
     served = Classifier.load(folder)
     images = np.random.RandomState(0).randint(0, 256, (50, 32, 32, 3), np.uint8)
     assert np.abs(served.logits(images)).max() > 1000

@@ -94,7 +94,7 @@ def test_another_seed_gives_another_history(tiny_cifar, tmp_path, finished):
     assert history(run(tiny_cifar, tmp_path / "other", seed=1, max_epochs=1)) != history(finished["cosine"])[:1]
 
 
-@pytest.mark.parametrize("schedule", ["cosine", pytest.param("plateau", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("schedule", ["cosine", "plateau"])
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_an_interrupted_and_resumed_run_ends_like_an_uninterrupted_one(
     tiny_cifar, tmp_path, monkeypatch, finished, schedule, epoch
@@ -463,7 +463,6 @@ def test_too_little_device_memory_names_the_flag_to_lower(tiny_cifar, tmp_path, 
         run(tiny_cifar, tmp_path)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "words"),
     [

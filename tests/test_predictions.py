@@ -1,18 +1,18 @@
 import csv
-import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from model import Classifier
-from model.artifact import ArtifactError
+from model import Classifier, artifact
+from model.artifact import ArtifactError, Metrics
 from model.predictions import COLUMNS, read_predictions
 
 
 @pytest.fixture(scope="module")
-def metrics(tiny_artifact) -> dict:
-    return json.loads((tiny_artifact / "metrics.json").read_text())
+def metrics(tiny_artifact) -> Metrics:
+    return artifact.read(tiny_artifact).metrics
 
 
 def rows_of(folder) -> list[list[str]]:
@@ -34,7 +34,7 @@ def test_the_exported_file_is_read_row_by_row(tiny_artifact, metrics):
 
 def test_it_counts_what_metrics_json_counts(tiny_artifact, metrics):
     matrix = read_predictions(tiny_artifact, metrics).confusion_matrix(10)
-    assert matrix.tolist() == metrics["test"]["confusion_matrix"]
+    assert matrix.tolist() == [list(row) for row in metrics.test.confusion_matrix]
     assert matrix.sum() == 250 and (matrix.sum(1) == 25).all()
 
 
@@ -159,7 +159,9 @@ def test_a_missing_file_is_refused(metrics, tmp_path):
 
 def test_metrics_of_another_run_refuse_it(tiny_artifact, metrics, tmp_path):
     shutil.copy(tiny_artifact / "predictions.csv", tmp_path)
-    other = json.loads(json.dumps(metrics))
-    matrix = other["test"]["confusion_matrix"]
-    matrix[0], matrix[1] = matrix[1], matrix[0]
+    matrix = [list(row) for row in metrics.test.confusion_matrix]
+    true, row = next((i, row) for i, row in enumerate(matrix) if len({*row[:i], *row[i + 1 :]}) > 1)
+    low, high = sorted(set(range(10)) - {true}, key=row.__getitem__)[::8]
+    row[low], row[high] = row[high], row[low]
+    other = replace(metrics, test=replace(metrics.test, confusion_matrix=tuple(map(tuple, matrix))))
     assert "counted as in metrics.json" in refused(tmp_path, other)

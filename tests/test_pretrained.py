@@ -7,6 +7,8 @@ import torch
 
 from model import artifact
 from model.resnet import ResNet
+from model.schema import to_json
+from tests.conftest import reseal
 from tests.hub_client import REPO
 from tests.test_fit import equal, history, run, weights
 from trainer import data, fit
@@ -45,16 +47,16 @@ def test_a_run_and_its_artifact_tell_which_networks_took_part(tiny_cifar, tiny_a
     source = str(tiny_artifact)
     assert Path(source).is_absolute()
     run(tiny_cifar, tmp_path / "run", max_epochs=1, initial_weights=source, teacher=source)
-    metrics, sealed = artifact.read(tiny_artifact).metrics, artifact.read(tiny_artifact).config
+    metrics, config = artifact.read(tiny_artifact).metrics, artifact.read(tiny_artifact).config
     expected = {"recipe": "default", "seed": 0, "epochs": 2, "depth": 8} | {
-        "parameters": metrics["training"]["parameters"],
-        "val_accuracy": metrics["val"]["accuracy"],
-        "sha256": sealed["sha256"][artifact.WEIGHTS],
+        "parameters": metrics.training.parameters,
+        "val_accuracy": metrics.val.accuracy,
+        "sha256": config.sha256[artifact.WEIGHTS],
     }
     both = {"initial_weights": expected, "teacher": expected}
     assert json.loads((tmp_path / "run" / "run.json").read_text())["pretrained"] == both
-    training = artifact.read(export(tmp_path / "run", tiny_cifar)).metrics["training"]
-    assert training["pretrained"] == both and training["hyperparameters"]["teacher"] == tiny_artifact.name
+    training = artifact.read(export(tmp_path / "run", tiny_cifar)).metrics.training
+    assert to_json(training.pretrained) == both and training.hyperparameters["teacher"] == tiny_artifact.name
     for file in (tmp_path / "run" / "artifact").rglob("*"):  # published, unlike run.json
         assert not file.is_file() or source.encode() not in file.read_bytes()
 
@@ -115,7 +117,7 @@ def test_an_artifact_that_does_not_say_what_it_was_trained_on_is_refused(tiny_ar
     metrics = json.loads((folder / artifact.METRICS).read_text())
     val_sha256 = metrics["training"]["split"].pop("val_sha256")
     artifact.write_json(folder / artifact.METRICS, metrics)
-    artifact.seal(folder, {k: v for k, v in artifact.read(tiny_artifact).config.items() if k != "sha256"})
+    reseal(folder)
     with pytest.raises(ConfigError, match="other validation images"):
         load_pretrained(config(teacher=folder), val_sha256)
 
@@ -137,7 +139,7 @@ def test_first_weights_must_be_those_of_the_same_architecture_a_teacher_need_not
     other = {"depth": 8} | {name: value}
     with pytest.raises(ConfigError, match=f"has --{name.replace('_', '-')} .*, not {value}"):
         load_pretrained(TrainConfig(initial_weights=str(tiny_artifact), **other), val_sha256)
-    assert load_pretrained(TrainConfig(teacher=str(tiny_artifact), **other), val_sha256)["teacher"].network.depth == 8
+    assert load_pretrained(TrainConfig(teacher=str(tiny_artifact), **other), val_sha256)["teacher"].facts["depth"] == 8
 
 
 def test_resuming_is_refused_with_another_network_and_not_with_the_same_one_in_another_place(

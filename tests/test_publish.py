@@ -98,7 +98,7 @@ def test_a_branch_is_created_and_main_stays_as_it_was(hub, copy):
     done = publish(copy, REPO, branch="trial")
     assert hub.repo(REPO).branches["trial"] == done.sha
     assert pushed(hub) == {} and pushed(hub, revision="trial") == as_published(copy)
-    assert Classifier.load(REPO, "trial").source == f"hub:{REPO}@{done.sha}"
+    assert str(Classifier.load(REPO, "trial").source) == f"hub:{REPO}@{done.sha}"
 
 
 def test_a_tag_names_the_commit_and_is_never_moved(hub, copy):
@@ -247,7 +247,7 @@ def run(*words: str, hub, cache: Path, check: str = "", **env: str) -> subproces
 
 
 def test_publish_prints_address_and_commit_and_needs_neither_torch_nor_lightning(hub, copy, tmp_path):
-    names = "['torch', 'torchvision', 'lightning', 'matplotlib', 'gradio', 'safetensors']"
+    names = "['torch', 'torchvision', 'lightning', 'matplotlib', 'gradio']"
     check = f"print('heavy:', [n for n in {names} if n in sys.modules])"
     done = run("publish", str(copy), REPO, "--tag", "v1", hub=hub, cache=tmp_path / "home", check=check)
     sha = hub.history(REPO)[-1]

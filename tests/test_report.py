@@ -32,13 +32,13 @@ def test_a_sheet_places_tiles_row_by_row():
 
 def test_figures_are_drawn_from_the_metrics(found, tiny_run):
     history = artifact.read_history(tiny_run)
-    figures = report.draw_figures(found.metrics, history, found.config["class_names"])
+    figures = report.draw_figures(found.metrics, history, found.config.class_names)
     accuracy = figures["curves"].axes[0]
     assert accuracy.lines[1].get_ydata().tolist() == [row["val_accuracy"] for row in history]
     cells = [int(text.get_text()) for text in figures["confusion_matrix"].axes[0].texts]
-    assert np.reshape(cells, (10, 10)).tolist() == found.metrics["test"]["confusion_matrix"]
+    assert np.array_equal(np.reshape(cells, (10, 10)), found.metrics.test.confusion_matrix)
     bars = [bar.get_width() for bar in figures["per_class"].axes[0].patches]
-    assert bars == pytest.approx(found.metrics["test"]["per_class_accuracy"])
+    assert bars == pytest.approx(found.metrics.test.per_class_accuracy)
 
 
 def test_figures_on_disk_are_readable_pictures(tiny_artifact):
@@ -53,8 +53,8 @@ def test_test_metrics_are_logged_to_tensorboard_at_the_best_epoch(found, tiny_ar
     events = EventAccumulator(str(tiny_artifact / "tensorboard"))
     events.Reload()
     (accuracy,) = events.Scalars("test/accuracy")
-    assert accuracy.value == pytest.approx(found.metrics["test"]["accuracy"])
-    best = found.metrics["training"]["best_epoch"]
+    assert accuracy.value == pytest.approx(found.metrics.test.accuracy)
+    best = found.metrics.training.best_epoch
     assert accuracy.step == [e.step for e in events.Scalars("val/accuracy")][best - 1]
 
 

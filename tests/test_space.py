@@ -75,7 +75,7 @@ def test_again_makes_no_commit_and_a_file_that_the_page_has_no_more_is_removed(h
     assert "ui/old_tab.py" not in tree(hub) and tree(hub)["notes.md"] == b"mine"
 
 
-@pytest.mark.parametrize("missing", ["samples/samples.json", "samples/test.png", "model.onnx"])
+@pytest.mark.parametrize("missing", ["samples/samples.json", "samples/test.png", "model.safetensors"])
 def test_a_model_without_samples_is_refused_with_the_reason(hub, sha, missing):
     hub.commit(REPO, {missing: None})
     with pytest.raises(HubError, match=f"{REPO} lacks {missing} at .*a Space has no CIFAR-10 of its own"):
@@ -152,7 +152,7 @@ def test_an_incomplete_project_is_named(hub, sha, tmp_path, monkeypatch):
 
 
 def test_the_command_prints_the_address_and_needs_neither_torch_nor_gradio(hub, sha, tmp_path):
-    names = "['torch', 'torchvision', 'lightning', 'matplotlib', 'gradio', 'safetensors']"
+    names = "['torch', 'torchvision', 'lightning', 'matplotlib', 'gradio']"
     check = f"print('heavy:', [n for n in {names} if n in sys.modules])"
     done = run("space", SPACE, "--model", REPO, hub=hub, cache=tmp_path / "home", check=check)
     commit = hub.history(SPACE, repo_type="space")[-1]

@@ -5,13 +5,13 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
 from model import artifact
-from tests.conftest import TINY_FLAGS
+from tests.conftest import TINY_FLAGS, reseal
 from trainer import __main__ as command
 from trainer.config import TrainConfig, flag
 from trainer.run import note_no_test
@@ -133,7 +133,8 @@ def test_the_whole_job_prints_a_line_per_epoch_the_summary_and_where_the_artifac
     assert [line.split()[0] for line in lines[1:3]] == ["1", "2"]
     for split in ("val", "test"):
         (row,) = [line for line in lines if line.startswith(split)]
-        assert f"{metrics[split]['n']:,}" in row and f"{metrics[split]['accuracy']:.2%}" in row
+        scores = getattr(metrics, split)
+        assert f"{scores.n:,}" in row and f"{scores.accuracy:.2%}" in row
     assert str(tiny_artifact) in lines[-1]
 
 
@@ -187,10 +188,9 @@ def test_evaluate_confirms_true_claims_and_exits_1_on_false_ones(
     assert main(monkeypatch, "evaluate", tiny_artifact, "--data-dir", tiny_cifar) in (0, None)
     assert "all counts are equal" in capsys.readouterr().out
     folder = shutil.copytree(tiny_artifact, tmp_path / "artifact")
-    found = artifact.read(folder)
-    found.metrics["val"]["loss"] += 0.01
-    artifact.write_json(folder / artifact.METRICS, found.metrics)
-    artifact.seal(folder, found.config)
+    metrics = artifact.read(folder).metrics
+    artifact.write_metrics(folder, replace(metrics, val=replace(metrics.val, loss=metrics.val.loss + 0.01)))
+    reseal(folder)
     assert main(monkeypatch, "evaluate", folder, "--data-dir", tiny_cifar) == 1
     assert "val: loss is" in capsys.readouterr().err
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from html import unescape
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -23,7 +24,8 @@ try:
 except ImportError:
     expect = None  # the fixture `browser` says so
 
-from model import Classifier
+from model import Classifier, artifact
+from model.hub import BUNDLED, Source
 from tests.conftest import cannot_run, settle
 from tests.hub_client import REPO, environment
 from tests.serving import ROOT, running_app
@@ -43,13 +45,16 @@ from ui.about import (
 SHA = "0123456789abcdef" * 2 + "01234567"
 AXE_SERIOUS = ("serious", "critical")
 
+FROM_PROJECT = Source("bundled", BUNDLED)
+FROM_FOLDER = Source("folder", Path("/home/ann/secret/artifact"))
+FROM_HUB = Source("hub", Path("/home/ann/secret/cache"), "ann/resnet", SHA)
 
-def fake_classifier(source: str, names: tuple[str, ...] = ("cat", "dog", "cow")) -> SimpleNamespace:
+
+def fake_classifier(source: Source = FROM_PROJECT, names: tuple[str, ...] = ("cat", "dog", "cow"), **config):
+    """With the numbers of the bundled model, but for those of `config`."""
+    found = artifact.read(BUNDLED)
     return SimpleNamespace(
-        class_names=names,
-        config={"depth": 32, "temperature": 1.3734},
-        metrics={"test": {"accuracy": 0.91234, "n": 10000}, "training": {"parameters": 464154}},
-        source=source,
+        class_names=names, config=replace(found.config, **config), metrics=found.metrics, source=source
     )
 
 
@@ -64,10 +69,10 @@ def code_shown(html: str) -> dict[str, str]:
 
 
 def test_the_code_in_the_tab_is_the_code_that_these_tests_run():
-    assert code_shown(about(fake_classifier("bundled"))) == {
+    assert code_shown(about(fake_classifier())) == {
         "python-one": PYTHON_ONE,
         "python-many": PYTHON_MANY,
-        "python-load": python_load("bundled"),
+        "python-load": python_load(FROM_PROJECT),
         "curl": CURL,
         "javascript": JAVASCRIPT,
         "javascript-browser": JAVASCRIPT_BROWSER,
@@ -76,7 +81,7 @@ def test_the_code_in_the_tab_is_the_code_that_these_tests_run():
 
 
 def test_every_snippet_has_a_heading_a_copy_button_and_code_that_the_keyboard_reaches():
-    html = about(fake_classifier("bundled"))
+    html = about(fake_classifier())
     for name in code_shown(html):
         part = re.search(rf'<article class="snippet" id="use-{name}">.*?</article>', html, re.DOTALL)[0]
         title = re.search("<h3>(.*?)</h3>", part)[1]
@@ -89,7 +94,7 @@ def links(html: str) -> list[str]:
 
 
 def test_a_model_from_the_hub_is_linked_with_its_card_at_its_commit():
-    html = about(fake_classifier(f"hub:ann/resnet@{SHA}"))
+    html = about(fake_classifier(FROM_HUB))
     assert links(html)[:2] == [
         f"https://huggingface.co/ann/resnet/tree/{SHA}",
         f"https://huggingface.co/ann/resnet/blob/{SHA}/README.md",
@@ -98,7 +103,7 @@ def test_a_model_from_the_hub_is_linked_with_its_card_at_its_commit():
 
 
 def test_the_bundled_model_has_its_card_in_the_project_and_needs_no_argument():
-    html = about(fake_classifier("bundled"))
+    html = about(fake_classifier())
     card = re.search(r"<code>(assets/.*?)</code>", html)[1]
     assert (ROOT / card).is_file()
     assert not any("huggingface" in link for link in links(html))
@@ -106,25 +111,23 @@ def test_the_bundled_model_has_its_card_in_the_project_and_needs_no_argument():
 
 
 def test_a_folder_of_the_server_is_named_nowhere():
-    html = about(fake_classifier("folder:/home/ann/secret/artifact"))
+    html = about(fake_classifier(FROM_FOLDER))
     assert "secret" not in html and "/home" not in html
     assert f'Classifier.load("{FOLDER}")' in code_shown(html)["python-load"]
 
 
 def test_the_notice_is_explained_where_the_model_has_the_threshold_for_it():
-    classifier = fake_classifier("bundled")
-    assert "probably none of these, the page says so" not in about(classifier)
-    classifier.config["threshold"] = 4.5
-    assert "probably none of these, the page says so" in about(classifier)
+    assert "probably none of these, the page says so" not in about(fake_classifier(threshold=None))
+    assert "probably none of these, the page says so" in about(fake_classifier(threshold=4.5))
 
 
 def test_names_and_sources_of_an_artifact_are_escaped():
-    html = about(fake_classifier('hub:<b>/"x@<i>', ("<u>cat", "dog")))
+    html = about(fake_classifier(Source("hub", Path("x"), '<b>/"x', "<i>"), ("<u>cat", "dog")))
     assert "<b>" not in html and "<i>" not in html and "<u>" not in html
     assert "&lt;u&gt;cat and dog" in html
 
 
-@pytest.mark.parametrize("source", ["bundled", "folder:x", f"hub:ann/resnet@{SHA}"])
+@pytest.mark.parametrize("source", [FROM_PROJECT, FROM_FOLDER, FROM_HUB])
 def test_links_open_in_a_tab_of_their_own_and_nothing_loads_by_itself(source):
     html = about(fake_classifier(source))
     assert html.count("<a ") == html.count('target="_blank" rel="noopener noreferrer"') == len(links(html)) > 0
@@ -133,8 +136,16 @@ def test_links_open_in_a_tab_of_their_own_and_nothing_loads_by_itself(source):
 
 
 def test_the_calls_with_their_inputs_and_limits_are_listed():
-    text = re.sub("<[^>]*>", "", about(fake_classifier("bundled")))
-    for told in ("/predict", "/activation_map", "/predict_batch", "/model_info", "top_k from 1 to 3 (3)", "503"):
+    text = re.sub("<[^>]*>", "", about(fake_classifier(fit="pad")))
+    for told in (
+        "/predict",
+        "/activation_map",
+        "/predict_batch",
+        "/model_info",
+        "top_k from 1 to 3 (3)",
+        "stretch (pad)",
+        "503",
+    ):
         assert told in text
     assert "20 MB a file; 64 MB and 16 files a request; 25 megapixels a picture, 64 for a plain" in text
     assert "deleted about 15 minutes after" in text
@@ -188,19 +199,21 @@ def test_the_python_client_asks_about_all_pictures_of_a_folder_and_says_which_on
 
 
 def test_the_model_is_loaded_from_a_folder_without_the_page(tiny_artifact, folder, expected):
-    code = python_load("folder:/anywhere").replace(FOLDER, str(tiny_artifact))
+    code = python_load(FROM_FOLDER).replace(FOLDER, str(tiny_artifact))
     assert run([sys.executable, "-c", code], folder, PYTHONPATH=str(ROOT)) == printed(expected)
 
 
 def test_the_bundled_model_is_loaded_without_the_page(folder):
-    lines = run([sys.executable, "-c", python_load("bundled")], folder, PYTHONPATH=str(ROOT))
+    lines = run([sys.executable, "-c", python_load(FROM_PROJECT)], folder, PYTHONPATH=str(ROOT))
     assert lines == printed(Classifier.load().predict(Image.open(folder / "picture.png"), top_k=3))
 
 
 def test_the_model_is_loaded_from_the_hub_at_the_commit_of_the_page(hub, sha, folder, expected):
     hub.commit(REPO, {"config.json": b"{}"})  # of main; the page's commit is the one before
     env = environment(hub, folder / "home", PYTHONPATH=str(ROOT))
-    assert run([sys.executable, "-c", python_load(f"hub:{REPO}@{sha}")], folder, **env) == printed(expected)
+    assert run(
+        [sys.executable, "-c", python_load(Source("hub", Path("anywhere"), REPO, sha))], folder, **env
+    ) == printed(expected)
 
 
 def same(answer: dict, expected: list[tuple[str, float]]) -> bool:
@@ -272,7 +285,7 @@ def open_tab(browser, served):
 @pytest.mark.slow
 def test_the_code_carries_the_address_of_the_page_as_the_visitor_sees_it(open_tab, served):
     page = open_tab()
-    sent = code_shown(about(fake_classifier("folder:x")))
+    sent = code_shown(about(fake_classifier(FROM_FOLDER)))
     shown = {name: page.locator(f"#code-{name}").text_content() for name in sent}
     assert shown == {name: code.replace(PAGE, served) for name, code in sent.items()}
     assert served in shown["curl"] and PAGE not in "".join(shown.values())

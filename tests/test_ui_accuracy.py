@@ -1,41 +1,63 @@
-import copy
-import json
 import math
 import re
 import threading
+from dataclasses import replace
 
 import gradio as gr
 import pytest
 
 from model import Classifier
-from model.artifact import HISTORY_COLUMNS
+from model.artifact import (
+    HISTORY_COLUMNS,
+    Bin,
+    Calibration,
+    Config,
+    Metrics,
+    PeakMemory,
+    Pretrained,
+    Resumed,
+    Scores,
+    SplitScores,
+    Training,
+    read_config,
+)
 from model.cifar10 import CLASS_NAMES
+from model.hub import BUNDLED
+from model.schema import parse, to_json
 from tests.conftest import first_call_held, settle
 from ui import accuracy
 from ui.page import theme
 from ui.serve import CSS
 
 NAMES = ["cat", "dog"]
-METRICS = {
-    "val": {
-        "n": 50,
-        "correct": 40,
-        "accuracy": 0.8,
-        "accuracy_interval": [0.6696, 0.8876],
-        "loss": 0.5,
-        "per_class_accuracy": [0.7, 0.9],
-        "confusion_matrix": [[15, 5], [5, 25]],
-    },
-    "test": {
-        "n": 1100,
-        "correct": 1000,
-        "accuracy": 10 / 11,
-        "accuracy_interval": [0.8906, 0.9247],
-        "loss": 0.25,
-        "per_class_accuracy": [1.0, 0.8],
-        "confusion_matrix": [[600, 0], [100, 400]],
-    },
-    "training": {
+
+
+def calibration(n: int) -> Calibration:
+    bins = (
+        Bin(lower=0.0, upper=0.5, n=0, confidence=None, accuracy=None),
+        Bin(lower=0.5, upper=1.0, n=n, confidence=0.95, accuracy=0.9),
+    )
+    return Calibration(ece_before=0.05, ece_after=0.0123, loss_after=0.2, bins_before=bins, bins_after=bins)
+
+
+def scores(matrix: list[list[int]], interval: tuple[float, float] = (0, 1), loss: float = 0.5) -> SplitScores:
+    """Those of a confusion matrix."""
+    n, hits = sum(map(sum, matrix)), [row[i] for i, row in enumerate(matrix)]
+    return SplitScores(
+        n=n,
+        correct=sum(hits),
+        accuracy=sum(hits) / n,
+        accuracy_interval=interval,
+        loss=loss,
+        per_class_accuracy=tuple(hit / max(1, sum(row)) for hit, row in zip(hits, matrix, strict=True)),
+        confusion_matrix=tuple(map(tuple, matrix)),
+        calibration=calibration(n),
+    )
+
+
+TRAINING = parse(
+    Training,
+    {
         "recipe": "default",
         "hyperparameters": {"learning_rate": 0.1, "nesterov": True, "max_steps": None, "betas": [0.9, 0.99]},
         "seed": 3,
@@ -52,15 +74,14 @@ METRICS = {
         "split": {"train": 45000, "val": 50, "test": 1100, "seed": 7, "sha256": "ab"},
         "parameters": 464154,
     },
-}
-
-
-BINS = [
-    {"lower": 0.0, "upper": 0.5, "n": 0, "confidence": None, "accuracy": None},
-    {"lower": 0.5, "upper": 1.0, "n": 1100, "confidence": 0.95, "accuracy": 0.9},
-]
-CALIBRATION = {"ece_before": 0.05, "ece_after": 0.0123, "loss_after": 0.2, "bins_before": BINS, "bins_after": BINS}
-CONFIG = {"temperature": 1.2345678}
+)
+METRICS = Metrics(
+    format_version=1,
+    val=scores([[14, 6], [3, 27]], (0.692, 0.9023), 0.5),
+    test=scores([[600, 0], [100, 400]], (0.8906, 0.9247), 0.25),
+    training=TRAINING,
+)
+CONFIG = replace(read_config(BUNDLED / "config.json"), temperature=1.2345678, threshold=None)
 HISTORY = [dict.fromkeys(HISTORY_COLUMNS, 1.0)]
 
 
@@ -74,10 +95,10 @@ def text(html: str) -> str:
     return re.sub("<[^>]+>", "", html)
 
 
-def whole_tab(metrics: dict, names: list[str], config: dict = CONFIG, history: list[dict] = HISTORY) -> str:
+def whole_tab(metrics: Metrics, names: list[str], config: Config = CONFIG, history: list[dict] = HISTORY) -> str:
     return (
         accuracy.overview(metrics, names, config)
-        + accuracy.matrix_card(metrics["test"]["confusion_matrix"], names)
+        + accuracy.matrix_card(metrics.test.confusion_matrix, names)
         + accuracy.background(metrics, config, history)
     )
 
@@ -86,7 +107,7 @@ def test_the_summary_gives_accuracy_interval_and_number_of_both_splits():
     assert cells(accuracy.summary_table(METRICS, NAMES)) == [
         ["Images", "Accuracy", "95% interval", "Right", "Loss"],
         ["Test", "90.91%", "89.06% to 92.47%", "1,000 of 1,100", "0.250"],
-        ["Validation", "80.00%", "66.96% to 88.76%", "40 of 50", "0.500"],
+        ["Validation", "82.00%", "69.20% to 90.23%", "41 of 50", "0.500"],
     ]
 
 
@@ -113,21 +134,21 @@ def test_published_accuracies_stand_apart_beside_those_of_a_cifar_10_network_onl
     ],
 )
 def test_a_sentence_says_of_100_pictures_how_many_it_gets_right(correct, n, told):
-    sentence = text(accuracy.plain_sentence({"correct": correct, "n": n, "accuracy": correct / n}, 4))
+    test = Scores(n=n, correct=correct, accuracy=correct / n, accuracy_interval=(0, 1), loss=0.5)
+    sentence = text(accuracy.plain_sentence(test, 4))
     assert f"Of 100 new pictures of this kind, it {told}." in sentence
     assert f"the {n:,} test images" in sentence and "Guessing among the 4 classes would get about 25." in sentence
 
 
 def test_the_flipped_view_is_told_apart_from_the_table_where_it_is_known():
-    flipped = {"n": 1100, "correct": 1001, "accuracy": 0.91, "accuracy_interval": [0.8916, 0.9255], "loss": 0.2}
-    test = METRICS["test"] | {"flip_tta": flipped}
-    told = accuracy.flip_sentence(METRICS | {"test": test})
-    assert "Mean of the image and its mirror image: test 91.00% (89.16% to 92.55%). All other" in told
-    both = accuracy.flip_sentence({"test": test, "val": METRICS["val"] | {"flip_tta": flipped | {"accuracy": 0.9}}})
-    assert "test 91.00% (89.16% to 92.55%), validation 90.00% (89.16% to 92.55%). All other" in both
-    assert cells(accuracy.summary_table(METRICS | {"test": test}, NAMES)) == cells(
-        accuracy.summary_table(METRICS, NAMES)
-    )
+    flipped = Scores(n=1100, correct=1001, accuracy=0.91, accuracy_interval=(0.8916, 0.9255), loss=0.2)
+    metrics = replace(METRICS, test=replace(METRICS.test, flip_tta=flipped))
+    told = "Mean of the image and its mirror image: test 91.00% (89.16% to 92.55%)"
+    assert f"{told}. All other" in accuracy.flip_sentence(metrics)
+    of_val = replace(flipped, n=50, correct=45, accuracy=0.9)
+    both = accuracy.flip_sentence(replace(metrics, val=replace(METRICS.val, flip_tta=of_val)))
+    assert f"{told}, validation 90.00% (89.16% to 92.55%). All other" in both
+    assert cells(accuracy.summary_table(metrics, NAMES)) == cells(accuracy.summary_table(METRICS, NAMES))
     assert accuracy.flip_sentence(METRICS) == ""
 
 
@@ -144,24 +165,26 @@ def facts(html: str) -> dict[str, str]:
 
 
 def test_the_split_is_identified_and_what_was_fitted_on_it_is_listed():
-    assert facts(accuracy.split_facts(METRICS["training"], CONFIG)) == {
+    assert facts(accuracy.split_facts(TRAINING, CONFIG)) == {
         "Train / validation / test": "45,000 / 50 / 1,100",
         "Split seed": "7",
         "Hash of the split (SHA-256)": "ab",
         "Hash of its validation part": "not recorded",
         "Temperature": "1.235",
     }
+    split = replace(TRAINING.split, sha256=None, val_sha256="cd")
+    told = facts(accuracy.split_facts(replace(TRAINING, split=split), CONFIG))
+    assert told["Hash of the split (SHA-256)"] == "not recorded" and told["Hash of its validation part"] == "cd"
 
 
-@pytest.mark.parametrize(("threshold", "told"), [(5.4501, "5.45"), (-3, "-3"), (None, None), ("3", None), (True, None)])
-def test_the_threshold_of_none_of_these_is_listed_where_the_config_has_a_number(threshold, told):
-    listed = facts(accuracy.split_facts(METRICS["training"], CONFIG | {"threshold": threshold}))
+@pytest.mark.parametrize(("threshold", "told"), [(5.4501, "5.45"), (-3.0, "-3"), (0.0, "0"), (None, None)])
+def test_the_threshold_of_none_of_these_is_listed_where_the_config_has_one(threshold, told):
+    listed = facts(accuracy.split_facts(TRAINING, replace(CONFIG, threshold=threshold)))
     assert listed.get("Threshold of “none of these”") == (told and f"highest logit below {told}")
 
 
 def test_each_class_has_its_accuracies_and_a_bar_with_a_tick_of_that_length_best_first():
-    metrics = copy.deepcopy(METRICS)
-    metrics["test"]["per_class_accuracy"] = [0.8, 1.0]
+    metrics = replace(METRICS, test=scores([[400, 100], [0, 600]]))
     table = accuracy.per_class_table(metrics, NAMES)
     assert cells(table)[1:] == [["dog", "", "100.0%", "90.0%"], ["cat", "", "80.0%", "70.0%"]]
     assert re.findall(r"--share: ([\d.]+)", table) == ["1.0000", "0.8000"]
@@ -169,11 +192,8 @@ def test_each_class_has_its_accuracies_and_a_bar_with_a_tick_of_that_length_best
 
 
 def test_the_best_and_the_worst_class_are_named_and_classes_without_images_are_neither():
-    metrics = copy.deepcopy(METRICS)
-    metrics["test"]["per_class_accuracy"] = [1.0, 0.8, 0.0, 0.8]
-    metrics["test"]["confusion_matrix"] = [[600, 0, 0, 0], [100, 400, 0, 0], [0] * 4, [0, 0, 100, 400]]
-    metrics["val"]["per_class_accuracy"] = [0.5] * 4
-    metrics["val"]["confusion_matrix"] = [[1, 0, 0, 0]] * 4
+    test = scores([[600, 0, 0, 0], [100, 400, 0, 0], [0] * 4, [0, 0, 100, 400]])
+    metrics = replace(METRICS, test=test, val=scores([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1]]))
     names = ["cat", "dog", "cow", "emu"]
     told = text(accuracy.best_worst_sentence(metrics, names))
     assert told == "Best at cat (100.0%), worst at dog and emu (80.0%). Each class has 500 to 600 test images."
@@ -192,7 +212,7 @@ def test_the_three_most_frequent_mistakes_are_told_and_a_tie_at_the_end():
 
 
 def test_the_confusion_matrix_has_true_classes_as_rows_with_headers_for_both_directions():
-    table = accuracy.confusion_table(METRICS["test"]["confusion_matrix"], NAMES)
+    table = accuracy.confusion_table(METRICS.test.confusion_matrix, NAMES)
     assert cells(table) == [["true \\ said", "cat", "dog"], ["cat", "600", "0"], ["dog", "100", "400"]]
     assert re.findall(r'<th scope="col"><span>(\w+)', table) == NAMES
     assert re.findall(r'<th scope="row"><span>(\w+)', table) == NAMES
@@ -272,7 +292,7 @@ def test_what_names_a_cell_gives_its_two_classes():
 
 
 def test_the_calibration_is_drawn_before_and_after_with_its_error_its_counts_and_its_numbers():
-    card = accuracy.calibration_card(CALIBRATION, 1.2345678)
+    card = accuracy.calibration_card(METRICS.test.calibration, 1.2345678)
     assert card.count("<svg") == 2 and card.count('class="count"') == 2
     told = text(card)
     assert "5.00 points apart before, and 1.23 points after" in told and "the temperature 1.235, fitted" in told
@@ -280,38 +300,8 @@ def test_the_calibration_is_drawn_before_and_after_with_its_error_its_counts_and
     assert "Before: too sure in 1 of 1 bars, 5.00 points apart on average, 1,100 images" in card
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"ece_before": None},
-        {"ece_after": "0.1"},
-        {"ece_after": 2},
-        {"ece_after": True},
-        {"bins_before": None},
-        {"bins_before": []},
-        {"bins_after": {"lower": 0}},
-        {"bins_after": BINS * 51},
-        {"bins_after": BINS[:1]},
-        {"bins_after": [7]},
-        {"bins_after": [BINS[1] | {"n": 1.5}]},
-        {"bins_after": [BINS[1] | {"n": -1}]},
-        {"bins_after": [BINS[1] | {"accuracy": None}]},
-        {"bins_after": [BINS[1] | {"confidence": "<b>"}]},
-        {"bins_after": [BINS[1] | {"lower": 1.0}]},
-        {"bins_after": [BINS[1] | {"upper": math.inf}]},
-    ],
-)
-def test_a_calibration_of_another_form_is_told_as_not_recorded(wrong):
-    assert accuracy.calibration_card(CALIBRATION | wrong, 1.0) == "<p>Calibration: not recorded.</p>"
-
-
-@pytest.mark.parametrize("calibration", [None, {}, [], "x", {"ece_before": 0.1}])
-def test_a_missing_calibration_is_told_as_not_recorded(calibration):
-    assert accuracy.calibration_card(calibration, 1.0) == "<p>Calibration: not recorded.</p>"
-
-
 def test_the_run_and_every_hyperparameter_are_listed():
-    listed = facts(accuracy.training_lists(METRICS["training"]))
+    listed = facts(accuracy.training_lists(TRAINING))
     assert listed["Recipe"] == "default" and listed["Seed"] == "3" and listed["Parameters"] == "464,154"
     assert listed["Time"] == "1 h 18 min" and listed["Speed"] == "1,250 images per second"
     assert listed["Started"] == "2026-01-01 00:00:00 UTC" and listed["Commit"] == "not recorded"
@@ -321,36 +311,39 @@ def test_the_run_and_every_hyperparameter_are_listed():
 
 
 def test_what_the_run_has_otherwise_than_its_recipe_is_told_where_the_artifact_says_it():
-    def told(changes: object) -> str | None:
-        return facts(accuracy.training_lists(METRICS["training"] | {"changes": changes})).get("Changed from it")
+    def told(training: Training) -> str | None:
+        return facts(accuracy.training_lists(training)).get("Changed from it")
 
-    assert told(["--cutout 8", "--no-nesterov"]) == "--cutout 8 --no-nesterov"
-    assert told([7]) == "not recorded" and told([]) is told(None) is told({"--cutout": 8}) is None
-    assert "Changed from it" not in facts(accuracy.training_lists(METRICS["training"]))
+    assert told(replace(TRAINING, changes=("--cutout 8", "--no-nesterov"))) == "--cutout 8 --no-nesterov"
+    assert told(TRAINING) is None
 
 
 def test_a_commit_is_shortened_to_12_characters():
-    training = METRICS["training"] | {"git_commit": "0123456789abcdef0123456789abcdef01234567"}
+    training = replace(TRAINING, git_commit="0123456789abcdef0123456789abcdef01234567")
     assert "<dd>0123456789ab</dd>" in accuracy.training_lists(training)
 
 
 def test_the_peak_memory_is_told_for_each_place_where_it_is_known():
-    def told(peak: object) -> str:
-        return facts(accuracy.training_lists(METRICS["training"] | {"peak_memory_bytes": peak}))["Peak memory"]
+    def told(peak: PeakMemory | None) -> str:
+        return facts(accuracy.training_lists(replace(TRAINING, peak_memory_bytes=peak)))["Peak memory"]
 
-    assert told({"host": 3 * 2**29, "device": None}) == "1.5 GiB (host)"
-    assert told({"host": 2**30, "device": 2**31}) == "1.0 GiB (host), 2.0 GiB (device)"
-    assert told(None) == told("much") == told({"host": True, "device": "<b>"}) == "not recorded"
+    assert told(PeakMemory(host=3 * 2**29, device=None)) == "1.5 GiB (host)"
+    assert told(PeakMemory(host=2**30, device=2**31)) == "1.0 GiB (host), 2.0 GiB (device)"
+    assert told(None) == told(PeakMemory(host=None, device=None)) == "not recorded"
 
 
 def test_a_run_that_was_resumed_lists_where_it_went_on():
     part = {"started": "2026-01-02T03:04:05+00:00", "device": "GPU: other", "precision": "bf16-mixed"}
-    part |= {"versions": {"torch": "2.12"}, "git_commit": "0123456789abcdef"}
-    lists = accuracy.training_lists(METRICS["training"] | {"resumed": [part, {}]})
-    assert facts(lists)["Resumed"] == "2 times"
-    assert "<li>2026-01-02 03:04:05 UTC: GPU: other, bf16-mixed, commit 0123456789ab; torch 2.12</li>" in lists
-    assert facts(accuracy.training_lists(METRICS["training"] | {"resumed": []}))["Resumed"] == "never"
-    assert facts(accuracy.training_lists(METRICS["training"] | {"resumed": 7}))["Resumed"] == "not recorded"
+    part |= {"versions": {"torch": "2.12", "numpy": "2.4"}, "git_commit": "0123456789abcdef"}
+    parts = [parse(Resumed, part), parse(Resumed, part | {"device": "CPU: some", "git_commit": None})]
+    lists = accuracy.training_lists(replace(TRAINING, resumed=tuple(parts)))
+    assert re.findall("<li>(.*?)</li>", lists) == [
+        "2026-01-02 03:04:05 UTC: GPU: other, bf16-mixed, commit 0123456789ab; torch 2.12, numpy 2.4",
+        "2026-01-02 03:04:05 UTC: CPU: some, bf16-mixed, commit not recorded; torch 2.12, numpy 2.4",
+    ]
+    for count, told in ((0, "never"), (1, "once"), (2, "2 times")):
+        assert facts(accuracy.training_lists(replace(TRAINING, resumed=tuple(parts[:count]))))["Resumed"] == told
+    assert "<li>" not in accuracy.training_lists(TRAINING)
 
 
 @pytest.mark.parametrize(
@@ -362,63 +355,44 @@ def test_a_duration_is_told_in_its_two_largest_units(seconds, expected):
 
 def test_no_string_of_the_artifact_brings_markup_into_the_page():
     evil = "<img src=x onerror=alert(1)>\"'"
-    metrics = copy.deepcopy(METRICS)
-    metrics["test"]["calibration"] = {evil: evil, "ece_before": evil, "bins_before": [evil]}
-    training = metrics["training"]
-    for key in ("recipe", "device", "precision", "selected_by", "git_commit", "started"):
-        training[key] = evil
-    training["hyperparameters"] = {evil: [evil], "a": evil, "b": {evil: {evil: evil}}}
-    training["versions"] = {evil: evil}
-    training["split"] |= {"sha256": evil, "val_sha256": [evil]}
-    training["resumed"] = [evil, {key: evil for key in ("started", "device", "precision", "versions", "git_commit")}]
-    training["resumed"] += [{"versions": {evil: evil}}]
-    training["peak_memory_bytes"] = {"host": evil}
-    training["changes"] = [evil, {evil: evil}]
-    training["pretrained"] = {evil: evil, "teacher": dict.fromkeys(("recipe", "depth", "epochs", "val_accuracy"), evil)}
-    page = whole_tab(metrics, [evil, "dog"], CONFIG | {"threshold": evil})
+    anything = {evil: [evil], "a": evil}
+    network = dict.fromkeys(("seed", "epochs", "parameters", "depth", "val_accuracy"), 1)
+    network |= dict.fromkeys(("recipe", "sha256", "source"), evil)
+    texts = dict.fromkeys(("recipe", "device", "precision", "selected_by", "git_commit", "started"), evil)
+    hostile = to_json(TRAINING) | texts | {"hyperparameters": anything, "versions": anything, "changes": [evil, evil]}
+    hostile["resumed"] = [{name: texts[name] for name in ("started", "device", "precision", "git_commit")}]
+    hostile["resumed"][0]["versions"] = anything
+    hostile["pretrained"] = {"initial_weights": network, "teacher": network}
+    hostile["split"] |= {"sha256": evil, "val_sha256": evil}
+    page = whole_tab(replace(METRICS, training=parse(Training, hostile)), [evil, f"{evil}2"])
     assert "<img" not in page
     assert "\"'" not in page
     assert "&lt;img" in page
 
 
 def test_the_networks_that_took_part_are_named_where_there_were_any():
-    assert "Teacher" not in facts(accuracy.training_lists(METRICS["training"]))
-    teacher = {"recipe": "record", "depth": 56, "epochs": 1920, "val_accuracy": 0.95}
-    training = METRICS["training"] | {"pretrained": {"teacher": teacher, "initial_weights": {"depth": 10**5000}}}
-    told = facts(accuracy.training_lists(training))
-    assert told["Teacher"] == "ResNet of depth 56; recipe: record; epochs: 1,920; validation accuracy: 95.00%"
-    nothing = accuracy.NOT_RECORDED
-    assert told["Began with"] == (
-        f"ResNet of depth {nothing}; recipe: {nothing}; epochs: {nothing}; validation accuracy: {nothing}"
-    )
+    teacher = {"recipe": "record", "seed": 1, "depth": 56, "epochs": 1920, "parameters": 9, "val_accuracy": 0.95}
+    teacher["sha256"] = "ab"
+    first = teacher | {"recipe": "paper", "depth": 32, "epochs": 82, "val_accuracy": 0.9}
 
+    def told(**pretrained) -> dict[str, str]:
+        listed = facts(accuracy.training_lists(replace(TRAINING, pretrained=parse(Pretrained, pretrained))))
+        return {name: told for name, told in listed.items() if name in ("Began with", "Teacher")}
 
-def test_values_of_any_length_and_depth_are_cut():
-    deep = json.loads("[" * 500 + "]" * 500)
-    for _ in range(1000):
-        deep = [deep]
-    training = METRICS["training"] | {"hyperparameters": {"long": "x" * 10_000, "deep": deep}}
-    assert facts(accuracy.training_lists(training))["long"] == "x" * 200 + "…"
-    assert facts(accuracy.training_lists(training))["deep"] == "too deeply nested to show"
-    many = METRICS["training"] | {"versions": {str(i): "1" for i in range(1000)}}
-    assert "800 more are in metrics.json." in accuracy.training_lists(many)
-
-
-def of_classes(count: int) -> tuple[dict, list[str]]:
-    """Metrics of `count` classes: each has 3 images and one mistake."""
-    metrics = copy.deepcopy(METRICS)
-    for split in ("val", "test"):
-        matrix = [[2 if i == j else int(j == (i + 1) % count) for j in range(count)] for i in range(count)]
-        metrics[split] |= {"n": 3 * count, "correct": 2 * count, "accuracy": 2 / 3, "confusion_matrix": matrix}
-        metrics[split]["per_class_accuracy"] = [2 / 3] * count
-    metrics["test"]["calibration"] = CALIBRATION
-    return metrics, [f"class {i}" for i in range(count)]
+    expected = {
+        "Began with": "ResNet of depth 32; recipe: paper; epochs: 82; validation accuracy: 90.00%",
+        "Teacher": "ResNet of depth 56; recipe: record; epochs: 1,920; validation accuracy: 95.00%",
+    }
+    assert told(teacher=teacher, initial_weights=first) == expected
+    assert told(teacher=teacher) == {"Teacher": expected["Teacher"]} and told() == {}
+    assert "Teacher" not in accuracy.training_lists(TRAINING)
 
 
 @pytest.mark.parametrize("count", [2, 3, 21, 100])
 def test_a_network_of_2_to_100_classes_is_shown(count):
-    metrics, names = of_classes(count)
-    page = whole_tab(metrics, names)
+    matrix = [[2 if i == j else int(j == (i + 1) % count) for j in range(count)] for i in range(count)]
+    metrics = replace(METRICS, val=scores(matrix), test=scores(matrix))
+    page = whole_tab(metrics, [f"class {i}" for i in range(count)])
     assert page.count("<button") == 2 * count
     assert len(cells(re.search('<table id="confusion".*?</table>', page)[0])) == count + 1
     assert len(cells(re.search('<table id="per-class".*?</table>', page)[0])) == count + 1
@@ -430,13 +404,13 @@ def test_the_tab_shows_the_numbers_of_a_real_artifact(tiny_artifact):
     classifier = Classifier.load(tiny_artifact)
     history = accuracy.read_history(tiny_artifact)
     page = whole_tab(classifier.metrics, classifier.class_names, classifier.config, history)
-    test = classifier.metrics["test"]
-    assert len(history) == classifier.metrics["training"]["epochs"] == 2
-    assert ["Test", f"{test['accuracy']:.2%}"] == cells(page)[1][:2]
+    test = classifier.metrics.test
+    assert len(history) == classifier.metrics.training.epochs == 2
+    assert ["Test", f"{test.accuracy:.2%}"] == cells(page)[1][:2]
     shown = [
         [int(cell) for cell in row[1:]] for row in cells(re.search('<table id="confusion".*?</table>', page)[0])[1:]
     ]
-    assert shown == test["confusion_matrix"]
+    assert shown == [list(row) for row in test.confusion_matrix]
     assert page.count("<svg") == 5
     assert accuracy.flip_sentence(classifier.metrics) in page and "mirror image" in page
     assert not re.search(r"<table(?![^>]*>\s*<caption>)", page), "a table without a caption"
@@ -479,7 +453,7 @@ def focused(page) -> str:
 
 @pytest.mark.slow
 def test_a_click_on_a_number_shows_its_images_below_the_matrix_and_says_so(tab, shown):
-    counts = Classifier.load().metrics["test"]["confusion_matrix"]
+    counts = Classifier.load().metrics.test.confusion_matrix
     tab.set_viewport_size({"width": 1280, "height": 300})
     assert tab.locator("#cell [role=status]").inner_text() == "Choose a number above to see its images here."
     tab.get_by_role("button", name=re.compile("cat images called dog: show them")).click()
@@ -505,7 +479,7 @@ def test_of_two_quick_clicks_the_later_is_shown(tab):
 
 @pytest.mark.slow
 def test_the_matrix_is_one_tab_stop_and_arrow_keys_move_past_empty_cells(tab, shown):
-    counts = Classifier.load().metrics["test"]["confusion_matrix"]
+    counts = Classifier.load().metrics.test.confusion_matrix
     said_of_1 = [said for said in range(10) if counts[1][said]]
     assert said_of_1[0] == 0 and 2 < len(said_of_1) < 10  # there are empty cells to move past
     tab.locator('#confusion button[tabindex="0"]').focus()

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -55,13 +57,13 @@ def test_asked_together_each_picture_gets_the_answer_that_it_gets_alone(classifi
     logits = classifier.logits(squares)
     for k, found in enumerate(answers):
         np.testing.assert_allclose(found.probabilities, classifier.probabilities([squares[k]])[0], atol=1e-6)
-        assert found.recognised is bool(classifier.recognises(logits[k : k + 1])[0])
+        assert found.recognised is bool(classifier.is_in_distribution(logits[k : k + 1])[0])
         assert 0 < found.milliseconds == answers[0].milliseconds
 
 
 def test_what_reaches_the_threshold_is_recognised_and_what_does_not_is_not(classifier, squares, monkeypatch):
     heights = classifier.logits(squares).max(1)
-    monkeypatch.setitem(classifier.config, "threshold", float(np.median(heights)))
+    monkeypatch.setattr(classifier, "config", replace(classifier.config, threshold=float(np.median(heights))))
     assert [found.recognised for found in ask(classifier, squares)] == (heights >= np.median(heights)).tolist()
 
 

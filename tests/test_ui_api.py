@@ -1,5 +1,6 @@
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from model import Classifier
+from model.hub import Source
 from tests.markup import EVIL
 from ui import api
 from ui.answer import Answer
@@ -151,7 +153,7 @@ def test_whether_it_is_none_of_the_classes_is_told_with_the_milliseconds_of_the_
 ):
     files = [stored(uploads, picture, f"{k}.png") for k, picture in enumerate(pictures)]
     heights = classifier.logits(pictures).max(1)
-    monkeypatch.setitem(classifier.config, "threshold", float(np.sort(heights)[2]))
+    monkeypatch.setattr(classifier, "config", replace(classifier.config, threshold=float(np.sort(heights)[2])))
     _, about = api.predict(classifier)(files, [1] * 4, ["crop"] * 4)
     expected = [bool(height < np.sort(heights)[2]) for height in heights]
     assert [one["probably_none_of_these"] for one in about] == expected and sum(expected) == 2
@@ -178,6 +180,15 @@ def test_the_activation_map_is_the_classifiers_top_row_first(classifier, uploads
         expected = classifier.activation_map(pictures[1], name, fit)
         assert len(found) == 8 and all(len(row) == 8 for row in found)
         assert np.abs(np.array(found) - expected).max() < 1e-6
+
+
+def test_what_names_no_fit_gets_that_of_the_model(classifier, uploads, pictures, monkeypatch):
+    monkeypatch.setattr(classifier, "config", replace(classifier.config, fit="pad"))
+    file, name = stored(uploads, pictures[0]), classifier.class_names[0]
+    found, expected = api.activation_map(classifier)(file, name), classifier.activation_map(pictures[0], name, "pad")
+    assert np.abs(np.array(found) - expected).max() < 1e-6
+    (answer,) = api.predict_batch(classifier)([file])
+    assert confidences(answer) == expected_of(classifier, pictures[0], fit="pad")
 
 
 @pytest.mark.parametrize("label", ["lion", "", None, 0, ["cat"], EVIL])
@@ -257,19 +268,21 @@ def test_the_model_is_told_with_its_numbers_and_without_its_folder(classifier, t
 
 
 def test_an_older_model_has_no_threshold_to_tell(classifier, monkeypatch):
-    monkeypatch.delitem(classifier.config, "threshold")
+    monkeypatch.setattr(classifier, "config", replace(classifier.config, threshold=None))
     assert api.model_info(classifier)()["config"]["threshold"] is None
 
 
 @pytest.mark.parametrize(
     ("source", "told"),
     [
-        ("bundled", "bundled"),
-        ("folder:/home/ann/runs/a/artifact", "folder:artifact"),
-        ("folder:artifact", "folder:artifact"),
-        ("folder:runs/a/", "folder:a"),
-        ("hub:ann/resnet@" + "0" * 40, "hub:ann/resnet@" + "0" * 40),
+        (Source("bundled", Path("/home/ann/assets/a")), "bundled"),
+        (Source("folder", Path("/home/ann/runs/a/artifact")), "folder:artifact"),
+        (Source("folder", Path("artifact")), "folder:artifact"),
+        (Source("folder", Path("runs/a/")), "folder:a"),
+        (Source("folder", Path("runs/a/..")), "folder:runs"),
+        (Source("hub", Path("/home/ann/cache"), "ann/resnet", "0" * 40), "hub:ann/resnet@" + "0" * 40),
     ],
 )
-def test_where_a_folder_lies_on_the_server_is_not_told(source, told):
-    assert api.public_source(source) == told
+def test_where_a_folder_lies_on_the_server_is_not_told(classifier, monkeypatch, source, told):
+    monkeypatch.setattr(classifier, "source", source)
+    assert api.model_info(classifier)()["source"] == told

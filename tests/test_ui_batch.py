@@ -1,6 +1,7 @@
 import base64
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +107,7 @@ def test_the_csv_holds_the_best_three_and_the_probability_of_every_class(classif
     ]
     for k, (row, picture) in enumerate(zip(rows, pictures, strict=True)):
         best = [cell for name, p in classifier.predict(picture, 3, "pad") for cell in (name, f"{p:.6f}")]
-        unknown = not classifier.recognises(classifier.logits([picture], "pad"))[0]
+        unknown = not classifier.is_in_distribution(classifier.logits([picture], "pad"))[0]
         assert row[:9] == [f"{k}.png", str(unknown).lower(), "", *best]
         every = classifier.probabilities([picture], "pad")[0]
         np.testing.assert_allclose([float(cell) for cell in row[9:]], every, atol=1e-6)
@@ -115,7 +116,7 @@ def test_the_csv_holds_the_best_three_and_the_probability_of_every_class(classif
 def test_what_is_probably_none_of_the_classes_is_marked_in_both(classifier, uploads, pictures, monkeypatch):
     files = [stored(uploads, picture, f"{k}.png", f"{k}.png") for k, picture in enumerate(pictures)]
     heights = classifier.logits(pictures).max(1)
-    monkeypatch.setitem(classifier.config, "threshold", float(np.median(heights)))
+    monkeypatch.setattr(classifier, "config", replace(classifier.config, threshold=float(np.median(heights))))
     html = batch.table_of(classifier, files, "crop")
     expected = (heights < np.median(heights)).tolist()
     assert [row[1].endswith("probably none of the classes") for row in table(html)] == expected

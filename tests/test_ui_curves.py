@@ -3,6 +3,7 @@ import re
 
 import pytest
 
+from model.artifact import Bin
 from ui.curves import Line, curve, epoch_ticks, nice_ticks, path, reliability, thinned, tick_labels
 
 
@@ -92,9 +93,9 @@ def test_a_best_epoch_outside_the_run_is_not_marked(best):
 
 
 BINS = [
-    {"lower": 0.0, "upper": 0.5, "n": 0, "confidence": None, "accuracy": None},
-    {"lower": 0.5, "upper": 0.75, "n": 29, "confidence": 0.6, "accuracy": 0.5},
-    {"lower": 0.75, "upper": 1.0, "n": 1200, "confidence": 0.9, "accuracy": 1.0},
+    Bin(lower=0.0, upper=0.5, n=0, confidence=None, accuracy=None),
+    Bin(lower=0.5, upper=0.75, n=29, confidence=0.6, accuracy=0.5),
+    Bin(lower=0.75, upper=1.0, n=1200, confidence=0.9, accuracy=1.0),
 ]
 
 

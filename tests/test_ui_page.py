@@ -1,13 +1,16 @@
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
 import pytest
 
-from model import Classifier
+from model import Classifier, artifact
+from model.artifact import Scores
+from model.hub import BUNDLED, Source
 from tests.markup import EVIL, find, text
 from ui import predict
 from ui.page import SET_ADDRESS, TABS, build_page, head_html, model_name, notice_html, theme
@@ -64,6 +67,15 @@ def test_what_a_caller_leaves_out_is_5_classes_and_the_central_square(config):
     assert shared[0] == shared[1]
 
 
+def test_what_a_caller_or_visitor_leaves_out_is_the_fit_of_the_model(tiny_artifact):
+    classifier = Classifier.load(tiny_artifact)
+    classifier.config = replace(classifier.config, fit="pad")
+    config = build_page(classifier, Path("nowhere")).get_config_file()
+    radios = [part["props"] for part in config["components"] if part["type"] == "radio"]
+    fits = [radio["value"] for radio in radios if "stretch" in dict(radio["choices"]).values()]
+    assert fits == ["pad", "pad"]  # on the page, and for programs
+
+
 def test_the_calls_are_answered_in_turn_and_predict_in_batches(config):
     settings = calls(config)
     assert settings["predict"]["batch"] and settings["predict"]["max_batch_size"] == 16
@@ -82,20 +94,19 @@ def test_a_model_of_other_classes_offers_its_own(tiny_artifact):
 # The head
 
 
-def classifier_of(names, source="bundled", recipe="default") -> SimpleNamespace:
-    return SimpleNamespace(
-        class_names=names,
-        config={"depth": 32},
-        metrics={
-            "test": {"accuracy": 0.91234, "accuracy_interval": [0.9066, 0.9177], "n": 10000},
-            "training": {"parameters": 464154, "recipe": recipe},
-        },
-        source=source,
-    )
+FROM_PROJECT = Source("bundled", BUNDLED)
+
+
+def classifier_of(names, source=FROM_PROJECT, **training) -> SimpleNamespace:
+    found = artifact.read(BUNDLED)
+    test = Scores(n=10000, correct=9123, accuracy=0.9123, accuracy_interval=(0.9066, 0.9177), loss=0.3)
+    training = replace(found.metrics.training, **{"changes": (), **training})
+    metrics = SimpleNamespace(test=test, training=training)
+    return SimpleNamespace(class_names=names, config=found.config, metrics=metrics, source=source)
 
 
 def test_the_head_says_which_model_it_is_and_how_good():
-    html = head_html(classifier_of(["cat", "dog", "cow"], "folder:/home/ann/runs/mine"))
+    html = head_html(classifier_of(["cat", "dog", "cow"], Source("folder", Path("/home/ann/runs/mine"))))
     assert [term.text for term in find(html, "dt")] == ["Test accuracy", "Network", "Model"]
     assert [value.text for value in find(html, "dd")[::2]] == ["91.23%", "ResNet-32", "folder mine"]
     notes = [value.text for value in find(html, "dd")[1::2]]
@@ -107,21 +118,19 @@ def test_the_head_says_which_model_it_is_and_how_good():
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        (None, "recipe: default"),
-        ([], "recipe: default"),
-        (["--cutout 8"], "recipe: default, with 1 setting changed"),
-        (["--cutout 8", "--no-nesterov"], "recipe: default, with 2 settings changed"),
+        ((), "recipe: default"),
+        (("--cutout 8",), "recipe: default, with 1 setting changed"),
+        (("--cutout 8", "--no-nesterov"), "recipe: default, with 2 settings changed"),
     ],
 )
 def test_the_head_does_not_call_a_changed_recipe_by_its_name_alone(changes, told):
-    classifier = classifier_of(["cat", "dog"])
-    classifier.metrics["training"]["changes"] = changes
-    assert find(head_html(classifier), "dd")[-1].text == told
+    assert find(head_html(classifier_of(["cat", "dog"], changes=changes)), "dd")[-1].text == told
 
 
 def test_no_name_of_the_artifact_brings_markup_into_the_head():
     evil = EVIL.replace("/", "|")  # a folder's name has no slash
-    html = head_html(classifier_of(["cat", f"{EVIL}1", f"{EVIL}2"], f"folder:/a/{evil}", EVIL))
+    source = Source("folder", Path("/a") / evil)
+    html = head_html(classifier_of(["cat", f"{EVIL}1", f"{EVIL}2"], source, recipe=EVIL))
     assert find(html, "i") == []
     assert f"It knows 3 things: cat, {EVIL}1 and {EVIL}2." in text(html)
     values = [value.text for value in find(html, "dd")]
@@ -141,16 +150,14 @@ def test_there_is_a_notice_only_where_there_is_something_to_say(tiny_artifact, c
 
 
 def test_a_model_from_the_hub_is_named_by_its_repository_and_commit():
-    assert model_name("hub:ann/resnet@" + "0123456789abcdef" * 2 + "01234567", "recipe: default") == (
-        "ann/resnet",
-        "commit 0123456789ab, recipe: default",
-    )
-    assert model_name("bundled", "recipe: paper") == ("bundled", "recipe: paper")
+    source = Source("hub", Path("/home/ann/cache"), "ann/resnet", "0123456789abcdef" * 2 + "01234567")
+    assert model_name(source, "recipe: default") == ("ann/resnet", "commit 0123456789ab, recipe: default")
+    assert model_name(FROM_PROJECT, "recipe: paper") == ("bundled", "recipe: paper")
 
 
 def test_a_folder_is_named_without_where_it_lies():
-    assert model_name("folder:/home/ann/runs/mine", "recipe: paper") == ("folder mine", "recipe: paper")
-    assert model_name("folder:mine", "recipe: paper") == ("folder mine", "recipe: paper")
+    for path in ("/home/ann/runs/mine", "mine", "a:b/mine"):
+        assert model_name(Source("folder", Path(path)), "recipe: paper") == ("folder mine", "recipe: paper")
 
 
 # The address

@@ -320,7 +320,7 @@ def heading(count: int, true: str, called: str) -> str:
 
 
 def test_a_cell_shows_its_images_the_most_confident_first_and_counts_those_of_the_whole_test_set(browser, rows):
-    matrix = browser.classifier.metrics["test"]["confusion_matrix"]
+    matrix = browser.classifier.metrics.test.confusion_matrix
     for true, name in enumerate(CLASS_NAMES):
         for predicted, called in enumerate(CLASS_NAMES):
             html = browser.cell_html(true, predicted)
@@ -355,7 +355,7 @@ def of_cell(rows, true: int, predicted: int) -> list[int]:
 def test_without_images_a_cell_says_where_to_get_them(own_browser):
     shutil.rmtree(own_browser.classifier.folder / "samples")
     html = own_browser.cell_html(1, 5)
-    count = own_browser.classifier.metrics["test"]["confusion_matrix"][1][5]
+    count = own_browser.classifier.metrics.test.confusion_matrix[1][5]
     assert text(html) == (
         f"{heading(count, 'automobile', 'dog')}This model comes without sample images, and CIFAR-10 is not on this "
         "server yet. The Test images tab can get them."
@@ -413,7 +413,7 @@ def test_no_class_name_brings_markup(own_browser):
         assert find(html, "i") == []
     assert find(grid, "button", "test")
     assert all(f": {names[1]}, called {EVIL}" in tile["aria-label"] for tile in find(grid, "button", "test"))
-    count = own_browser.classifier.metrics["test"]["confusion_matrix"][1][5]
+    count = own_browser.classifier.metrics.test.confusion_matrix[1][5]
     assert find(cell, "h3")[0].text == heading(count, names[1], names[5])
     query = parse_qs(urlsplit(find(cell, "a")[0]["href"]).query)
     assert (query["true"], query["predicted"]) == ([names[1]], [names[5]])

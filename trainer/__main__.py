@@ -130,7 +130,7 @@ def train(
         if not fit(config, data_dir, run_dir, resume, progress_bar=sys.stdout.isatty()):
             return  # one of several processes, not the first
         if no_test:
-            print(summary_table(evaluate_on_val(run_dir, data_dir)))
+            print(summary_table({"val": evaluate_on_val(run_dir, data_dir)}))
             note_no_test(run_dir, True)
         else:
             folder = export_and_print(run_dir, data_dir)
@@ -196,7 +196,8 @@ def export_and_print(run_dir: Path, data_dir: Path) -> Path:
             folder = export(run_dir, data_dir)
         except OSError as error:
             raise TrainingError(f"the artifact could not be written ({error}): try `export {run_dir}` again") from error
-    print(summary_table(artifact.read(folder).metrics))
+    metrics = artifact.read(folder).metrics
+    print(summary_table({"val": metrics.val, "test": metrics.test}))
     print(f"The artifact lies in {folder}. See it: python app.py --model {folder}")
     return folder
 
@@ -210,7 +211,7 @@ def evaluate(
     from trainer.evaluate import recompute, summary_table
 
     differences = recompute(folder, cifar10.data_dir(data_dir))
-    print(summary_table(metrics))
+    print(summary_table({"val": metrics.val, "test": metrics.test}))
     if differences:
         print("\n".join(differences), file=sys.stderr)
         sys.exit(1)

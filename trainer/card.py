@@ -1,31 +1,33 @@
 """The model card: what the Hub shows of an artifact. Every number comes from its metrics.json. Needs no torch."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
+
+from model.artifact import Config, Metrics, Training
 
 REPO = "USER/REPO"
 """Stands in the card for the repository, whose name is not known before `publish` puts it there."""
 
 
-def write_card(metrics: dict[str, Any], config: dict[str, Any], path: Path) -> None:
+def write_card(metrics: Metrics, config: Config, path: Path) -> None:
     """The model card: front matter that the Hub reads, then prose. Every number comes from `metrics`."""
     path.write_text(f"---\n{card_data(metrics, config).to_yaml()}\n---\n\n{card_text(metrics, config)}", "utf-8")
 
 
-def card_data(metrics: dict[str, Any], config: dict[str, Any]) -> ModelCardData:
+def card_data(metrics: Metrics, config: Config) -> ModelCardData:
     results = [
         EvalResult(
             task_type="image-classification",
             dataset_type="cifar10",
-            dataset_name=f"CIFAR-10 {split} (n = {metrics[split]['n']})",
+            dataset_name=f"CIFAR-10 {split} (n = {scores.n})",
             dataset_split={"val": "train", "test": "test"}[split],
             metric_type="accuracy",
             metric_name=f"{split} accuracy",
-            metric_value=round(metrics[split]["accuracy"], 4),
+            metric_value=round(scores.accuracy, 4),
         )
-        for split in ("val", "test")
+        for split, scores in (("val", metrics.val), ("test", metrics.test))
     ]
     return ModelCardData(
         language=None,
@@ -35,18 +37,18 @@ def card_data(metrics: dict[str, Any], config: dict[str, Any]) -> ModelCardData:
         datasets=["cifar10"],
         metrics=["accuracy"],
         tags=["resnet", "cifar10", "pytorch", "onnx"],
-        model_name=f"ResNet-{config['depth']}",
+        model_name=f"ResNet-{config.depth}",
         eval_results=results,
     )
 
 
-def flip_text(metrics: dict[str, Any]) -> str:
+def flip_text(metrics: Metrics) -> str:
     """A paragraph on `flip_tta`; nothing where an older artifact lacks it."""
     told = [
-        f"{split} {s['accuracy']:.2%} ({s['accuracy_interval'][0]:.2%} to {s['accuracy_interval'][1]:.2%}), "
-        f"loss {s['loss']:.4f}"
-        for split, s in ((split, metrics[split].get("flip_tta")) for split in ("val", "test"))
-        if s
+        f"{split} {flip.accuracy:.2%} ({flip.accuracy_interval[0]:.2%} to {flip.accuracy_interval[1]:.2%}), "
+        f"loss {flip.loss:.4f}"
+        for split, flip in (("val", metrics.val.flip_tta), ("test", metrics.test.flip_tta))
+        if flip
     ]
     if not told:
         return ""
@@ -56,60 +58,63 @@ def flip_text(metrics: dict[str, Any]) -> str:
     )
 
 
-def pretrained_text(training: dict[str, Any]) -> str:
+def pretrained_text(training: Training) -> str:
     """Which networks took part in the training; nothing for a run from random weights without a teacher."""
-    parts = {
-        "initial_weights": "The training began with the weights of",
-        "teacher": "Part of the loss was the divergence from the probabilities of",
-    }
+    if training.pretrained is None:
+        return ""
+    parts = (
+        ("The training began with the weights of", training.pretrained.initial_weights),
+        ("Part of the loss was the divergence from the probabilities of", training.pretrained.teacher),
+    )
     told = [
-        f"{parts[name]} a ResNet-{facts['depth']} trained before (recipe `{facts['recipe']}`, {facts['epochs']} "
-        f"epochs, val accuracy {facts['val_accuracy']:.2%}, the same validation images held out)."
-        for name, facts in training.get("pretrained", {}).items()
+        f"{words} a ResNet-{network.depth} trained before (recipe `{network.recipe}`, {network.epochs} epochs, val "
+        f"accuracy {network.val_accuracy:.2%}, the same validation images held out)."
+        for words, network in parts
+        if network
     ]
     return f"\n{' '.join(told)}\n" if told else ""
 
 
-def changes_text(training: dict[str, Any]) -> str:
+def changes_text(training: Training) -> str:
     """What the run has otherwise than its recipe, as flags."""
-    flags = " ".join(f"`{change}`" for change in training.get("changes", ()))
+    flags = " ".join(f"`{change}`" for change in training.changes)
     return f" with {flags}" if flags else ""
 
 
-def card_text(metrics: dict[str, Any], config: dict[str, Any]) -> str:
-    training = metrics["training"]
-    split = training["split"]
+def card_text(metrics: Metrics, config: Config) -> str:
+    training = metrics.training
+    split = training.split
     rows = "\n".join(
-        f"| {name} | {s['n']:,} | {s['accuracy']:.2%} | {s['accuracy_interval'][0]:.2%} to "
-        f"{s['accuracy_interval'][1]:.2%} | {s['loss']:.4f} |"
-        for name, s in (("val", metrics["val"]), ("test", metrics["test"]))
+        f"| {name} | {s.n:,} | {s.accuracy:.2%} | {s.accuracy_interval[0]:.2%} to {s.accuracy_interval[1]:.2%} "
+        f"| {s.loss:.4f} |"
+        for name, s in (("val", metrics.val), ("test", metrics.test))
     )
-    settings = "\n".join(f"| `{name}` | {value} |" for name, value in training["hyperparameters"].items())
-    return f"""# ResNet-{config["depth"]} on CIFAR-10
+    settings = "\n".join(f"| `{name}` | {value} |" for name, value in training.hyperparameters.items())
+    return f"""# ResNet-{config.depth} on CIFAR-10
 
-{training["parameters"]:,} parameters, shortcut option {config["shortcut"]}, {config["stem_kernel"]}x\
-{config["stem_kernel"]} stem; He et al. 2015 ([arXiv 1512.03385](https://arxiv.org/abs/1512.03385)), section 4.2.
+{training.parameters:,} parameters, shortcut option {config.shortcut}, {config.stem_kernel}x\
+{config.stem_kernel} stem; He et al. 2015 ([arXiv 1512.03385](https://arxiv.org/abs/1512.03385)), section 4.2.
 
 | split | images | accuracy | 95% interval | loss |
 |---|---|---|---|---|
 {rows}
 {flip_text(metrics)}
-Classes, in label order: {", ".join(config["class_names"])}.
+Classes, in label order: {", ".join(config.class_names)}.
 
 ## How it was trained and selected
 
-Recipe `{training["recipe"]}`{changes_text(training)}, \
-{training["epochs"]} epochs on {split["train"]:,} images, seed {training["seed"]}, on \
-{training["device"]} in {training["wall_seconds"] / 60:.0f} minutes. The weights are those of epoch \
-{training["best_epoch"]}, the one with the highest accuracy on {split["val"]:,} validation images held out of the \
-official training set. The test set was read once, after that choice. Temperature {config["temperature"]:.3f} was \
+Recipe `{training.recipe}`{changes_text(training)}, \
+{training.epochs} epochs on {split.train:,} images, seed {training.seed}, on \
+{training.device} in {training.wall_seconds / 60:.0f} minutes. The weights are those of epoch \
+{training.best_epoch}, the one with the highest accuracy on {split.val:,} validation images held out of the \
+official training set. The test set was read once, after that choice. Temperature {config.temperature:.3f} was \
 fitted on the validation images.
 {pretrained_text(training)}
 | setting | value |
 |---|---|
 {settings}
 
-{confused_text(metrics["test"]["confusion_matrix"], config["class_names"])}
+{confused_text(metrics.test.confusion_matrix, config.class_names)}
 
 ![Accuracy, loss and learning rate by epoch](figures/curves.png)
 ![Confusion matrix on the test images](figures/confusion_matrix.png)
@@ -165,7 +170,7 @@ network = ResNet.from_pretrained("{REPO}").train()
 
 ## Limits
 
-- It knows {len(config["class_names"])} classes. A picture of anything else still gets one of these names, often with \
+- It knows {len(config.class_names)} classes. A picture of anything else still gets one of these names, often with \
 a high probability: what a probability means holds for pictures like CIFAR-10's alone.{threshold_text(config)}
 - It sees 32x32 pixels. What a person tells apart by detail is lost before the network looks.
 - CIFAR-10's objects are large and in the middle. Photographs that are framed otherwise, drawings, and views that the \
@@ -174,17 +179,18 @@ training images lack are classified less well than the test accuracy suggests; h
 """
 
 
-def threshold_text(config: dict[str, Any]) -> str:
-    """A sentence on what `Classifier.recognises` tells; nothing where an older artifact lacks the threshold."""
-    if "threshold" not in config:
+def threshold_text(config: Config) -> str:
+    """A sentence on what `Classifier.is_in_distribution` tells; nothing where an older artifact lacks the threshold."""
+    if config.threshold is None:
         return ""
     return (
-        f" `Classifier.recognises` says that a picture is probably none of them where its highest logit is below "
-        f"{config['threshold']:.3f}, which 95% of the validation images reach, but so do many pictures of other things."
+        " `Classifier.is_in_distribution` says that a picture is probably none of them where its highest logit is "
+        f"below {config.threshold:.3f}, which 95% of the validation images reach, but so do many pictures of other "
+        "things."
     )
 
 
-def confused_text(matrix: list[list[int]], class_names: list[str]) -> str:
+def confused_text(matrix: Sequence[Sequence[int]], class_names: Sequence[str]) -> str:
     """The three mistakes that are made most often on the test images, in a sentence."""
     size = range(len(matrix))
     mistakes = sorted(((matrix[i][j], i, j) for i in size for j in size if i != j), key=lambda m: (-m[0], m[1:]))

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import PurePath
 from typing import Any, Literal
 
+from model.architecture import DEPTHS, is_depth
+
 
 class ConfigError(ValueError):
     """A setting that does not exist or contradicts another; the message names the flag."""
@@ -157,7 +159,7 @@ class TrainConfig:
 
     def __post_init__(self):
         for name, ok, allowed in (
-            ("depth", self.depth >= 8 and (self.depth - 2) % 6 == 0, "6n+2: 8, 14, 20, 26, 32, 44, ..."),
+            ("depth", is_depth(self.depth), DEPTHS),
             ("crop_padding", 0 <= self.crop_padding <= 16, "from 0 to 16 pixels"),
             (
                 "crop_scale",

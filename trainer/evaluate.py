@@ -4,12 +4,15 @@ All but `recompute` and `evaluate_flipped` work on logits (N, classes), most wit
 """
 
 import math
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from model import Classifier, cifar10
+from model.artifact import Bin, Calibration, Config, Scores, SplitScores
 from model.classifier import softmax
 from trainer.data import load_training_data
 
@@ -19,39 +22,39 @@ TOLERANCE = 1e-4  # for losses, calibration errors and the threshold; counts mus
 RELATIVE_TOLERANCE = 1e-5  # in addition: losses and thresholds are in the thousands where logits are
 
 
-def evaluate(logits: np.ndarray, labels: np.ndarray, temperature: float) -> dict[str, Any]:
-    """One split's section of metrics.json (docs/architecture.md) but for `flip_tta`, as JSON values."""
+def evaluate(logits: np.ndarray, labels: np.ndarray, temperature: float, flip_tta: Scores | None = None) -> SplitScores:
+    """All scores of one split; `flip_tta` as `evaluate_flipped` gives it."""
     matrix = np.zeros((logits.shape[1], logits.shape[1]), dtype=np.int64)
     np.add.at(matrix, (labels, logits.argmax(1)), 1)
     before, after = (calibration_bins(softmax(logits / t), labels) for t in (1.0, temperature))
-    return score(logits, labels) | {
-        "per_class_accuracy": [float(row[i] / max(1, row.sum())) for i, row in enumerate(matrix)],
-        "confusion_matrix": matrix.tolist(),
-        "calibration": {
-            "ece_before": expected_calibration_error(before),
-            "ece_after": expected_calibration_error(after),
-            "loss_after": cross_entropy(logits / temperature, labels),
-            "bins_before": before,
-            "bins_after": after,
-        },
-    }
+    return SplitScores(
+        **vars(score(logits, labels)),
+        per_class_accuracy=tuple(float(row[i] / max(1, row.sum())) for i, row in enumerate(matrix)),
+        confusion_matrix=tuple(map(tuple, matrix.tolist())),
+        calibration=Calibration(
+            ece_before=expected_calibration_error(before),
+            ece_after=expected_calibration_error(after),
+            loss_after=cross_entropy(logits / temperature, labels),
+            bins_before=before,
+            bins_after=after,
+        ),
+        flip_tta=flip_tta,
+    )
 
 
-def score(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """What metrics.json says of one view of a split, `flip_tta` included."""
+def score(logits: np.ndarray, labels: np.ndarray) -> Scores:
+    """Accuracy and loss of one view of a split."""
     n, correct = len(labels), int((logits.argmax(1) == labels).sum())
-    return {
-        "n": n,
-        "correct": correct,
-        "accuracy": correct / n,
-        "accuracy_interval": list(wilson_interval(correct, n)),
-        "loss": cross_entropy(logits, labels),
-    }
+    return Scores(
+        n=n,
+        correct=correct,
+        accuracy=correct / n,
+        accuracy_interval=wilson_interval(correct, n),
+        loss=cross_entropy(logits, labels),
+    )
 
 
-def evaluate_flipped(
-    classifier: Classifier, images: np.ndarray, labels: np.ndarray, logits: np.ndarray
-) -> dict[str, Any]:
+def evaluate_flipped(classifier: Classifier, images: np.ndarray, labels: np.ndarray, logits: np.ndarray) -> Scores:
     """`flip_tta` of metrics.json: each answer is the mean of the logits of an image and of its mirror image.
 
     uint8 images (N, 32, 32, 3) and the `logits` (N, classes) of their single view, which alone counts for selection,
@@ -97,8 +100,8 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def fit_threshold(logits: np.ndarray) -> float:
-    """The threshold of `Classifier.recognises`, from the val `logits`: the highest logit of each image, sorted, at
-    position N // 20. So at most N // 20 images are below it, 250 of 5,000, and at least 95% reach it (>=).
+    """The threshold of `Classifier.is_in_distribution`, from the val `logits`: the highest logit of each image, sorted,
+    at position N // 20. So at most N // 20 images are below it, 250 of 5,000, and at least 95% reach it (>=).
 
     Why the highest logit: over 13 kinds of pictures that show none of the classes, more are below its threshold in the
     mean than with the highest probability or logsumexp of the logits. It is a hint: docs/benchmarks.md says how many
@@ -107,7 +110,7 @@ def fit_threshold(logits: np.ndarray) -> float:
     return float(np.sort(logits.max(1))[len(logits) // 20])
 
 
-def calibration_bins(probabilities: np.ndarray, labels: np.ndarray) -> list[dict[str, Any]]:
+def calibration_bins(probabilities: np.ndarray, labels: np.ndarray) -> tuple[Bin, ...]:
     """Images grouped by confidence into equal bins (lower, upper]: n, mean confidence, accuracy (None where n is 0)."""
     confidence = probabilities.max(1).astype(np.float64)
     right = probabilities.argmax(1) == labels
@@ -117,21 +120,26 @@ def calibration_bins(probabilities: np.ndarray, labels: np.ndarray) -> list[dict
         inside = which == i
         n = int(inside.sum())
         bins.append(
-            {
-                "lower": i / CALIBRATION_BINS,
-                "upper": (i + 1) / CALIBRATION_BINS,
-                "n": n,
-                "confidence": float(confidence[inside].mean()) if n else None,
-                "accuracy": float(right[inside].mean()) if n else None,
-            }
+            Bin(
+                lower=i / CALIBRATION_BINS,
+                upper=(i + 1) / CALIBRATION_BINS,
+                n=n,
+                confidence=float(confidence[inside].mean()) if n else None,
+                accuracy=float(right[inside].mean()) if n else None,
+            )
         )
-    return bins
+    return tuple(bins)
 
 
-def expected_calibration_error(bins: list[dict[str, Any]]) -> float:
+def expected_calibration_error(bins: Sequence[Bin]) -> float:
     """Mean gap between confidence and accuracy, weighted by the bins' counts."""
-    total = sum(b["n"] for b in bins)
-    return sum(b["n"] / total * abs(b["confidence"] - b["accuracy"]) for b in bins if b["n"])
+    total = sum(b.n for b in bins)
+    return sum(b.n / total * abs(b.confidence - b.accuracy) for b in bins if b.n)
+
+
+def all_cores() -> int:
+    """For `Classifier`'s `threads`: an evaluation has the machine to itself."""
+    return os.cpu_count() or 1
 
 
 def recompute(folder: Path, data_dir: Path) -> list[str]:
@@ -139,73 +147,68 @@ def recompute(folder: Path, data_dir: Path) -> list[str]:
 
     Raises ArtifactError, DatasetError.
     """
-    classifier = Classifier.load(folder)
+    classifier = Classifier.load(folder, threads=all_cores())
     data = load_training_data(data_dir)
     differences = []
     val = data.split.val
-    if classifier.metrics["training"]["split"].get("val_sha256") != data.split.val_sha256():
+    if classifier.metrics.training.split.val_sha256 != data.split.val_sha256():
         differences.append("split: metrics.json was computed on other val images than the split gives here")
     for name, (images, labels) in {
         "val": (data.images[val], data.labels[val]),
         "test": cifar10.read_test(data_dir),
     }.items():
-        claimed, logits = classifier.metrics[name], classifier.logits(images)
-        found = evaluate(logits, labels, classifier.config["temperature"])
-        if "flip_tta" in claimed:
-            found["flip_tta"] = evaluate_flipped(classifier, images, labels, logits)
-        differences += compare(name, claimed, found)
+        claimed, logits = getattr(classifier.metrics, name), classifier.logits(images)
+        flipped = evaluate_flipped(classifier, images, labels, logits) if claimed.flip_tta else None
+        differences += compare(name, claimed, evaluate(logits, labels, classifier.config.temperature, flipped))
         if name == "val":
             differences += compare_threshold(classifier.config, logits)
     return differences
 
 
-def compare(split: str, claimed: dict[str, Any], found: dict[str, Any]) -> list[str]:
+def compare(split: str, claimed: SplitScores, found: SplitScores) -> list[str]:
     """Where `found` differs from `claimed`: counts must be equal, other numbers as good as equal."""
     scores = ("accuracy_interval", "loss")
     differences = _differences(
         split, claimed, found, ("n", "correct", "confusion_matrix"), (*scores, "per_class_accuracy")
     )
     errors = ("ece_before", "ece_after", "loss_after")
-    differences += _differences(split, claimed["calibration"], found["calibration"], (), errors)
-    if "flip_tta" in claimed:
-        flipped = f"{split} flip_tta", claimed["flip_tta"], found["flip_tta"]
-        differences += _differences(*flipped, ("n", "correct"), scores)
+    differences += _differences(split, claimed.calibration, found.calibration, (), errors)
+    if claimed.flip_tta:
+        differences += _differences(f"{split} flip_tta", claimed.flip_tta, found.flip_tta, ("n", "correct"), scores)
     return differences
 
 
-def compare_threshold(config: dict[str, Any], val_logits: np.ndarray) -> list[str]:
+def compare_threshold(config: Config, val_logits: np.ndarray) -> list[str]:
     """Where the threshold of config.json, if it has one, is not what the val images give."""
     found = fit_threshold(val_logits)
-    claimed = config.get("threshold", found)
-    return [] if _same(claimed, found) else [f"val: threshold is {found}, config.json says {claimed}"]
+    if config.threshold is None or _same(config.threshold, found):
+        return []
+    return [f"val: threshold is {found}, config.json says {config.threshold}"]
 
 
-def _differences(
-    where: str, claimed: dict[str, Any], found: dict[str, Any], counts: tuple[str, ...], numbers: tuple[str, ...]
-) -> list[str]:
-    """`numbers` may be lists of them. One that is not claimed at all differs."""
-    wrong = [name for name in counts if claimed[name] != found[name]]
-    wrong += [n for n in numbers if not _same(claimed.get(n, math.nan), found[n])]
-    return [f"{where}: {name} is {found[name]}, metrics.json says {claimed.get(name)}" for name in wrong]
+def _differences(where: str, claimed: Any, found: Any, counts: tuple[str, ...], numbers: tuple[str, ...]) -> list[str]:
+    """`numbers` may be lists of them."""
+    wrong = [name for name in counts if getattr(claimed, name) != getattr(found, name)]
+    wrong += [name for name in numbers if not _same(getattr(claimed, name), getattr(found, name))]
+    return [f"{where}: {name} is {getattr(found, name)}, metrics.json says {getattr(claimed, name)}" for name in wrong]
 
 
 def _same(claimed: Any, found: Any) -> bool:
     return np.allclose(claimed, found, rtol=RELATIVE_TOLERANCE, atol=TOLERANCE)
 
 
-def summary_table(metrics: dict[str, Any]) -> str:
-    """metrics.json in a few lines for the terminal; `+ flip`: mean of the image and its mirror image."""
+def summary_table(splits: dict[str, SplitScores]) -> str:
+    """The scores of val, test or both in a few lines for the terminal; `+ flip`: mean of the image and its mirror
+    image."""
     lines = [f"{'':6}{'images':>8}{'accuracy':>10}{'95% interval':>19}{'loss':>9}{'ECE':>8}{'calibrated':>12}"]
-    for split in ("val", "test"):
-        if split in metrics:
-            calibration = metrics[split]["calibration"]
-            errors = f"{calibration['ece_before']:>8.4f}{calibration['ece_after']:>12.4f}"
-            lines.append(_summary_row(split, metrics[split]) + errors)
-            if "flip_tta" in metrics[split]:
-                lines.append(_summary_row("+ flip", metrics[split]["flip_tta"]))
+    for name, split in splits.items():
+        errors = f"{split.calibration.ece_before:>8.4f}{split.calibration.ece_after:>12.4f}"
+        lines.append(_summary_row(name, split) + errors)
+        if split.flip_tta:
+            lines.append(_summary_row("+ flip", split.flip_tta))
     return "\n".join(lines)
 
 
-def _summary_row(label: str, s: dict[str, Any]) -> str:
-    low, high = s["accuracy_interval"]
-    return f"{label:6}{s['n']:>8,}{s['accuracy']:>10.2%}{f'{low:.2%} - {high:.2%}':>19}{s['loss']:>9.4f}"
+def _summary_row(label: str, s: Scores) -> str:
+    low, high = s.accuracy_interval
+    return f"{label:6}{s.n:>8,}{s.accuracy:>10.2%}{f'{low:.2%} - {high:.2%}':>19}{s.loss:>9.4f}"

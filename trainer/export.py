@@ -3,26 +3,27 @@
 import csv
 import shutil
 import tempfile
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from safetensors.numpy import save_file
 
-from model import Classifier, artifact, cifar10
-from model.artifact import ArtifactError
+from model import Classifier, artifact, cifar10, schema
+from model.artifact import Artifact, ArtifactError, Config, Metrics, SplitScores, Training
 from model.classifier import softmax
+from model.hub import Source
+from model.onnx_graph import build_graph
 from model.resnet import ResNet
 from trainer import report
 from trainer.card import write_card
 from trainer.checkpoints import BEST, FOLDER, DamagedCheckpoint, previous, read_checkpoint
 from trainer.config import TrainConfig, as_flag, changed, published
 from trainer.data import TrainingData, load_training_data, steps_per_epoch
-from trainer.evaluate import evaluate, evaluate_flipped, fit_temperature, fit_threshold
+from trainer.evaluate import all_cores, evaluate, evaluate_flipped, fit_temperature, fit_threshold
 from trainer.module import build_network
 from trainer.run import RunError, check_same_split, config_of, note_no_test, read_run, wall_seconds
 
@@ -43,53 +44,59 @@ def export(run_dir: Path, data_dir: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
 
-    config = write_network(network, folder)
-    classifier = Classifier(folder, config, {}, f"folder:{folder}")
+    config = write_network(network, cifar10.CLASS_NAMES, folder)
+    classifier = _classifier(folder, config)
     val_images, val_labels = _val(data)
     val_logits = classifier.logits(val_images)
-    config["temperature"] = fit_temperature(val_logits, val_labels)
-    config["threshold"] = fit_threshold(val_logits)
+    config = replace(config, temperature=fit_temperature(val_logits, val_labels), threshold=fit_threshold(val_logits))
     note_no_test(run_dir, False)
     test_images, test_labels = cifar10.read_test(data_dir)  # not before everything is chosen
     test_logits = classifier.logits(test_images)
 
-    metrics = {
-        "format_version": artifact.FORMAT_VERSION,
-        "val": evaluate(val_logits, val_labels, config["temperature"])
-        | {"flip_tta": evaluate_flipped(classifier, val_images, val_labels, val_logits)},
-        "test": evaluate(test_logits, test_labels, config["temperature"])
-        | {"flip_tta": evaluate_flipped(classifier, test_images, test_labels, test_logits)},
-        "training": describe_training(run, history, best_epoch, network, data, len(test_labels)),
-    }
+    metrics = Metrics(
+        format_version=artifact.FORMAT_VERSION,
+        val=_scores(classifier, val_images, val_labels, val_logits, config.temperature),
+        test=_scores(classifier, test_images, test_labels, test_logits, config.temperature),
+        training=describe_training(run, history, best_epoch, network, data, len(test_labels)),
+    )
     shutil.copy(run_dir / artifact.HISTORY, folder)
-    artifact.write_json(folder / artifact.METRICS, metrics)
-    test_probabilities = softmax(test_logits / config["temperature"])
+    artifact.write_metrics(folder, metrics)
+    test_probabilities = softmax(test_logits / config.temperature)
     write_predictions(test_probabilities, test_labels, folder / artifact.PREDICTIONS)
-    figures = report.render_figures(metrics, history, config["class_names"])
+    figures = report.render_figures(metrics, history, config.class_names)
     report.write_figures(figures, folder / artifact.FIGURES)
     report.write_samples(test_images, test_labels, test_probabilities, folder / artifact.SAMPLES)
     write_card(metrics, config, folder / artifact.CARD)
     events = folder / artifact.TENSORBOARD
     shutil.copytree(run_dir / artifact.TENSORBOARD, events, ignore=shutil.ignore_patterns("hparams.yaml"))
-    report.log_results(metrics["test"], figures, best_step, events)
+    report.log_results(metrics.test, figures, best_step, events)
     for number, file in enumerate(sorted(events.glob("events.out.tfevents.*"))):  # the time stands first
         file.rename(file.with_name(f"events.out.tfevents.{number:03}"))  # without the name of this machine
-    artifact.seal(folder, config)
+    artifact.write_checksums(folder, config)
     check_parity(network, Classifier.load(folder), test_images[:256])
     return _swap_in(folder, run_dir / "artifact")
 
 
-def evaluate_on_val(run_dir: Path, data_dir: Path) -> dict[str, Any]:
-    """{"val": ...}, as in metrics.json, of the best checkpoint. Leaves the test set alone and writes nothing."""
+def evaluate_on_val(run_dir: Path, data_dir: Path) -> SplitScores:
+    """The scores of the best checkpoint on val. Leaves the test set alone and writes nothing."""
     data = _data_of(run_dir, read_run(run_dir), data_dir)
     network, _, _ = load_best(run_dir, data)
     with tempfile.TemporaryDirectory() as folder:
-        config = write_network(network, Path(folder))
-        classifier = Classifier(Path(folder), config, {}, f"folder:{folder}")
-        images, labels = _val(data)
-        logits = classifier.logits(images)
-        flipped = evaluate_flipped(classifier, images, labels, logits)
-    return {"val": evaluate(logits, labels, fit_temperature(logits, labels)) | {"flip_tta": flipped}}
+        classifier = _classifier(Path(folder), write_network(network, cifar10.CLASS_NAMES, Path(folder)))
+    images, labels = _val(data)
+    logits = classifier.logits(images)
+    return _scores(classifier, images, labels, logits, fit_temperature(logits, labels))
+
+
+def _classifier(folder: Path, config: Config) -> Classifier:
+    """Of a network that `write_network` wrote, for its evaluation."""
+    return Classifier(Artifact(folder, config, None), Source("folder", folder), all_cores())
+
+
+def _scores(
+    classifier: Classifier, images: np.ndarray, labels: np.ndarray, logits: np.ndarray, temperature: float
+) -> SplitScores:
+    return evaluate(logits, labels, temperature, evaluate_flipped(classifier, images, labels, logits))
 
 
 def load_best(run_dir: Path, data: TrainingData) -> tuple[ResNet, int, int]:
@@ -127,56 +134,25 @@ def best_checkpoint(run_dir: Path) -> dict[str, Any]:
     )
 
 
-class WithFeatures(nn.Module):
-    """What model.onnx computes: images (N, 3, 32, 32) -> logits (N, classes), features (N, 64, 8, 8)."""
-
-    def __init__(self, network: ResNet):
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.network.features(images)
-        return self.network.classify(features), features
-
-
-def write_network(network: ResNet, folder: Path) -> dict[str, Any]:
-    """Writes model.safetensors and model.onnx. Returns config.json's fields but for the digests and what is fitted on
-    val: temperature is 1, there is no threshold."""
-    weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+def write_network(network: ResNet, class_names: tuple[str, ...], folder: Path) -> Config:
+    """Writes model.safetensors, and model.onnx for other tools. The config lacks the digests and what is fitted on val:
+    temperature is 1, there is no threshold."""
+    weights = {name: tensor.contiguous().numpy() for name, tensor in network.state_dict().items()}
     save_file(weights, folder / artifact.WEIGHTS, metadata={"format": "pt"})
     (folder / artifact.WEIGHTS).chmod(0o644)  # safetensors writes 0600
-    write_onnx(network, folder / artifact.GRAPH)
+    size = cifar10.IMAGE_SIZE
+    (folder / artifact.GRAPH).write_bytes(build_graph(network.architecture, weights, size))
     with torch.inference_mode():
-        expected = network(torch.from_numpy(artifact.probe_image()))[0]
-    return {
-        "depth": network.depth,
-        "stem_kernel": network.stem_kernel,
-        "shortcut": network.shortcut,
-        "num_classes": network.fc.out_features,
-        "class_names": list(cifar10.CLASS_NAMES),
-        "image_size": cifar10.IMAGE_SIZE,
-        "temperature": 1.0,
-        "expected_logits": expected.tolist(),
-    }
-
-
-def write_onnx(network: ResNet, path: Path) -> None:
-    """Dynamic batch; one file, weights inside; without the exporter's notes, which hold paths of this machine."""
-    program = torch.onnx.export(
-        WithFeatures(network).eval(),
-        (torch.from_numpy(artifact.probe_image()).repeat(2, 1, 1, 1),),  # a batch of 1 would be taken for a constant
-        input_names=["images"],
-        output_names=["logits", "features"],
-        dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
-        dynamo=True,
-        verbose=False,
+        expected = network(torch.from_numpy(artifact.probe_image(size)))[0]
+    return Config(
+        **asdict(network.architecture),
+        class_names=class_names,
+        image_size=size,
+        temperature=1.0,
+        expected_logits=tuple(expected.tolist()),
+        format_version=artifact.FORMAT_VERSION,
+        sha256={},
     )
-    model = program.model_proto
-    for part in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
-        part.ClearField("metadata_props")
-        part.ClearField("doc_string")
-    onnx.checker.check_model(model)
-    onnx.save(model, path)
 
 
 def check_parity(network: ResNet, classifier: Classifier, images: np.ndarray) -> None:
@@ -187,7 +163,7 @@ def check_parity(network: ResNet, classifier: Classifier, images: np.ndarray) ->
     served = classifier.logits(images)
     if not artifact.agrees(served, ours, ONNX_TOLERANCE):
         difference = np.abs(ours - served).max()
-        raise ArtifactError(f"model.onnx and the PyTorch network differ by {difference:.3g} in a logit: not exported")
+        raise ArtifactError(f"ONNX Runtime and PyTorch differ by {difference:.3g} in a logit: not exported")
 
 
 def describe_training(
@@ -197,7 +173,7 @@ def describe_training(
     network: ResNet,
     data: TrainingData,
     test_images: int,
-) -> dict[str, Any]:
+) -> Training:
     """metrics.json's `training` section, from what the run wrote."""
     config = TrainConfig.from_hyperparameters(run["hyperparameters"])
     shown = images_shown(config, run["split"]["train"], len(history))
@@ -205,29 +181,30 @@ def describe_training(
     measured = measured[1:] or measured  # the first epoch also compiles
     training_seconds = sum(n / row["images_per_second"] for n, row in measured)
     settings = published(run["hyperparameters"])
-    later = {name: run[name] for name in ("peak_memory_bytes", "pretrained") if run.get(name)}  # older runs lack them
-    return {
-        "recipe": run["hyperparameters"]["recipe"],
-        "changes": [as_flag(name, value) for name, value in changed(settings).items() if name != "seed"],
-        "hyperparameters": settings,
-        "seed": run["hyperparameters"]["seed"],
-        "epochs": len(history),
-        "best_epoch": best_epoch,
-        "selected_by": "highest val accuracy",
-        "wall_seconds": round(wall_seconds(run, history), 1),
-        "images_per_second": round(sum(n for n, _ in measured) / training_seconds, 1),
-        **later,
-        "device": run["device"],
-        "precision": run["precision"],
-        "versions": run["versions"] | {"onnxruntime": version("onnxruntime")},
-        "git_commit": run["git_commit"],
-        "started": run["started"],
-        "resumed": run.get("resumed", []),
-        "split": run["split"] | {"test": test_images, "val_sha256": data.split.val_sha256()},
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "mean": run["mean"],
-        "std": run["std"],
-    }
+    return schema.parse(
+        Training,
+        {
+            "recipe": run["hyperparameters"]["recipe"],
+            "changes": [as_flag(name, value) for name, value in changed(settings).items() if name != "seed"],
+            "hyperparameters": settings,
+            "seed": run["hyperparameters"]["seed"],
+            "epochs": len(history),
+            "best_epoch": best_epoch,
+            "selected_by": "highest val accuracy",
+            "wall_seconds": round(wall_seconds(run, history), 1),
+            "images_per_second": round(sum(n for n, _ in measured) / training_seconds, 1),
+            "device": run["device"],
+            "precision": run["precision"],
+            "versions": run["versions"] | {"onnxruntime": version("onnxruntime")},
+            "git_commit": run["git_commit"],
+            "started": run["started"],
+            "split": run["split"] | {"test": test_images, "val_sha256": data.split.val_sha256()},
+            "parameters": network.architecture.parameters,
+            "mean": run["mean"],
+            "std": run["std"],
+        }
+        | {name: run[name] for name in ("peak_memory_bytes", "pretrained", "resumed") if run.get(name)},
+    )
 
 
 def images_shown(config: TrainConfig, train_images: int, epochs: int) -> list[int]:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from model import artifact, cifar10, hub
+from model.artifact import PretrainedNetwork
 from model.resnet import ResNet, network_of
+from model.schema import to_json
 from trainer.config import PRETRAINED, RECIPES, ConfigError, TrainConfig, flag
 
 
@@ -35,28 +37,31 @@ def load_pretrained(config: TrainConfig, val_sha256: str) -> dict[str, Pretraine
 
 def _load(name: str, source: str, val_sha256: str) -> Pretrained:
     trained, found = hub.find(source, files=(artifact.WEIGHTS, artifact.METRICS))
-    facts = trained.metrics["training"]
-    if facts["split"].get("val_sha256") != val_sha256:
+    training = trained.metrics.training
+    if training.split.val_sha256 != val_sha256:
         raise ConfigError(
             f"{flag(name)} {source} was trained with other validation images than this run holds out: it may have "
             "learned some of them. Take a network that this program trained on the same data"
         )
-    if tuple(trained.config["class_names"]) != cifar10.CLASS_NAMES:
+    if trained.config.class_names != cifar10.CLASS_NAMES:
         raise ConfigError(f"{flag(name)} {source} has other classes than CIFAR-10")
-    return Pretrained(
-        network_of(trained).requires_grad_(False),
-        {"recipe": facts["recipe"] if facts["recipe"] in RECIPES else "unknown"}
-        | {name: facts[name] for name in ("seed", "epochs", "parameters")}
-        | {"depth": trained.config["depth"], "val_accuracy": trained.metrics["val"]["accuracy"]}
-        | {"sha256": trained.config["sha256"][artifact.WEIGHTS]}
-        | ({"source": found} if found.startswith("hub:") else {}),  # at its commit
+    facts = PretrainedNetwork(
+        recipe=training.recipe if training.recipe in RECIPES else "unknown",
+        seed=training.seed,
+        epochs=training.epochs,
+        parameters=training.parameters,
+        depth=trained.config.depth,
+        val_accuracy=trained.metrics.val.accuracy,
+        sha256=trained.config.sha256[artifact.WEIGHTS],
+        source=str(found) if found.kind == "hub" else None,  # at its commit
     )
+    return Pretrained(network_of(trained).requires_grad_(False), to_json(facts))
 
 
 def _check_architecture(config: TrainConfig, network: ResNet) -> None:
-    for name in artifact.ARCHITECTURE:
-        if name != "num_classes" and getattr(config, name) != getattr(network, name):
+    for name in ("depth", "stem_kernel", "shortcut"):
+        found = getattr(network.architecture, name)
+        if getattr(config, name) != found:
             raise ConfigError(
-                f"--initial-weights {config.initial_weights} has {flag(name)} {getattr(network, name)}, "
-                f"not {getattr(config, name)}"
+                f"--initial-weights {config.initial_weights} has {flag(name)} {found}, not {getattr(config, name)}"
             )

@@ -13,7 +13,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ge
 
 from model import Classifier, artifact
 from model.artifact import ArtifactError
-from model.hub import HubError, etag, explained, is_repo_id, within
+from model.hub import HubError, Source, etag, explained, is_repo_id, within
 from trainer.card import REPO
 
 ASK_SECONDS = 30
@@ -38,17 +38,17 @@ def publish(
 
     What an earlier artifact left there of figures, samples and event files is removed by the same commit; other files
     stay. A folder that is there already makes no new commit. Raises ArtifactError for a folder that `Classifier` would
-    refuse, HubError where the Hub does; the folder is only read.
+    refuse or whose model.onnx is missing or damaged, HubError where the Hub does; the folder is only read.
     """
-    found = artifact.read(folder)
-    Classifier.of(found, f"folder:{folder}")
+    found = artifact.read(folder, artifact.CHECKSUMMED)
+    Classifier.from_artifact(found, Source("folder", folder))
     files = _contents(folder, repo)
     open_repo(repo, private=private)
     tagged = _commit_of_tag(repo, branch, tag, files) if tag else None
     if branch is not None:
         ask(HfApi().create_branch, repo, branch=branch, exist_ok=True)
-    test = found.metrics["test"]
-    message = f"ResNet-{found.config['depth']}: {test['accuracy']:.2%} on {test['n']:,} test images"
+    test = found.metrics.test
+    message = f"ResNet-{found.config.depth}: {test.accuracy:.2%} on {test.n:,} test images"
     published = commit(repo, files, OWNED, message, branch=branch)
     if tag and not tagged:
         try:

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 from torch.utils.tensorboard import SummaryWriter
 
 from model import artifact
+from model.artifact import Calibration, Metrics, SplitScores
 
 SAMPLES_PER_CLASS = 20
 SAMPLES_SEED = 0
@@ -42,16 +43,14 @@ def prediction_panel(
     return np.asarray(panel)
 
 
-def draw_figures(
-    metrics: dict[str, Any], history: list[dict[str, float]], class_names: Sequence[str]
-) -> dict[str, Figure]:
+def draw_figures(metrics: Metrics, history: list[dict[str, float]], class_names: Sequence[str]) -> dict[str, Figure]:
     """curves, confusion_matrix, reliability, per_class; the last three of the test set."""
-    test = metrics["test"]
+    test = metrics.test
     return {
-        "curves": draw_curves(history, metrics["training"]["best_epoch"]),
-        "confusion_matrix": draw_confusion_matrix(test["confusion_matrix"], class_names),
-        "reliability": draw_reliability(test["calibration"]),
-        "per_class": draw_per_class(test["per_class_accuracy"], class_names),
+        "curves": draw_curves(history, metrics.training.best_epoch),
+        "confusion_matrix": draw_confusion_matrix(test.confusion_matrix, class_names),
+        "reliability": draw_reliability(test.calibration),
+        "per_class": draw_per_class(test.per_class_accuracy, class_names),
     }
 
 
@@ -87,14 +86,17 @@ def draw_confusion_matrix(matrix: Sequence[Sequence[int]], class_names: Sequence
     return figure
 
 
-def draw_reliability(calibration: dict[str, Any]) -> Figure:
+def draw_reliability(calibration: Calibration) -> Figure:
     figure = Figure(figsize=(8.5, 4), layout="constrained")
-    for axes, when in zip(figure.subplots(1, 2), ("before", "after"), strict=True):
-        bins = [b for b in calibration[f"bins_{when}"] if b["n"]]
-        width = calibration[f"bins_{when}"][0]["upper"]
-        axes.bar([b["lower"] for b in bins], [b["accuracy"] for b in bins], width, align="edge", edgecolor="white")
+    parts = (
+        ("before", calibration.ece_before, calibration.bins_before),
+        ("after", calibration.ece_after, calibration.bins_after),
+    )
+    for axes, (when, ece, all_bins) in zip(figure.subplots(1, 2), parts, strict=True):
+        bins = [b for b in all_bins if b.n]
+        width = all_bins[0].upper
+        axes.bar([b.lower for b in bins], [b.accuracy for b in bins], width, align="edge", edgecolor="white")
         axes.plot([0, 1], [0, 1], color="tab:red", linewidth=1, linestyle="--")
-        ece = calibration[f"ece_{when}"]
         axes.set(title=f"{when} temperature scaling: ECE {ece:.4f}", xlabel="confidence", ylabel="accuracy")
         axes.set(xlim=(0, 1), ylim=(0, 1))
     return figure
@@ -111,7 +113,7 @@ def draw_per_class(accuracies: Sequence[float], class_names: Sequence[str]) -> F
 
 
 def render_figures(
-    metrics: dict[str, Any], history: list[dict[str, float]], class_names: Sequence[str]
+    metrics: Metrics, history: list[dict[str, float]], class_names: Sequence[str]
 ) -> dict[str, np.ndarray]:
     """`draw_figures` as pixels: uint8 (H, W, 3)."""
     pictures = {}
@@ -160,10 +162,10 @@ def sheet(images: np.ndarray) -> Image.Image:
     return Image.fromarray(canvas.transpose(0, 2, 1, 3, 4).reshape(rows * size, SHEET_COLUMNS * size, 3))
 
 
-def log_results(test: dict[str, Any], figures: dict[str, np.ndarray], step: int, folder: Path) -> None:
+def log_results(test: SplitScores, figures: dict[str, np.ndarray], step: int, folder: Path) -> None:
     """Test accuracy, test loss and the figures into a folder of event files, at the last step of the best epoch."""
     with SummaryWriter(folder) as writer:
         for name in ("accuracy", "loss"):
-            writer.add_scalar(f"test/{name}", test[name], step)
+            writer.add_scalar(f"test/{name}", getattr(test, name), step)
         for name, picture in figures.items():
             writer.add_image(f"figures/{name}", picture, step, dataformats="HWC")

@@ -18,7 +18,7 @@ from trainer.publish import Published, ask, commit, open_repo, visible_files
 
 PROJECT = Path(__file__).resolve().parent.parent
 FILES = ("app.py", "LICENSE")
-FOLDERS = ("ui/", "model/", "assets/examples/", "assets/resnet32-cifar10/")
+FOLDERS = ("ui/", "model/", "assets/examples/", f"{hub.BUNDLED_NAME}/")
 """All that `python app.py` reads; a Space holds nothing else below these folders."""
 
 NEEDED = (artifact.CONFIG, *artifact.SERVING, *artifact.SAMPLE_FILES)
@@ -41,7 +41,7 @@ def create_space(space: str, model: str, revision: str | None = None, private: b
             f"{model} lacks {', '.join(missing)} at {info.sha[:12]}: a Space has no CIFAR-10 of its own, so the page "
             "needs the sample images too. `python -m trainer publish` brings all of a folder that was exported."
         )
-    Classifier.of_snapshot(hub.pull(model, info.sha))  # what the page would refuse is not hosted
+    Classifier.from_snapshot(hub.pull(model, info.sha))  # what the page would refuse is not hosted
     variables = {"MODEL_REPO": model, "MODEL_REVISION": info.sha}
     open_repo(space, "space", private, space_sdk="gradio", space_variables=_pairs(variables))
     files["README.md"] = space_card(model, info.sha, hidden=bool(info.private or info.gated)).encode()

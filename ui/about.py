@@ -9,6 +9,8 @@ from html import escape
 import gradio as gr
 
 from model import Classifier
+from model.artifact import Config
+from model.hub import BUNDLED_NAME, Source
 from model.preprocess import DRAFT_SIDE, MAX_PIXELS, MAX_PIXELS_JPEG
 from ui.api import TOP_K
 from ui.guard import MB, Limits
@@ -159,12 +161,12 @@ def about(classifier: Classifier) -> str:
     names = [escape(name) for name in classifier.class_names]
     cards = (
         _card("What happens to a picture", INTRODUCTION + steps(classifier.config), "wide"),
-        _card("What it cannot do", limits_of_the_network(names, "threshold" in classifier.config)),
+        _card("What it cannot do", limits_of_the_network(names, classifier.config.threshold is not None)),
         _card("Where your pictures go", UPLOADS),
         _card("Which model this is", model_facts(classifier)),
         _card("License", license_text(classifier.source)),
         _card("Use it from a program", snippets(classifier.source), "wide"),
-        _card("Calls over HTTP", calls_table(len(names)) + CALL_NOTES, "wide"),
+        _card("Calls over HTTP", calls_table(len(names), classifier.config.fit) + CALL_NOTES, "wide"),
     )
     return f'<div class="report about">{"".join(cards)}<p class="spoken" role="status"></p></div>'
 
@@ -195,7 +197,7 @@ UPLOADS = (
 )
 
 
-def steps(config: dict) -> str:
+def steps(config: Config) -> str:
     """From the upload to the probabilities, in five steps."""
     told = (
         ("Your picture", "A JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF file, a camera photo, or a pasted picture."),
@@ -205,10 +207,10 @@ def steps(config: dict) -> str:
             "centre cropped, the whole of it padded with white, or stretched.",
         ),
         ("32 × 32 pixels", "All that the network ever sees. The Predict tab shows it enlarged."),
-        ("The network", f"A ResNet-{config['depth']} weighs those pixels into one score for each class."),
+        ("The network", f"A ResNet-{config.depth} weighs those pixels into one score for each class."),
         (
             "Probabilities",
-            f"The scores are divided by {config['temperature']:.3g}, a number that was fitted on validation images so "
+            f"The scores are divided by {config.temperature:.3g}, a number that was fitted on validation images so "
             "that of the answers given with 80% about 80 in 100 are right, and turned into shares of 100%.",
         ),
     )
@@ -231,42 +233,33 @@ def limits_of_the_network(names: list[str], notices_others: bool) -> str:
     )
 
 
-def hub_commit(source: str) -> tuple[str, str] | None:
-    """Repository and commit of a `Classifier.source`; None for a model that is not from the Hub."""
-    if not source.startswith("hub:"):
-        return None
-    repo, sha = source.removeprefix("hub:").split("@")
-    return repo, sha
-
-
 def model_facts(classifier: Classifier) -> str:
     """Where the model comes from and where its card is."""
-    test, training = classifier.metrics["test"], classifier.metrics["training"]
-    if found := hub_commit(classifier.source):
-        repo, sha = found
+    test, source = classifier.metrics.test, classifier.source
+    if source.kind == "hub":
         rows = [
-            ("Source", f"Hugging Face Hub, {_link(f'{HUB}/{repo}/tree/{sha}', repo)}"),
-            ("Commit", f"<code>{escape(sha)}</code>"),
-            ("Card", _link(f"{HUB}/{repo}/blob/{sha}/README.md", "its model card at this commit")),
+            ("Source", f"Hugging Face Hub, {_link(f'{HUB}/{source.repo}/tree/{source.sha}', source.repo)}"),
+            ("Commit", f"<code>{escape(source.sha)}</code>"),
+            ("Card", _link(f"{HUB}/{source.repo}/blob/{source.sha}/README.md", "its model card at this commit")),
         ]
-    elif classifier.source == "bundled":
+    elif source.kind == "bundled":
         rows = [
             ("Source", "bundled with this project"),
-            ("Card", "<code>assets/resnet32-cifar10/README.md</code> in the project"),
+            ("Card", f"<code>{BUNDLED_NAME}/README.md</code> in the project"),
         ]
     else:
         rows = [("Source", "a folder on this server"), ("Card", "<code>README.md</code> in that folder")]
     rows += [
-        ("Network", f"ResNet-{classifier.config['depth']}, {training['parameters']:,} weights"),
-        ("Test accuracy", f"{test['accuracy']:.2%} of {test['n']:,} images"),
+        ("Network", f"ResNet-{classifier.config.depth}, {classifier.metrics.training.parameters:,} weights"),
+        ("Test accuracy", f"{test.accuracy:.2%} of {test.n:,} images"),
     ]
     return f"<dl>{''.join(f'<div><dt>{term}</dt><dd>{value}</dd></div>' for term, value in rows)}</dl>"
 
 
-def license_text(source: str) -> str:
+def license_text(source: Source) -> str:
     of_the_model = (
         "<p>The license of the model's weights is in its card.</p>"
-        if source != "bundled"
+        if source.kind != "bundled"
         else "<p>The same holds for the bundled model.</p>"
     )
     return (
@@ -277,26 +270,26 @@ def license_text(source: str) -> str:
     )
 
 
-def python_load(source: str) -> str:
+def python_load(source: Source) -> str:
     """`Classifier.load` with the arguments that give the model of this page."""
-    if found := hub_commit(source):
-        repo, sha = found
-        arguments = f'\n    "{repo}",\n    revision="{sha}",\n'
-    else:
-        arguments = "" if source == "bundled" else f'"{FOLDER}"'
-    return PYTHON_LOAD.replace("ARGUMENTS", arguments)
+    arguments = {
+        "bundled": "",
+        "folder": f'"{FOLDER}"',
+        "hub": f'\n    "{source.repo}",\n    revision="{source.sha}",\n',
+    }
+    return PYTHON_LOAD.replace("ARGUMENTS", arguments[source.kind])
 
 
-def snippets(source: str) -> str:
+def snippets(source: Source) -> str:
     """Every snippet with what it needs, each beside a button that copies it."""
     client = "Needs <code>pip install gradio_client</code>."
     project = (
         "Without this page: in a copy of the project, after <code>pip install -r requirements-app.txt</code>. "
         "No PyTorch needed."
     )
-    if hub_commit(source):
+    if source.kind == "hub":
         project += " A private or gated model takes a token in <code>HF_TOKEN</code>."
-    elif source != "bundled":
+    elif source.kind == "folder":
         project += f" <code>{FOLDER}</code> is your copy of the model."
     shell = "Any POSIX shell: upload, ask, read the events. The last line printed holds the answer."
     javascript = "In a browser, on a page of any site, or in Node 18 and newer; no library. Add one of the calls."
@@ -336,26 +329,26 @@ def snippet(name: str, title: str, note: str, code: str) -> str:
     )
 
 
-def calls_table(classes: int) -> str:
+def calls_table(classes: int, fit: str) -> str:
     """What others may call, with inputs and outputs in order."""
     top_k = f"<code>top_k</code> from 1 to {classes} ({min(TOP_K, classes)})"
-    fit = "<code>fit</code>: crop, pad or stretch (crop)"
+    fits = f"<code>fit</code>: crop, pad or stretch ({fit})"
     confidences = "<code>label</code>, <code>confidences</code>: <code>label</code> and <code>confidence</code> of each"
     rows = (
         (
             "/predict",
-            f"<code>image</code>, {top_k}, {fit}",
+            f"<code>image</code>, {top_k}, {fits}",
             f"1. {confidences}, most probable first<br>2. <code>probably_none_of_these</code>, "
             "<code>milliseconds</code> spent in the model",
         ),
         (
             "/activation_map",
-            f"<code>image</code>, <code>label</code>: a class name, {fit}",
+            f"<code>image</code>, <code>label</code>: a class name, {fits}",
             "8 rows of 8 numbers from 0 to 1: where the score of that class came from",
         ),
         (
             "/predict_batch",
-            f"<code>files</code>: a list of up to {LIMITS.files}, {top_k}, {fit}",
+            f"<code>files</code>: a list of up to {LIMITS.files}, {top_k}, {fits}",
             f"a list in the same order: {confidences}, and the second of <code>/predict</code>; or <code>error</code>",
         ),
         (

@@ -1,19 +1,30 @@
 """The Accuracy tab: what metrics.json, history.csv and config.json of the artifact say, as HTML.
 
-No statistic is computed here, and no number is typed but the `PUBLISHED` ones. Every string of the artifact is escaped
-and every field that model/artifact.py leaves unchecked is looked at first: an artifact may come from anybody.
+No statistic is computed here, and no number is typed but the `PUBLISHED` ones. Every string of the artifact is escaped:
+an artifact may come from anybody.
 """
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from html import escape
 
 import gradio as gr
 
 from model import Classifier
-from model.artifact import read_history
+from model.artifact import (
+    Bin,
+    Calibration,
+    Config,
+    Metrics,
+    PretrainedNetwork,
+    Resumed,
+    Scores,
+    Training,
+    read_history,
+)
 from model.cifar10 import CLASS_NAMES
+from model.schema import Plain
 from ui.curves import FEW_IMAGES, Line, curve, reliability
 
 PUBLISHED = (
@@ -34,6 +45,9 @@ MANY_CLASSES = 20
 
 NOT_RECORDED = "not recorded"
 
+Matrix = Sequence[Sequence[int]]
+Names = Sequence[str]
+
 
 def build_tab(classifier: Classifier, cell_html: Callable[[int, int], str]) -> None:
     """Puts the tab's content into the Blocks that is being built.
@@ -45,15 +59,13 @@ def build_tab(classifier: Classifier, cell_html: Callable[[int, int], str]) -> N
     history = read_history(classifier.folder)
     gr.HTML(overview(metrics, names, classifier.config), apply_default_css=False)
     with gr.Column(elem_id="confusion-card"):
-        counts = metrics["test"]["confusion_matrix"]
+        counts = metrics.test.confusion_matrix
         matrix = gr.HTML(matrix_card(counts, names), js_on_load=MATRIX_JS, apply_default_css=False)
         _show_cells(matrix, counts, names, cell_html)
     gr.HTML(background(metrics, classifier.config, history), apply_default_css=False)
 
 
-def _show_cells(
-    matrix: gr.HTML, counts: list[list[int]], names: list[str], cell_html: Callable[[int, int], str]
-) -> None:
+def _show_cells(matrix: gr.HTML, counts: Matrix, names: Names, cell_html: Callable[[int, int], str]) -> None:
     """The area below the matrix, and what fills it when a cell is activated."""
     chosen = gr.JSON(visible=False)  # CELL_JS fills it at each call
     area = gr.HTML(
@@ -166,17 +178,17 @@ watch('value', () => requestAnimationFrame(() =>
 """
 
 
-def overview(metrics: dict, names: list[str], config: dict) -> str:
+def overview(metrics: Metrics, names: Names, config: Config) -> str:
     """The cards above the matrix: the summary, each class, and where the numbers come from."""
     cards = (
-        _card("How good it is", plain_sentence(metrics["test"], len(names)) + summary_table(metrics, names), "wide"),
+        _card("How good it is", plain_sentence(metrics.test, len(names)) + summary_table(metrics, names), "wide"),
         _card("Accuracy of each class", best_worst_sentence(metrics, names) + per_class_table(metrics, names)),
-        _card("Where these numbers come from", chosen_sentences(metrics) + split_facts(metrics["training"], config)),
+        _card("Where these numbers come from", chosen_sentences(metrics) + split_facts(metrics.training, config)),
     )
     return f'<div class="report accuracy">{"".join(cards)}</div>'
 
 
-def matrix_card(matrix: list[list[int]], names: list[str]) -> str:
+def matrix_card(matrix: Matrix, names: Names) -> str:
     """The confusion matrix with its explanation."""
     return (
         '<div class="accuracy"><h2>What it takes for what</h2>'
@@ -193,13 +205,13 @@ CONFUSION_NOTE = (
 )
 
 
-def background(metrics: dict, config: dict, history: list[dict[str, float]]) -> str:
+def background(metrics: Metrics, config: Config, history: list[dict[str, float]]) -> str:
     """The cards below the matrix: calibration, curves, recipe."""
-    training = metrics["training"]
-    calibration = calibration_card(metrics["test"].get("calibration"), config["temperature"])
+    training = metrics.training
+    calibration = calibration_card(metrics.test.calibration, config.temperature)
     cards = (
         _card("Can its percentages be believed?", calibration, "wide"),
-        _card("How it learned", curves(history, training["best_epoch"]), "wide"),
+        _card("How it learned", curves(history, training.best_epoch), "wide"),
         _card("How it was trained", training_lists(training), "wide"),
     )
     return f'<div class="report accuracy">{"".join(cards)}</div>'
@@ -214,33 +226,32 @@ def _scroll(label: str, body: str, kind: str = "") -> str:
     return f'<div class="scroll {kind}" role="region" aria-label="{label}" tabindex="0">{body}</div>'
 
 
-def plain_sentence(test: dict, classes: int) -> str:
+def plain_sentence(test: Scores, classes: int) -> str:
     """What the test accuracy means, for people who never trained a network."""
     return (
         f'<p class="plain">Of 100 new pictures of this kind, it gets {_of_100(test)} right.</p>'
-        f"<p>That is the accuracy on the {test['n']:,} test images, which it never saw while it learned. Guessing "
+        f"<p>That is the accuracy on the {test.n:,} test images, which it never saw while it learned. Guessing "
         f"among the {classes} classes would get about {round(100 / classes)}. Photos unlike these images can be "
         "harder.</p>"
     )
 
 
-def _of_100(test: dict) -> str:
+def _of_100(test: Scores) -> str:
     """As "about 92"; "more than 99" where rounding would claim that none is wrong, "fewer than 1" likewise."""
-    right = round(100 * test["accuracy"])
-    if right == 100 and test["correct"] < test["n"]:
+    right = round(100 * test.accuracy)
+    if right == 100 and test.correct < test.n:
         return "<strong>more than 99</strong>"
-    if right == 0 and test["correct"]:
+    if right == 0 and test.correct:
         return "<strong>fewer than 1</strong>"
     return f"about <strong>{right}</strong>"
 
 
-def summary_table(metrics: dict, names: list[str]) -> str:
+def summary_table(metrics: Metrics, names: Names) -> str:
     """Accuracy on test and val with the number of images and the 95% interval, and, for CIFAR-10, published ones."""
     own = "".join(
-        f'<tr><th scope="row">{name}</th><td class="strong">{metrics[key]["accuracy"]:.2%}</td>'
-        f"<td>{_interval(metrics[key])}</td><td>{metrics[key]['correct']:,} of {metrics[key]['n']:,}</td>"
-        f"<td>{metrics[key]['loss']:.3f}</td></tr>"
-        for key, name in (("test", "Test"), ("val", "Validation"))
+        f'<tr><th scope="row">{name}</th><td class="strong">{split.accuracy:.2%}</td>'
+        f"<td>{_interval(split)}</td><td>{split.correct:,} of {split.n:,}</td><td>{split.loss:.3f}</td></tr>"
+        for name, split in (("Test", metrics.test), ("Validation", metrics.val))
     )
     heads = "".join(f'<th scope="col">{head}</th>' for head in ("Images", "Accuracy", "95% interval", "Right", "Loss"))
     comparable = tuple(names) == CLASS_NAMES
@@ -264,16 +275,16 @@ def _published_rows() -> str:
     )
 
 
-def _interval(split: dict) -> str:
-    low, high = split["accuracy_interval"]
+def _interval(split: Scores) -> str:
+    low, high = split.accuracy_interval
     return f"{low:.2%} to {high:.2%}"
 
 
-def flip_sentence(metrics: dict) -> str:
+def flip_sentence(metrics: Metrics) -> str:
     """`flip_tta`, apart from the table; nothing where the artifact lacks it."""
     told = [
-        f"{name} {flip['accuracy']:.2%} ({_interval(flip)})"
-        for name, flip in (("test", metrics["test"].get("flip_tta")), ("validation", metrics["val"].get("flip_tta")))
+        f"{name} {flip.accuracy:.2%} ({_interval(flip)})"
+        for name, flip in (("test", metrics.test.flip_tta), ("validation", metrics.val.flip_tta))
         if flip
     ]
     if not told:
@@ -284,41 +295,41 @@ def flip_sentence(metrics: dict) -> str:
     )
 
 
-def chosen_sentences(metrics: dict) -> str:
+def chosen_sentences(metrics: Metrics) -> str:
     """How the published weights were selected, on which images, and what the interval covers."""
-    training = metrics["training"]
-    split = training["split"]
+    training = metrics.training
+    split = training.split
     return (
-        f"<p><b>Split.</b> It learned from {split['train']:,} training images. Another {split['val']:,} of the "
+        f"<p><b>Split.</b> It learned from {split.train:,} training images. Another {split.val:,} of the "
         "training set, the validation images, were held out: no weight was trained on them.</p>"
-        f"<p><b>Selection.</b> After each of the {training['epochs']:,} epochs it was tried on the validation images. "
-        f"The weights are those of epoch {training['best_epoch']:,}, selected by {escape(training['selected_by'])}. "
-        f"The trainer reads the {split['test']:,} test images once, after that choice: the test accuracy is the one to "
+        f"<p><b>Selection.</b> After each of the {training.epochs:,} epochs it was tried on the validation images. "
+        f"The weights are those of epoch {training.best_epoch:,}, selected by {escape(training.selected_by)}. "
+        f"The trainer reads the {split.test:,} test images once, after that choice: the test accuracy is the one to "
         "quote.</p>"
         "<p><b>Interval.</b> With other images of the same kind the number would differ a little; the 95% interval "
         "(Wilson) says how much. It does not cover what another training run would change.</p>"
     )
 
 
-def split_facts(training: dict, config: dict) -> str:
+def split_facts(training: Training, config: Config) -> str:
     """The identity of the split, and the numbers that were fitted on the validation images."""
-    split, threshold = training["split"], config.get("threshold")
+    split = training.split
     facts = {
-        "Train / validation / test": f"{split['train']:,} / {split['val']:,} / {split['test']:,}",
-        "Split seed": split["seed"],
-        "Hash of the split (SHA-256)": _text(split.get("sha256")),
-        "Hash of its validation part": _text(split.get("val_sha256")),
-        "Temperature": f"{config['temperature']:.4g}",
+        "Train / validation / test": f"{split.train:,} / {split.val:,} / {split.test:,}",
+        "Split seed": split.seed,
+        "Hash of the split (SHA-256)": split.sha256 or NOT_RECORDED,
+        "Hash of its validation part": split.val_sha256 or NOT_RECORDED,
+        "Temperature": f"{config.temperature:.4g}",
     }
-    if _finite(threshold):
-        facts["Threshold of “none of these”"] = f"highest logit below {threshold:.4g}"
+    if config.threshold is not None:
+        facts["Threshold of “none of these”"] = f"highest logit below {config.threshold:.4g}"
     return _definitions(facts, "split")
 
 
-def best_worst_sentence(metrics: dict, names: list[str]) -> str:
+def best_worst_sentence(metrics: Metrics, names: Names) -> str:
     """Which classes it knows best and worst, of those that the test images have."""
-    totals = [sum(row) for row in metrics["test"]["confusion_matrix"]]
-    shares = {i: share for i, share in enumerate(metrics["test"]["per_class_accuracy"]) if totals[i]}
+    totals = [sum(row) for row in metrics.test.confusion_matrix]
+    shares = {i: share for i, share in enumerate(metrics.test.per_class_accuracy) if totals[i]}
     best, worst = max(shares.values()), min(shares.values())
     counts = sorted({total for total in totals if total})
     each = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
@@ -332,10 +343,10 @@ def best_worst_sentence(metrics: dict, names: list[str]) -> str:
     return f"<p>Best at {called(best)}, worst at {called(worst)}. Each class has {each} test images.</p>"
 
 
-def per_class_table(metrics: dict, names: list[str]) -> str:
+def per_class_table(metrics: Metrics, names: Names) -> str:
     """Test accuracy of each class as a bar, with a tick and a number for val; best first."""
-    test, val = (metrics[split]["per_class_accuracy"] for split in ("test", "val"))
-    tested, held = ([sum(row) for row in metrics[split]["confusion_matrix"]] for split in ("test", "val"))
+    test, val = metrics.test.per_class_accuracy, metrics.val.per_class_accuracy
+    tested, held = ([sum(row) for row in split.confusion_matrix] for split in (metrics.test, metrics.val))
     order = sorted(range(len(names)), key=lambda i: -test[i] if tested[i] else 1)
     rows = "".join(
         f'<tr><th scope="row">{escape(names[i])}</th>'
@@ -359,7 +370,7 @@ def _listed(words: list[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def mistakes_sentence(matrix: list[list[int]], names: list[str], most: int = 3) -> str:
+def mistakes_sentence(matrix: Matrix, names: Names, most: int = 3) -> str:
     """The most frequent mistakes by count, the more frequent first; a tie at the end is told."""
     found = sorted(
         (-count, true, said) for true, row in enumerate(matrix) for said, count in enumerate(row) if true != said
@@ -376,7 +387,7 @@ def mistakes_sentence(matrix: list[list[int]], names: list[str], most: int = 3) 
     return f"Most frequent {'mistake' if len(shown) == 1 else 'mistakes'}: {_listed(shown)}{others}."
 
 
-def confusion_table(matrix: list[list[int]], names: list[str]) -> str:
+def confusion_table(matrix: Matrix, names: Names) -> str:
     """Counts, row: true class, column: predicted. Shaded by the square root of the row's share, so that rare mistakes
     are still seen beside a full diagonal. Each count above 0 is a button; all are a single tab stop."""
     head = "".join(f'<th scope="col"><span>{escape(name)}</span></th>' for name in names)
@@ -396,7 +407,7 @@ def confusion_table(matrix: list[list[int]], names: list[str]) -> str:
     return _scroll("Confusion matrix", table)
 
 
-def _cells(row: list[int], true: int, names: list[str], tab_stop: bool) -> Iterator[str]:
+def _cells(row: Sequence[int], true: int, names: Names, tab_stop: bool) -> Iterator[str]:
     total = sum(row) or 1
     for said, count in enumerate(row):
         if not count:
@@ -410,26 +421,25 @@ def _cells(row: list[int], true: int, names: list[str], tab_stop: bool) -> Itera
         )
 
 
-def _told(row: list[int], true: int, said: int, names: list[str]) -> str:
+def _told(row: Sequence[int], true: int, said: int, names: Names) -> str:
     """A cell in words, escaped also for an attribute."""
     return escape(f"{row[said]:,} of {sum(row):,} {names[true]} images called {names[said]}", quote=True)
 
 
-def calibration_card(calibration: object, temperature: float) -> str:
-    """The reliability diagram before and after temperature scaling, as far as the artifact has it."""
-    before, after = (_calibrated(calibration, when) for when in ("before", "after"))
-    if before is None or after is None:
-        return f"<p>Calibration: {NOT_RECORDED}.</p>"
-    (error_before, bins_before), (error_after, bins_after) = before, after
-    parts = (("Before", error_before, bins_before), ("After", error_after, bins_after))
+def calibration_card(calibration: Calibration, temperature: float) -> str:
+    """The reliability diagram before and after temperature scaling."""
+    parts = (
+        ("Before", calibration.ece_before, calibration.bins_before),
+        ("After", calibration.ece_after, calibration.bins_after),
+    )
     charts = "".join(reliability(*_diagram(title, error, bins)) for title, error, bins in parts)
     tables = "".join(_bins_table(title, bins) for title, _, bins in parts)
     return (
         "<p>When it says 80%, it should be right in 80 of 100 cases. On average over the test images, what it says and "
-        f"what it keeps lie <strong>{_points(error_before)}</strong> apart before, and "
-        f"<strong>{_points(error_after)}</strong> after its scores are divided by one number, the temperature "
-        f"{temperature:.4g}, fitted on the validation images (expected calibration error, ECE). Dividing changes no "
-        "answer, only how sure it is; this page shows the percentages after it.</p>"
+        f"what it keeps lie <strong>{_points(calibration.ece_before)}</strong> apart before, and "
+        f"<strong>{_points(calibration.ece_after)}</strong> after its scores are divided by one number, the "
+        f"temperature {temperature:.4g}, fitted on the validation images (expected calibration error, ECE). Dividing "
+        "changes no answer, only how sure it is; this page shows the percentages after it.</p>"
         "<p>How to read it: a bar is the share that was right among the images of which it was that sure; the mark on "
         "it is how sure it said it was. A mark above its bar means too sure, below it too modest. The small numbers "
         f"are how many images a bar stands for; a pale bar has fewer than {FEW_IMAGES}, so its height is mostly "
@@ -439,30 +449,12 @@ def calibration_card(calibration: object, temperature: float) -> str:
     )
 
 
-def _calibrated(calibration: object, when: str) -> tuple[float, list[dict]] | None:
-    """(ECE, bins) of `calibration`, of which the artifact's check says only that it is an object; None unless sound."""
-    if not isinstance(calibration, dict):
-        return None
-    error, bins = calibration.get(f"ece_{when}"), calibration.get(f"bins_{when}")
-    if not _fraction(error) or not isinstance(bins, list) or not 0 < len(bins) <= 100:
-        return None
-    return (error, bins) if all(map(_sound_bin, bins)) and any(part["n"] for part in bins) else None
-
-
-def _sound_bin(part: object) -> bool:
-    if not isinstance(part, dict) or not all(_fraction(part.get(edge)) for edge in ("lower", "upper")):
-        return False
-    if part["lower"] >= part["upper"] or type(part.get("n")) is not int or not 0 <= part["n"] <= 10**12:
-        return False
-    return part["n"] == 0 or all(_fraction(part.get(key)) for key in ("confidence", "accuracy"))
-
-
-def _diagram(title: str, error: float, bins: list[dict]) -> tuple[str, str, list[dict]]:
-    used = [part for part in bins if part["n"]]
-    too_sure = sum(part["confidence"] > part["accuracy"] for part in used)
+def _diagram(title: str, error: float, bins: Sequence[Bin]) -> tuple[str, str, Sequence[Bin]]:
+    used = [part for part in bins if part.n]
+    too_sure = sum(part.confidence > part.accuracy for part in used)
     label = (
         f"Reliability diagram. {title}: too sure in {too_sure} of {len(used)} bars, {_points(error)} apart on average, "
-        f"{sum(part['n'] for part in used):,} images"
+        f"{sum(part.n for part in used):,} images"
     )
     return f"{title}: {_points(error)} apart", label, bins
 
@@ -471,24 +463,16 @@ def _points(share: float) -> str:
     return f"{100 * share:.2f} points"
 
 
-def _bins_table(title: str, bins: list[dict]) -> str:
+def _bins_table(title: str, bins: Sequence[Bin]) -> str:
     rows = "".join(
-        f'<tr><th scope="row">{part["lower"]:.0%} to {part["upper"]:.0%}</th><td>{part["n"]:,}</td>'
-        f"<td>{part['confidence']:.1%}</td><td>{part['accuracy']:.1%}</td></tr>"
+        f'<tr><th scope="row">{part.lower:.0%} to {part.upper:.0%}</th><td>{part.n:,}</td>'
+        f"<td>{part.confidence:.1%}</td><td>{part.accuracy:.1%}</td></tr>"
         for part in bins
-        if part["n"]
+        if part.n
     )
     heads = "".join(f'<th scope="col">{head}</th>' for head in ("Sure", "Images", "Said, mean", "Right"))
     table = f"<table><caption>{title}</caption><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
     return _scroll(f"Numbers of the diagram: {title.lower()}", table)
-
-
-def _finite(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and -1e9 <= value <= 1e9
-
-
-def _fraction(value: object) -> bool:
-    return _finite(value) and 0 <= value <= 1
 
 
 def curves(history: list[dict[str, float]], best_epoch: int) -> str:
@@ -521,124 +505,76 @@ def curves(history: list[dict[str, float]], best_epoch: int) -> str:
     return f'{legend}<div class="charts">{charts}</div>{note}'
 
 
-def training_lists(training: dict) -> str:
+def training_lists(training: Training) -> str:
     """The run (recipe, seed, time, device, commit), its hyperparameters and its software versions."""
     run = {
-        "Recipe": training["recipe"],
-        **({"Changed from it": " ".join(changes(training))} if changes(training) else {}),
-        "Seed": training["seed"],
-        "Epochs": f"{training['epochs']:,} (chosen: {training['best_epoch']:,})",
-        "Parameters": f"{training['parameters']:,}",
-        "Time": duration(training["wall_seconds"]),
-        "Speed": f"{training['images_per_second']:,.0f} images per second",
-        "Hardware": training["device"],
-        "Precision": training["precision"],
-        "Peak memory": _memory(training.get("peak_memory_bytes")),
-        "Started": _moment(training["started"]),
-        "Commit": _commit(training["git_commit"]),
-        "Resumed": _times(training.get("resumed")),
-    } | _pretrained(training.get("pretrained"))
+        "Recipe": training.recipe,
+        **({"Changed from it": " ".join(training.changes)} if training.changes else {}),
+        "Seed": training.seed,
+        "Epochs": f"{training.epochs:,} (chosen: {training.best_epoch:,})",
+        "Parameters": f"{training.parameters:,}",
+        "Time": duration(training.wall_seconds),
+        "Speed": f"{training.images_per_second:,.0f} images per second",
+        "Hardware": training.device,
+        "Precision": training.precision,
+        "Peak memory": _memory(training),
+        "Started": _moment(training.started),
+        "Commit": _commit(training.git_commit),
+        "Resumed": {0: "never", 1: "once"}.get(len(training.resumed), f"{len(training.resumed):,} times"),
+    }
+    if found := training.pretrained:
+        networks = {"Began with": found.initial_weights, "Teacher": found.teacher}
+        run |= {label: _pretrained(network) for label, network in networks.items() if network}
     return (
         _definitions(run, "run")
-        + _resumed(training.get("resumed"))
-        + f"<details open><summary>Hyperparameters</summary>{_definitions(training['hyperparameters'])}</details>"
-        + f"<details><summary>Software versions</summary>{_definitions(training['versions'])}</details>"
+        + _resumed(training.resumed)
+        + f"<details open><summary>Hyperparameters</summary>{_definitions(training.hyperparameters)}</details>"
+        + f"<details><summary>Software versions</summary>{_definitions(training.versions)}</details>"
     )
 
 
-def changes(training: dict) -> list[str]:
-    """What the run has otherwise than its recipe, as flags of the trainer. None where the artifact, or an older one,
-    does not say."""
-    found = training.get("changes")
-    return [_text(change) for change in found[:MOST_ENTRIES]] if isinstance(found, list) else []
+def _pretrained(network: PretrainedNetwork) -> str:
+    return (
+        f"ResNet of depth {network.depth}; recipe: {network.recipe}; epochs: {network.epochs:,}; "
+        f"validation accuracy: {network.val_accuracy:.2%}"
+    )
 
 
-def _pretrained(found: object) -> dict[str, str]:
-    """The networks of earlier runs that took part, where there were any."""
-    found = found if isinstance(found, dict) else {}
-    labels = {"initial_weights": "Began with", "teacher": "Teacher"}
-    return {label: _earlier_network(found[name]) for name, label in labels.items() if name in found}
-
-
-def _earlier_network(facts: object) -> str:
-    facts = facts if isinstance(facts, dict) else {}
-    accuracy, recipe = facts.get("val_accuracy"), _text(facts.get("recipe"))
-    depth, epochs = (_count(facts.get(name)) for name in ("depth", "epochs"))
-    told = f"{accuracy:.2%}" if _finite(accuracy) else NOT_RECORDED
-    return f"ResNet of depth {depth}; recipe: {recipe}; epochs: {epochs}; validation accuracy: {told}"
-
-
-def _count(value: object) -> str:
-    known = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 10**12
-    return f"{value:,}" if known else NOT_RECORDED
-
-
-def _memory(peak: object) -> str:
-    found = peak if isinstance(peak, dict) else {}
-    told = [
-        f"{bytes_ / 2**30:.1f} GiB ({where})"
-        for where in ("host", "device")
-        if isinstance(bytes_ := found.get(where), int) and not isinstance(bytes_, bool) and 0 < bytes_ <= 2**50
-    ]
+def _memory(training: Training) -> str:
+    peak = training.peak_memory_bytes
+    found = {"host": peak.host, "device": peak.device} if peak else {}
+    told = [f"{bytes_ / 2**30:.1f} GiB ({where})" for where, bytes_ in found.items() if bytes_]
     return ", ".join(told) or NOT_RECORDED
 
 
-def _moment(started: object) -> str:
-    return _text(started).replace("T", " ").replace("+00:00", " UTC")
+def _moment(started: str) -> str:
+    return started.replace("T", " ").replace("+00:00", " UTC")
 
 
-def _commit(commit: object) -> str:
-    return _text(commit)[:12]
+def _commit(commit: str | None) -> str:
+    return commit[:12] if commit else NOT_RECORDED
 
 
-def _times(resumed: object) -> str:
-    if not isinstance(resumed, list):
-        return NOT_RECORDED
-    return {0: "never", 1: "once"}.get(len(resumed), f"{len(resumed):,} times")
-
-
-MOST_ENTRIES = 200
-"""Of a list of the artifact that is shown in full."""
-
-
-def _resumed(resumed: object) -> str:
+def _resumed(parts: Sequence[Resumed]) -> str:
     """Where and with what the later parts of the run went on; nothing for one that ran in one piece."""
-    parts = [part for part in resumed if isinstance(part, dict)] if isinstance(resumed, list) else []
-    if not parts:
-        return ""
     items = "".join(
-        f"<li>{escape(_moment(part.get('started')))}: {escape(_text(part.get('device')))}, "
-        f"{escape(_text(part.get('precision')))}, commit {escape(_commit(part.get('git_commit')))}"
-        f"{_versions(part.get('versions'))}</li>"
-        for part in parts[:MOST_ENTRIES]
+        f"<li>{escape(_moment(part.started))}: {escape(part.device)}, {escape(part.precision)}, "
+        f"commit {escape(_commit(part.git_commit))}; "
+        f"{escape(', '.join(f'{name} {value}' for name, value in part.versions.items()))}</li>"
+        for part in parts
     )
-    return f"<details><summary>Later parts of the run</summary><ol>{items}</ol></details>"
+    return f"<details><summary>Later parts of the run</summary><ol>{items}</ol></details>" if parts else ""
 
 
-def _versions(versions: object) -> str:
-    if not isinstance(versions, dict) or not versions:
-        return ""
-    told = ", ".join(f"{key} {_text(value)}" for key, value in list(versions.items())[:MOST_ENTRIES])
-    return f"; {escape(told)}"
+def _definitions(values: dict[str, Plain], name: str = "") -> str:
+    rows = "".join(
+        f"<div><dt>{escape(key)}</dt><dd>{escape(_shown(value))}</dd></div>" for key, value in values.items()
+    )
+    return f'<dl class="facts"{f" id={name}" if name else ""}>{rows}</dl>'
 
 
-def _text(value: object) -> str:
-    return value[:200] if isinstance(value, str) and value else NOT_RECORDED
-
-
-def _definitions(values: dict, name: str = "") -> str:
-    shown = list(values.items())[:MOST_ENTRIES]
-    rows = "".join(f"<div><dt>{escape(str(key)[:200])}</dt><dd>{_value(value)}</dd></div>" for key, value in shown)
-    rest = f"<p>{len(values) - len(shown):,} more are in metrics.json.</p>" if len(values) > len(shown) else ""
-    return f'<dl class="facts"{f" id={name}" if name else ""}>{rows}</dl>{rest}'
-
-
-def _value(value: object) -> str:
-    try:
-        told = value if isinstance(value, str) else "none" if value is None else json.dumps(value)
-    except RecursionError:
-        told = "too deeply nested to show"
-    return escape(told if len(told) <= 200 else f"{told[:200]}…")
+def _shown(value: Plain) -> str:
+    return value if isinstance(value, str) else "none" if value is None else json.dumps(value)
 
 
 def duration(seconds: float) -> str:

@@ -50,7 +50,7 @@ def ask(classifier: Classifier, squares: Sequence[Image.Image]) -> list[Answer]:
     started = time.perf_counter()
     logits = classifier.logits(images)
     milliseconds = (time.perf_counter() - started) * 1000
-    answers = zip(classifier.calibrated(logits), classifier.recognises(logits), strict=True)
+    answers = zip(classifier.calibrated(logits), classifier.is_in_distribution(logits), strict=True)
     return [Answer(probabilities, bool(recognised), milliseconds) for probabilities, recognised in answers]
 
 

@@ -6,14 +6,12 @@ Their components are never shown: each is here for its place in the API. What th
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import gradio as gr
 from PIL import Image
 
 from model import Classifier
 from model.preprocess import FITS, PictureError, to_square_rgb
-from ui.accuracy import changes
 from ui.answer import Answer, ask
 from ui.calls import ERROR, TOO_MANY_FILES
 from ui.guard import Limits
@@ -49,7 +47,7 @@ def build_api(classifier: Classifier) -> None:
         files = gr.File(label="files", file_count="multiple", type="filepath")
         top_k = gr.Slider(1, len(names), value=min(TOP_K, len(names)), step=1, label="top_k")
         label = gr.Dropdown(list(names), value=names[0], label="label")
-        fit = gr.Radio(list(FITS), value="crop", label="fit")
+        fit = gr.Radio(list(FITS), value=classifier.config.fit, label="fit")
         best, result = gr.Label(label="prediction"), gr.JSON(label="details")
 
     def call(function: Callable, inputs: list, outputs: list, **settings) -> None:
@@ -130,7 +128,7 @@ def details(answer: Answer) -> dict:
 def activation_map(classifier: Classifier) -> Callable:
     """The function behind /activation_map."""
 
-    def activation_map(image, label, fit="crop"):
+    def activation_map(image, label, fit=classifier.config.fit):
         """What in the picture speaks for a class: 8 rows of 8 numbers in [0, 1], the top row first."""
         if label not in classifier.class_names:
             raise gr.Error(f"label must be one of {', '.join(classifier.class_names)}.", print_exception=False)
@@ -142,7 +140,7 @@ def activation_map(classifier: Classifier) -> Callable:
 def predict_batch(classifier: Classifier) -> Callable:
     """The function behind /predict_batch."""
 
-    def predict_batch(files, top_k=TOP_K, fit="crop"):
+    def predict_batch(files, top_k=TOP_K, fit=classifier.config.fit):
         """Classify up to 16 pictures. Returns a list with an answer or {"error": sentence} for each, in their order."""
         count = whole_number(top_k, len(classifier.class_names))
         return [
@@ -179,23 +177,15 @@ def model_info(classifier: Classifier) -> Callable:
     def model_info():
         """Which model this is: its source, classes, architecture, accuracy on val and test, and how it was trained."""
         config, metrics = classifier.config, classifier.metrics
+        val, test, training = metrics.val, metrics.test, metrics.training
         scores = ("n", "accuracy", "accuracy_interval")
         return {
-            "source": public_source(classifier.source),
+            "source": classifier.source.public,
             "class_names": list(classifier.class_names),
-            "config": {key: config.get(key) for key in INFO},
-            "parameters": metrics["training"]["parameters"],
-            **{split: {key: metrics[split][key] for key in scores} for split in ("val", "test")},
-            "training": {
-                **{key: metrics["training"][key] for key in ("recipe", "seed", "epochs", "best_epoch")},
-                "changes": changes(metrics["training"]),
-            },
+            "config": {key: getattr(config, key) for key in INFO},
+            "parameters": training.parameters,
+            **{split: {key: getattr(of, key) for key in scores} for split, of in (("val", val), ("test", test))},
+            "training": {key: getattr(training, key) for key in ("recipe", "seed", "epochs", "best_epoch", "changes")},
         }
 
     return model_info
-
-
-def public_source(source: str) -> str:
-    """`Classifier.source` without where a folder lies on the server."""
-    kind, _, folder = source.partition(":")
-    return f"folder:{Path(folder).resolve().name}" if kind == "folder" else source

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import NamedTuple
 
+from model.artifact import Bin
+
 WIDTH, HEIGHT = 360, 240
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 12, 42
 
@@ -88,9 +90,9 @@ def _figure(title: str, label: str, inside: str, width: int, height: int) -> str
 SIDE, HEAD = 420, 56  # of the reliability diagram: its width, and the room above it for the counts
 
 
-def reliability(title: str, label: str, bins: Sequence[dict]) -> str:
+def reliability(title: str, label: str, bins: Sequence[Bin]) -> str:
     """`<figure>` of one bar per bin, as high as the share that was right, a mark at the mean confidence, and the
-    number of images above. `bins` as in metrics.json, already checked."""
+    number of images above."""
     height = HEAD + (SIDE - LEFT - RIGHT) * 2 // 3 + BOTTOM
 
     def x(share: float) -> float:
@@ -107,21 +109,21 @@ def reliability(title: str, label: str, bins: Sequence[dict]) -> str:
         _grid(ticks, y, tick_labels(ticks, percent=True), SIDE)
         + f'{below}<text x="{(LEFT + SIDE - RIGHT) / 2}" y="{height - 3}" text-anchor="middle">how sure it was</text>'
         + f'<text x="{LEFT - 8}" y="{HEAD - 14}" text-anchor="end">images</text>'
-        + "".join(_bar(part, x, y) for part in bins if part["n"])
+        + "".join(_bar(part, x, y) for part in bins if part.n)
         + f'<line class="honest" x1="{x(0)}" y1="{y(0)}" x2="{x(1)}" y2="{y(1)}"/>'
     )
     return _figure(title, label, inside, SIDE, height)
 
 
-def _bar(part: dict, x: Callable[[float], float], y: Callable[[float], float]) -> str:
-    left, right, top = x(part["lower"]) + 1, x(part["upper"]) - 1, y(part["accuracy"])
-    middle, claimed = (left + right) / 2, y(part["confidence"])
-    few = " few" if part["n"] < FEW_IMAGES else ""
+def _bar(part: Bin, x: Callable[[float], float], y: Callable[[float], float]) -> str:
+    left, right, top = x(part.lower) + 1, x(part.upper) - 1, y(part.accuracy)
+    middle, claimed = (left + right) / 2, y(part.confidence)
+    few = " few" if part.n < FEW_IMAGES else ""
     return (
         f'<rect class="kept{few}" x="{left:.1f}" y="{top:.1f}" width="{max(right - left, 1):.1f}" '
         f'height="{y(0) - top:.1f}"/>'
         f'<line class="claimed" x1="{left:.1f}" x2="{right:.1f}" y1="{claimed:.1f}" y2="{claimed:.1f}"/>'
-        f'<text class="count" transform="translate({middle + 4:.1f} {HEAD - 8}) rotate(-90)">{part["n"]:,}</text>'
+        f'<text class="count" transform="translate({middle + 4:.1f} {HEAD - 8}) rotate(-90)">{part.n:,}</text>'
     )
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import gradio as gr
 
 from model import Classifier
+from model.artifact import Training
+from model.hub import Source
 from ui import about, accuracy, predict, test_images
 from ui.api import build_api
 from ui.test_images import Browser
@@ -107,13 +109,13 @@ def notice_html(notice: str) -> str:
 
 def head_html(classifier: Classifier) -> str:
     """Title, what the network knows, and which model this is."""
-    test, training = classifier.metrics["test"], classifier.metrics["training"]
-    low, high = test["accuracy_interval"]
+    test, training = classifier.metrics.test, classifier.metrics.training
+    low, high = test.accuracy_interval
     names = [escape(name) for name in classifier.class_names]
     known = f"{', '.join(names[:-1])} and {names[-1]}"
     facts = (
-        ("Test accuracy", f"{test['accuracy']:.2%}", f"{low:.2%} to {high:.2%} (95%)"),
-        ("Network", f"ResNet-{classifier.config['depth']}", f"{training['parameters']:,} weights"),
+        ("Test accuracy", f"{test.accuracy:.2%}", f"{low:.2%} to {high:.2%} (95%)"),
+        ("Network", f"ResNet-{classifier.config.depth}", f"{training.parameters:,} weights"),
         ("Model", *model_name(classifier.source, recipe_words(training))),
     )
     tiles = "".join(
@@ -128,22 +130,18 @@ def head_html(classifier: Classifier) -> str:
     )
 
 
-def recipe_words(training: dict) -> str:
+def recipe_words(training: Training) -> str:
     """The recipe, and that it was changed where the artifact says so: by its name alone nobody trains that network."""
-    count = len(accuracy.changes(training))
+    count = len(training.changes)
     changed = f", with {count} {'setting' if count == 1 else 'settings'} changed" if count else ""
-    return f"recipe: {training['recipe']}{changed}"
+    return f"recipe: {training.recipe}{changed}"
 
 
-def model_name(source: str, recipe: str) -> tuple[str, str]:
+def model_name(source: Source, recipe: str) -> tuple[str, str]:
     """What to call the model of a `Classifier.source`, and the small print, where a commit of the Hub goes."""
-    if source.startswith("folder:"):
-        # where it lies on the server is nobody's business
-        return f"folder {Path(source.removeprefix('folder:')).resolve().name}", recipe
-    if not source.startswith("hub:"):
-        return source, recipe
-    repo, sha = source.removeprefix("hub:").split("@")
-    return repo, f"commit {sha[:12]}, {recipe}"
+    if source.kind == "hub":
+        return source.repo, f"commit {source.sha[:12]}, {recipe}"
+    return source.public.replace(":", " ", 1), recipe
 
 
 def theme() -> gr.themes.Base:

@@ -42,7 +42,7 @@ def build_tab(classifier: Classifier) -> dict[str, gr.components.Component]:
             )
             fit = gr.Radio(
                 [(FIT_LABELS[fit], fit) for fit in FITS],
-                value="crop",
+                value=classifier.config.fit,
                 label="If it is not square",
                 elem_id="fit",
             )

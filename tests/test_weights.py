@@ -1,0 +1,83 @@
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from model import Classifier, artifact
+from model.artifact import ArtifactError
+from model.hub import BUNDLED
+from model.resnet import ResNet
+from model.weights import read_weights
+from tests.conftest import reseal
+
+
+def change(path, **tensors):
+    """Saves the weights with these replaced, or without those that are None; fc_bias stands for fc.bias."""
+    weights = load_file(path) | {name.replace("_", ".", 1): tensor for name, tensor in tensors.items()}
+    save_file({name: tensor for name, tensor in weights.items() if tensor is not None}, path)
+
+
+@pytest.mark.parametrize("load", [ResNet.from_pretrained, Classifier.load])
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda path: path.write_bytes(b"garbage"), "is no intact safetensors file"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-100]), "is no intact safetensors file"),
+        (lambda path: change(path, fc_bias=np.full(10, np.nan, np.float32)), "holds a fc.bias that is not finite"),
+        (lambda path: change(path, fc_bias=np.full(10, np.inf, np.float32)), "holds a fc.bias that is not finite"),
+        (lambda path: change(path, fc_bias=np.zeros(10, np.float32)), "does not answer"),
+        (
+            lambda path: change(path, fc_bias=np.zeros(9, np.float32)),
+            r"fc.bias is float32 \(9,\), not float32 \(10,\)",
+        ),
+        (lambda path: change(path, fc_bias=np.zeros(10)), "fc.bias is float64"),
+        (lambda path: change(path, fc_bias=np.zeros(10, np.int32)), "fc.bias is int32"),
+        (lambda path: change(path, fc_bias=None), "lacks or adds fc.bias"),
+        (lambda path: change(path, fc_extra=np.zeros(1, np.float32)), "lacks or adds fc.extra"),
+        (lambda path: save_file({f"model.{k}": v for k, v in load_file(path).items()}, path), "lacks or adds bn.bias"),
+        (lambda path: change(path, fc_bias=np.zeros(200_000, np.float32)), "bytes; for what config.json describes"),
+    ],
+    ids=[
+        "garbage",
+        "truncated",
+        "NaN",
+        "infinite",
+        "other weights",
+        "shape",
+        "float64",
+        "int32",
+        "missing",
+        "extra",
+        "prefixed",
+        "too large",
+    ],
+)
+def test_weights_that_are_damaged_or_others_are_refused_with_and_without_torch(
+    tiny_artifact, tmp_path, spoil, words, load
+):
+    folder = shutil.copytree(tiny_artifact, tmp_path / "artifact")
+    spoil(folder / artifact.WEIGHTS)
+    reseal(folder)
+    with pytest.raises(ArtifactError, match=words):
+        load(folder)
+
+
+def test_the_weights_are_those_of_the_file(tiny_artifact):
+    found = read_weights(tiny_artifact / artifact.WEIGHTS, artifact.read_config(tiny_artifact / artifact.CONFIG))
+    expected = ResNet.from_pretrained(tiny_artifact).state_dict()
+    assert found.keys() == expected.keys()
+    assert all(np.array_equal(found[name], tensor.numpy()) for name, tensor in expected.items())
+
+
+@pytest.mark.parametrize("name", ["deep", "shallow"])
+def test_the_size_limit_leaves_room_for_every_header(tmp_path, name):
+    """Of networks with the most and the fewest tensors for their numbers."""
+    settings = {"deep": {"depth": 1202, "shortcut": "B"}, "shallow": {"depth": 8, "shortcut": "A"}}[name]
+    config = artifact.read_config(BUNDLED / artifact.CONFIG)
+    config = replace(config, **settings)
+    tensors = {name: np.zeros(shape, dtype) for name, (shape, dtype) in config.tensors().items()}
+    save_file(tensors, tmp_path / artifact.WEIGHTS, metadata={"format": "pt"})
+    size, limit = (tmp_path / artifact.WEIGHTS).stat().st_size, artifact.max_bytes(config, artifact.WEIGHTS)
+    assert size < limit < 1.5 * size + 100_000
