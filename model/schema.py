@@ -73,6 +73,7 @@ def _parse(kind: Any, value: Any, where: str, words: str = "") -> Any:
         return tuple(_parse(*each, f"{where}[{i}]", words) for i, each in enumerate(zip(kinds, value, strict=True)))
     if origin is dict:
         _require(isinstance(value, dict) and len(value) <= MAX_LENGTH, value, where, words or "an object")
+        _require(all(map(_is_text, value)), value, where, words or "an object")
         return {name: _parse(args[1], part, f"{where}.{name[:80]}") for name, part in value.items()}
     if is_dataclass(kind):
         return _parse_object(kind, value, where)
@@ -82,7 +83,7 @@ def _parse(kind: Any, value: Any, where: str, words: str = "") -> Any:
     if kind is int:
         _require(isinstance(value, int) and not isinstance(value, bool), value, where, words or "a whole number")
     elif kind is str:
-        _require(isinstance(value, str), value, where, words or "a text")
+        _require(_is_text(value), value, where, words or "a text")
     return value
 
 
@@ -115,11 +116,16 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and -1e9 <= value <= 1e9  # never NaN
 
 
+def _is_text(value: Any) -> bool:
+    """Half of a surrogate pair, which JSON can hold, is no text: it has no encoding."""
+    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
+
+
 def _is_plain(value: Any) -> bool:
     if isinstance(value, list):
-        return all(_is_plain(part) and not isinstance(part, list) for part in value)
+        return len(value) <= 100 and all(_is_plain(part) and not isinstance(part, list) for part in value)
     if isinstance(value, str):
-        return len(value) <= 1000
+        return len(value) <= 1000 and _is_text(value)
     return value is None or isinstance(value, bool) or _is_number(value)
 
 

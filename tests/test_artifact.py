@@ -131,7 +131,7 @@ def refusal(tiny_artifact, tmp_path):
             section[name] = value
             if value is ...:
                 del section[name]
-        artifact.write_json(tmp_path / artifact.METRICS, metrics)
+        (tmp_path / artifact.METRICS).write_text(json.dumps(metrics).replace("Infinity", "1e400"))
         try:
             artifact.read_metrics(tmp_path / artifact.METRICS, 10)
         except ArtifactError as error:
@@ -186,6 +186,10 @@ LATER = {"started": "x", "device": "x", "precision": "x", "versions": {}, "git_c
         ("test.calibration", "<b>", 'has test.calibration "<b>" where an object'),
         ("test.calibration.ece_before", 1.1, "has test.calibration.ece_before 1.1 where a fraction"),
         ("test.calibration.loss_after", ..., "lacks test.calibration.loss_after"),
+        ("test.calibration.bins_before", {"lower": 0}, "has test.calibration.bins_before"),
+        ("test.calibration.bins_before", [7], r"bins_before\[0\] 7 where an object"),
+        ("test.calibration.bins_before", [BIN | {"n": 1.5}], r"bins_before\[0\].n 1.5 where a whole number"),
+        ("test.calibration.bins_before", [BIN | {"upper": 1e400}], r"bins_before\[0\].upper"),
         ("test.calibration.bins_before", [], "has test.calibration.bins_before .* where 1 to 100 bins"),
         ("test.calibration.bins_before", [BIN] * 101, "where 1 to 100 bins"),
         ("test.calibration.bins_before", [BIN | {"upper": 0}], "its lower is not below its upper"),
@@ -203,6 +207,8 @@ LATER = {"started": "x", "device": "x", "precision": "x", "versions": {}, "git_c
         ("training.wall_seconds", "long", "has training.wall_seconds"),
         ("training.changes", ["--depth 8", 7], r"has training.changes\[1\] 7"),
         ("training.changes", "--depth 8", "has training.changes"),
+        ("training.changes", ["x" * 1001], "has training.changes"),
+        ("training.changes", ["x"] * 1001, "has training.changes"),
         ("training.hyperparameters", [], "has training.hyperparameters"),
         (
             "training.hyperparameters",
@@ -211,6 +217,11 @@ LATER = {"started": "x", "device": "x", "precision": "x", "versions": {}, "git_c
         ),
         ("training.hyperparameters", {"scale": [[1]]}, "has training.hyperparameters.scale"),
         ("training.hyperparameters", {"text": "x" * 1001}, "has training.hyperparameters.text"),
+        ("training.hyperparameters", {"many": [0] * 101}, "has training.hyperparameters.many"),
+        ("training.hyperparameters", {"x" * 201: 0}, "plain values by name"),
+        ("training.hyperparameters", {"half \ud800": 0}, "has training.hyperparameters"),
+        ("training.versions", {"half": ["\ud800"]}, "has training.versions.half"),
+        ("training.recipe", "half \ud800", "has training.recipe"),
         ("training.hyperparameters", dict.fromkeys(map(str, range(201)), 0), "plain values by name"),
         ("training.versions", {"torch": float(10**10)}, "has training.versions.torch"),
         ("training.peak_memory_bytes", {"host": "much", "device": None}, "has training.peak_memory_bytes.host"),

@@ -25,7 +25,7 @@ from trainer.config import TrainConfig, as_flag, changed, published
 from trainer.data import TrainingData, load_training_data, steps_per_epoch
 from trainer.evaluate import all_cores, evaluate, evaluate_flipped, fit_temperature, fit_threshold
 from trainer.module import build_network
-from trainer.run import RunError, check_same_split, config_of, note_no_test, read_run, wall_seconds
+from trainer.run import RUN, RunError, check_same_split, config_of, note_no_test, read_run, wall_seconds
 
 ONNX_TOLERANCE = 1e-4
 
@@ -174,37 +174,37 @@ def describe_training(
     data: TrainingData,
     test_images: int,
 ) -> Training:
-    """metrics.json's `training` section, from what the run wrote."""
+    """metrics.json's `training` section, from what the run wrote. Raises RunError where that is nothing to publish."""
     config = TrainConfig.from_hyperparameters(run["hyperparameters"])
     shown = images_shown(config, run["split"]["train"], len(history))
     measured = list(zip(shown, history, strict=True))
     measured = measured[1:] or measured  # the first epoch also compiles
     training_seconds = sum(n / row["images_per_second"] for n, row in measured)
     settings = published(run["hyperparameters"])
-    return schema.parse(
-        Training,
-        {
-            "recipe": run["hyperparameters"]["recipe"],
-            "changes": [as_flag(name, value) for name, value in changed(settings).items() if name != "seed"],
-            "hyperparameters": settings,
-            "seed": run["hyperparameters"]["seed"],
-            "epochs": len(history),
-            "best_epoch": best_epoch,
-            "selected_by": "highest val accuracy",
-            "wall_seconds": round(wall_seconds(run, history), 1),
-            "images_per_second": round(sum(n for n, _ in measured) / training_seconds, 1),
-            "device": run["device"],
-            "precision": run["precision"],
-            "versions": run["versions"] | {"onnxruntime": version("onnxruntime")},
-            "git_commit": run["git_commit"],
-            "started": run["started"],
-            "split": run["split"] | {"test": test_images, "val_sha256": data.split.val_sha256()},
-            "parameters": network.architecture.parameters,
-            "mean": run["mean"],
-            "std": run["std"],
-        }
-        | {name: run[name] for name in ("peak_memory_bytes", "pretrained", "resumed") if run.get(name)},
-    )
+    described = {
+        "recipe": run["hyperparameters"]["recipe"],
+        "changes": [as_flag(name, value) for name, value in changed(settings).items() if name != "seed"],
+        "hyperparameters": settings,
+        "seed": run["hyperparameters"]["seed"],
+        "epochs": len(history),
+        "best_epoch": best_epoch,
+        "selected_by": "highest val accuracy",
+        "wall_seconds": round(wall_seconds(run, history), 1),
+        "images_per_second": round(sum(n for n, _ in measured) / training_seconds, 1),
+        "device": run["device"],
+        "precision": run["precision"],
+        "versions": run["versions"] | {"onnxruntime": version("onnxruntime")},
+        "git_commit": run["git_commit"],
+        "started": run["started"],
+        "split": run["split"] | {"test": test_images, "val_sha256": data.split.val_sha256()},
+        "parameters": network.architecture.parameters,
+        "mean": run["mean"],
+        "std": run["std"],
+    } | {name: run[name] for name in ("peak_memory_bytes", "pretrained", "resumed") if run.get(name)}
+    try:
+        return schema.parse(Training, described)
+    except schema.Invalid as error:
+        raise RunError(f"the run's {RUN} {error}") from None
 
 
 def images_shown(config: TrainConfig, train_images: int, epochs: int) -> list[int]:
