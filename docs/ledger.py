@@ -58,7 +58,7 @@ def runs() -> dict[str, Metrics]:
 def read_kept(folder: Path) -> Artifact:
     """What the ledger keeps of an artifact. Raises ArtifactError."""
     config = read_config(folder / CONFIG)
-    return Artifact(folder, config, read_metrics(folder / METRICS, config.num_classes))
+    return Artifact(folder, config, read_metrics(folder / METRICS, config))
 
 
 def header(*names: str) -> str:

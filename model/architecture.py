@@ -14,7 +14,7 @@ WIDTHS = (16, 32, 64)
 MAX_DEPTH = 1202
 """The deepest network of the paper: 19.4 million parameters."""
 
-DEPTHS = "6n+2: 8, 14, 20, 26, 32, 44, 56, 110, ..."
+DEPTHS = f"6n+2: 8, 14, 20, 26, 32, 44, 56, 110, ..., {MAX_DEPTH}"
 """The depths that exist, in words."""
 
 MAP_STRIDE = 4
@@ -23,7 +23,7 @@ MAP_STRIDE = 4
 
 def is_depth(depth: int) -> bool:
     """Whether a network has this many layers with weights: a stem, three stages of n blocks of two, a linear layer."""
-    return depth >= 8 and (depth - 2) % 6 == 0
+    return 8 <= depth <= MAX_DEPTH and (depth - 2) % 6 == 0
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import numpy as np
 
 from model import schema
-from model.architecture import DEPTHS, MAX_DEPTH, Architecture, is_depth
+from model.architecture import DEPTHS, Architecture, is_depth
 from model.schema import Check, Plain, between
 
 FORMAT_VERSION = 1
@@ -112,7 +112,7 @@ class Config(Architecture, Versioned):
     sha256            name -> digest of the files in CHECKSUMMED
     """
 
-    depth: Annotated[int, Check(lambda depth: is_depth(depth) and depth <= MAX_DEPTH, f"{DEPTHS} up to {MAX_DEPTH}")]
+    depth: Annotated[int, Check(is_depth, DEPTHS)]
     num_classes: Annotated[int, between(2, 100, "a whole number from 2 to 100")]
     class_names: tuple[ClassName, ...]
     image_size: Literal[32]
@@ -316,6 +316,10 @@ class Training:
     mean: Triple | None = None
     std: Triple | None = None
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.best_epoch <= self.epochs:
+            raise ValueError("its best_epoch is none of its epochs")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Metrics(Versioned):
@@ -369,9 +373,10 @@ def _read(folder: Path, files: Sequence[str]) -> Artifact:
         check_size(folder / name, (folder / name).stat().st_size, max_bytes(config, name))
         if sha256(folder / name) != config.sha256[name]:
             raise ArtifactError(f"{folder / name} is damaged or altered (its sha256 differs from config.json's)")
-    metrics = read_metrics(folder / METRICS, config.num_classes) if METRICS in files else None
-    if HISTORY in files:
-        read_history(folder)
+    metrics = read_metrics(folder / METRICS, config) if METRICS in files else None
+    history = read_history(folder) if HISTORY in files else None
+    if metrics and history and len(history) != metrics.training.epochs:
+        raise ArtifactError(f"{folder / HISTORY} has {len(history)} epochs, metrics.json {metrics.training.epochs}")
     return Artifact(folder, config, metrics)
 
 
@@ -381,20 +386,25 @@ def read_config(path: Path) -> Config:
     return _parse(Config, _read_json(path), path)
 
 
-def read_metrics(path: Path, num_classes: int) -> Metrics:
-    """A checked metrics.json of a network with so many classes. Raises ArtifactError."""
+def read_metrics(path: Path, config: Config) -> Metrics:
+    """A checked metrics.json of the network of `config`. Raises ArtifactError."""
     check_size(path, path.stat().st_size, MAX_METRICS_BYTES)
     metrics = _parse(Metrics, _read_json(path), path)
-    for name, split in (("val", metrics.val), ("test", metrics.test)):
-        if len(split.confusion_matrix) != num_classes:
-            raise ArtifactError(f"{path} has a {name}.confusion_matrix that is not {num_classes} by {num_classes}")
+    classes, training = config.num_classes, metrics.training
+    for name, scores in (("val", metrics.val), ("test", metrics.test)):
+        if len(scores.confusion_matrix) != classes:
+            raise ArtifactError(f"{path} has a {name}.confusion_matrix that is not {classes} by {classes}")
+        if scores.n != getattr(training.split, name):
+            raise ArtifactError(f"{path} has a {name}.n that is not training.split.{name}")
+    if training.parameters != config.parameters:
+        raise ArtifactError(f"{path} has training.parameters {training.parameters:,}; there are {config.parameters:,}")
     return metrics
 
 
 def max_bytes(config: Config, name: str) -> int:
     """How large a file may be for a checked config.json. The weights have their numbers, a header of 110 to 150 bytes
-    per tensor, and perhaps a note."""
-    if name != WEIGHTS:
+    per tensor, and perhaps a note; the graph has fewer tensors."""
+    if name not in (WEIGHTS, GRAPH):
         return MAX_METRICS_BYTES if name == METRICS else MAX_TABLE_BYTES
     return sum(math.prod(shape) * np.dtype(dtype).itemsize + 256 for shape, dtype in config.tensors().values()) + 65_536
 
@@ -435,7 +445,10 @@ def write_checksums(folder: Path, config: Config) -> None:
 
 def _write(path: Path, value: Config | Metrics) -> None:
     written = schema.to_json(value)
-    _parse(type(value), written, path)
+    try:
+        schema.parse(type(value), written)
+    except schema.Invalid as error:
+        raise ArtifactError(f"{path} is not written: it {error}") from None
     write_json(path, written)
 
 

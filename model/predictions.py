@@ -2,6 +2,7 @@
 
 import csv
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -43,9 +44,14 @@ def read_predictions(folder: Path, metrics: Metrics) -> Predictions:
             rows = csv.reader(file)
             if tuple(next(rows)) != COLUMNS:
                 raise ValueError("other columns")
-            table = np.array(list(rows), dtype=np.float64)
-        if table.ndim != 2 or table.shape[1] != len(COLUMNS):
-            raise ValueError("rows of another length")
+            lines = []
+            for row in islice(rows, metrics.test.n + 1):
+                if len(row) != len(COLUMNS):
+                    raise ValueError("a row of another length")
+                lines.append(row)
+        table = np.array(lines, dtype=np.float64).reshape(-1, len(COLUMNS))
+        if not (np.abs(table) <= 10**12).all():  # nor what is not finite
+            raise ValueError("a number out of range")
         index, label, predicted = (column.astype(np.int64) for column in table.T[:3])
         found = Predictions(index, label, predicted, table[:, 3], table[:, 4])
         whole = (table[:, :3] == np.stack([index, label, predicted], 1)).all() and (table[:, :3] >= 0).all()

@@ -70,11 +70,11 @@ def _parse(kind: Any, value: Any, where: str, words: str = "") -> Any:
         _require(isinstance(value, list) and len(value) <= MAX_LENGTH, value, where, words)
         _require(count in (None, len(value)), value, where, words)
         kinds = args[:1] * len(value) if count is None else args
-        return tuple(_parse(*each, f"{where}[{i}]", words) for i, each in enumerate(zip(kinds, value, strict=True)))
+        return tuple(_parse(*each, f"{where}[{i}]") for i, each in enumerate(zip(kinds, value, strict=True)))
     if origin is dict:
         _require(isinstance(value, dict) and len(value) <= MAX_LENGTH, value, where, words or "an object")
         _require(all(map(_is_text, value)), value, where, words or "an object")
-        return {name: _parse(args[1], part, f"{where}.{name[:80]}") for name, part in value.items()}
+        return {name: _parse(args[1], part, f"{where}[{_shown(name)}]") for name, part in value.items()}
     if is_dataclass(kind):
         return _parse_object(kind, value, where)
     if kind is float:
@@ -123,10 +123,12 @@ def _is_text(value: Any) -> bool:
 
 def _is_plain(value: Any) -> bool:
     if isinstance(value, list):
-        return len(value) <= 100 and all(_is_plain(part) and not isinstance(part, list) for part in value)
+        return len(value) <= 100 and all(not isinstance(part, list) and _is_plain(part) for part in value)
     if isinstance(value, str):
         return len(value) <= 1000 and _is_text(value)
-    return value is None or isinstance(value, bool) or _is_number(value)
+    if isinstance(value, int):  # a truth value, too
+        return -(10**12) <= value <= 10**12
+    return value is None or _is_number(value)
 
 
 def _listed(values: tuple[Any, ...]) -> str:

@@ -1,5 +1,6 @@
 """model.safetensors: the weights of a network, read strictly. Needs numpy and safetensors, no torch."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,12 @@ def read_weights(path: Path, architecture: Architecture) -> dict[str, np.ndarray
     architecture, all finite. Its size is looked at by who hands it over (`model.artifact.read`)."""
     try:
         found = load_file(path)
-    except (SafetensorError, OSError, ValueError, KeyError) as error:  # KeyError: a dtype that numpy lacks
+    except (SafetensorError, OSError, ValueError, KeyError, AttributeError) as error:  # the last two: no such dtype
         reason = " ".join(str(error).split())[:200]
         raise ArtifactError(f"{path} is no intact safetensors file ({reason}); export the artifact again") from None
     expected = architecture.tensors()
     if strange := sorted(found.keys() ^ expected.keys()):
-        raise ArtifactError(f"{path} does not fit config.json: it lacks or adds {', '.join(strange)[:200]}")
+        raise ArtifactError(f"{path} does not fit config.json: it lacks or adds {json.dumps(strange)[1:200]}")
     for name, (shape, dtype) in expected.items():
         tensor = found[name]
         if (tensor.shape, tensor.dtype) != (shape, dtype):

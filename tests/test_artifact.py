@@ -64,10 +64,16 @@ def test_card_figures_samples_and_events_may_be_absent(copy, name):
     ("changes", "words"),
     [
         ({"format_version": 2}, "has format_version 2 where 1 is allowed"),
+        ({"format_version": 1.0}, "has format_version 1.0"),
+        ({"depth": 1208}, "has depth 1208"),
+        ({"expected_logits": [None] * 10}, r"has expected_logits\[0\] null where a finite number"),
+        ({"sha256": {"a\nb": 5}}, r'has sha256\["a\\nb"\] 5 where a short text'),
         ({"depth": 33}, "has depth 33 where 6n"),
         ({"depth": 10**9}, "has depth"),
         ({"depth": True}, "has depth"),
-        ({"stem_kernel": 5}, "has stem_kernel"),
+        ({"stem_kernel": 5}, "has stem_kernel 5 where 1 or 3 is allowed"),
+        ({"stem_kernel": True}, "has stem_kernel true"),
+        ({"image_size": 32.0}, "has image_size 32.0"),
         ({"shortcut": "C"}, "has shortcut"),
         ({"class_names": ["a"] * 10}, "is wrong: it has a class name twice"),
         ({"class_names": ["a", "b"]}, "it has 2 class_names for num_classes 10"),
@@ -123,6 +129,8 @@ def test_json_with_nan_or_rubbish_is_refused(copy):
 def refusal(tiny_artifact, tmp_path):
     """Why metrics.json with other values, such as `{"test.loss": None}`, is refused; `...` leaves a field out."""
 
+    config = artifact.read_config(tiny_artifact / artifact.CONFIG)
+
     def why(changes):
         metrics = json.loads((tiny_artifact / artifact.METRICS).read_text())
         for where, value in changes.items():
@@ -133,7 +141,7 @@ def refusal(tiny_artifact, tmp_path):
                 del section[name]
         (tmp_path / artifact.METRICS).write_text(json.dumps(metrics).replace("Infinity", "1e400"))
         try:
-            artifact.read_metrics(tmp_path / artifact.METRICS, 10)
+            artifact.read_metrics(tmp_path / artifact.METRICS, config)
         except ArtifactError as error:
             return str(error).removeprefix(f"{tmp_path / artifact.METRICS} ")
 
@@ -213,17 +221,21 @@ LATER = {"started": "x", "device": "x", "precision": "x", "versions": {}, "git_c
         (
             "training.hyperparameters",
             {"depth": {"deep": 8}},
-            "has training.hyperparameters.depth .* where a plain value",
+            r"has training.hyperparameters\[.depth.\] .* where a plain value",
         ),
-        ("training.hyperparameters", {"scale": [[1]]}, "has training.hyperparameters.scale"),
-        ("training.hyperparameters", {"text": "x" * 1001}, "has training.hyperparameters.text"),
-        ("training.hyperparameters", {"many": [0] * 101}, "has training.hyperparameters.many"),
+        ("training.hyperparameters", {"scale": [[1]]}, "has training.hyperparameters"),
+        ("training.hyperparameters", {"deep": reduce(lambda inner, _: [inner], range(900), 0)}, "where a plain value"),
+        ("training.best_epoch", 3, "has a wrong training: its best_epoch is none of its epochs"),
+        ("training.parameters", 464154, "has training.parameters 464,154; there are"),
+        ("training.split.test", 251, "has a test.n that is not training.split.test"),
+        ("training.hyperparameters", {"text": "x" * 1001}, r"has training.hyperparameters\[.text.\]"),
+        ("training.hyperparameters", {"many": [0] * 101}, r"has training.hyperparameters\[.many.\]"),
         ("training.hyperparameters", {"x" * 201: 0}, "plain values by name"),
         ("training.hyperparameters", {"half \ud800": 0}, "has training.hyperparameters"),
-        ("training.versions", {"half": ["\ud800"]}, "has training.versions.half"),
+        ("training.versions", {"half": ["\ud800"]}, r"has training.versions\[.half.\]"),
         ("training.recipe", "half \ud800", "has training.recipe"),
         ("training.hyperparameters", dict.fromkeys(map(str, range(201)), 0), "plain values by name"),
-        ("training.versions", {"torch": float(10**10)}, "has training.versions.torch"),
+        ("training.versions", {"torch": float(10**10)}, r"has training.versions\[.torch.\]"),
         ("training.peak_memory_bytes", {"host": "much", "device": None}, "has training.peak_memory_bytes.host"),
         ("training.peak_memory_bytes", None, "has training.peak_memory_bytes null where an object"),
         ("training.resumed", [LATER | {"device": 7}], r"has training.resumed\[0\].device 7"),
@@ -234,6 +246,7 @@ LATER = {"started": "x", "device": "x", "precision": "x", "versions": {}, "git_c
             "has training.pretrained.teacher.val_acc",
         ),
         ("training.mean", [0.5, 0.5], "has training.mean .* where a list of 3"),
+        ("training.mean", [0.5, 0.5, "x"], r'has training.mean\[2\] "x" where a finite number'),
     ],
 )
 def test_every_known_field_of_metrics_is_checked(refusal, where, value, words):
@@ -248,7 +261,7 @@ def test_every_known_field_of_metrics_is_checked(refusal, where, value, words):
         ("training.split.new", None),
         ("training.pretrained", {"initial_weights": EARLIER, "new": 7}),
         ("training.resumed", [LATER | {"new": 7}] * 300),
-        ("training.hyperparameters", {"new": [1, "a", None], "newer": True, "flag": None}),
+        ("training.hyperparameters", {"new": [1, "a", None], "newer": True, "flag": None, "seed": 2**32 - 1}),
     ],
 )
 def test_what_a_newer_trainer_adds_is_ignored(refusal, where, value):

@@ -30,6 +30,7 @@ from benchmarks import (
 )
 from benchmarks.train_throughput import ratio
 from model import Classifier, artifact, cifar10
+from model.architecture import Architecture
 from model.hub import BUNDLED
 from model.preprocess import to_square_rgb
 from trainer.config import RECIPES, TrainConfig, configure
@@ -121,7 +122,8 @@ def test_the_classic_loop_is_eager_float32_logs_every_step_and_takes_lightnings_
 def test_the_classic_loop_has_the_runs_network_and_optimizer_and_normalises_once():
     config = TrainConfig(depth=14, stem_kernel=1, shortcut="B", learning_rate=0.3, weight_decay=1e-3)
     module = classic.Classic(config)
-    assert vars(module.network.architecture) == {**{"depth": 14, "stem_kernel": 1, "shortcut": "B", "num_classes": 10}}
+    architecture = Architecture(depth=14, stem_kernel=1, shortcut="B", num_classes=10)
+    assert module.network.architecture == architecture
     assert not module.network.mean.any() and (module.network.std == 1).all()
     (group,) = module.configure_optimizers().param_groups
     assert (group["lr"], group["momentum"], group["nesterov"], group["weight_decay"]) == (0.3, 0.9, True, 1e-3)

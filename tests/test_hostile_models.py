@@ -49,6 +49,8 @@ WEIGHTS = {
     "a shape that overflows": safetensors({"fc.bias": tensor([2**33, 2**33], 0, 8)}, bytes(8)),
     "a negative shape": safetensors({"fc.bias": tensor([-2], 0, 8)}, bytes(8)),
     "an unknown type": safetensors({"fc.bias": tensor([2], 0, 8, "X99")}, bytes(8)),
+    "a type that numpy lacks": safetensors({"fc.bias": tensor([0], 0, 0, "F8_E4M3")}),
+    "a name on several lines": safetensors({"a\nb\x1b[31m": tensor([1], 0, 4)}, bytes(4)),
     "no tensors": safetensors({}),
 }
 
@@ -71,7 +73,7 @@ def test_weights_that_are_no_network_are_refused_at_once(hub, sha, tiny_artifact
     words = r"is refused: model\.safetensors (is no intact safetensors file|does not fit)"
     with pytest.raises(ArtifactError, match=words) as caught:
         load(REPO)
-    assert "/snapshots/" not in str(caught.value)
+    assert "/snapshots/" not in str(caught.value) and str(caught.value).isprintable()
     assert time.process_time() - started < AT_ONCE
 
 
@@ -87,6 +89,7 @@ CONFIGS = {
     "deep objects": b'{"a":' * 12_000,
     "a long number": b'{"format_version": ' + b"9" * 60_000 + b"}",
     "not UTF-8": b"\xff\xfe{}",
+    "a name on several lines": b'{"format_version": 1, "sha256": {"a\\nb\\u001b[2J": 5}}',
     "that of another program": b'{"architectures": ["ResNet"], "auto_map": {"AutoModel": "evil.Model"}}',
 }
 
@@ -118,8 +121,8 @@ def edited_metrics(tiny_artifact, **test) -> bytes:
         ({"correct": 250, "accuracy": 1, "accuracy_interval": [0, 1]}, "its confusion_matrix does not add up"),
         ({"n": 10**9, "correct": 10**8, "accuracy": 0.1, "accuracy_interval": [0, 1]}, "does not add up"),
         ({"confusion_matrix": [[10**12] * 10] * 10}, "has a wrong test: its confusion_matrix does not add up"),
-        ({"confusion_matrix": [[0] * 1000] * 1000}, "has a wrong test: its confusion_matrix is not 10 by 10"),
-        ({"confusion_matrix": [0] * 10**6}, "has test.confusion_matrix"),
+        ({"confusion_matrix": [[0] * 300] * 300}, "has a wrong test: its confusion_matrix is not 10 by 10"),
+        ({"confusion_matrix": [0] * 1001}, "has test.confusion_matrix"),
         ({"loss": "<script>"}, "has test.loss"),
         ({"correct": 10**400}, "has test.correct"),
         ({"flip_tta": FLIP | {"correct": 10**400}}, "has test.flip_tta.correct"),

@@ -106,8 +106,8 @@ def test_a_run_whose_steps_were_limited_is_a_finished_one(monkeypatch):
     assert ledger.row("limited", metrics).split("|")[5].strip() == "3 (3)"
     monkeypatch.setattr(ledger, "runs", lambda: {"limited": metrics})
     assert ledger.seeds_table().splitlines()[2].split("|")[2].strip() == "3"
-    metrics = replace(metrics, training=replace(metrics.training, epochs=2))
-    assert ledger.row("limited", metrics).split("|")[5].strip() == "2 (3), stopped early of 3"
+    metrics = replace(metrics, training=replace(metrics.training, epochs=2, best_epoch=2))
+    assert ledger.row("limited", metrics).split("|")[5].strip() == "2 (2), stopped early of 3"
 
 
 def test_a_trial_is_told_by_what_differs_from_its_recipe():

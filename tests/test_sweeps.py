@@ -49,7 +49,7 @@ def test_the_runs_of_a_plan_are_runs_that_the_trainer_would_take(train, monkeypa
 
 
 def test_a_run_that_is_there_goes_on_a_finished_one_is_skipped_and_one_that_fails_stops_no_other(train, tmp_path):
-    runs = "fails --seed 1\n\nnew --seed 2\n"
+    runs = "fails --seed 1 \n\nnew --seed 2 \n"  # blanks at the end, as editors leave them
     for resume in ("", " --resume"):
         done, calls = train("train.sh", "--depth", "8", runs=runs)
         assert done.returncode != 0 and f"{tmp_path}/out/fails failed" in done.stderr

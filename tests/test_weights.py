@@ -8,6 +8,7 @@ from safetensors.numpy import load_file, save_file
 from model import Classifier, artifact
 from model.artifact import ArtifactError
 from model.hub import BUNDLED
+from model.onnx_graph import build_graph
 from model.resnet import ResNet
 from model.weights import read_weights
 from tests.conftest import reseal
@@ -34,9 +35,9 @@ def change(path, **tensors):
         ),
         (lambda path: change(path, fc_bias=np.zeros(10)), "fc.bias is float64"),
         (lambda path: change(path, fc_bias=np.zeros(10, np.int32)), "fc.bias is int32"),
-        (lambda path: change(path, fc_bias=None), "lacks or adds fc.bias"),
-        (lambda path: change(path, fc_extra=np.zeros(1, np.float32)), "lacks or adds fc.extra"),
-        (lambda path: save_file({f"model.{k}": v for k, v in load_file(path).items()}, path), "lacks or adds bn.bias"),
+        (lambda path: change(path, fc_bias=None), 'lacks or adds "fc.bias"'),
+        (lambda path: change(path, fc_extra=np.zeros(1, np.float32)), 'lacks or adds "fc.extra"'),
+        (lambda path: save_file({f"model.{k}": v for k, v in load_file(path).items()}, path), 'lacks or adds "bn.bias"'),
         (lambda path: change(path, fc_bias=np.zeros(200_000, np.float32)), "bytes; for what config.json describes"),
     ],
     ids=[
@@ -72,12 +73,14 @@ def test_the_weights_are_those_of_the_file(tiny_artifact):
 
 
 @pytest.mark.parametrize("name", ["deep", "shallow"])
-def test_the_size_limit_leaves_room_for_every_header(tmp_path, name):
+def test_the_size_limits_leave_room_for_every_network(tmp_path, name):
     """Of networks with the most and the fewest tensors for their numbers."""
     settings = {"deep": {"depth": 1202, "shortcut": "B"}, "shallow": {"depth": 8, "shortcut": "A"}}[name]
     config = artifact.read_config(BUNDLED / artifact.CONFIG)
     config = replace(config, **settings)
     tensors = {name: np.zeros(shape, dtype) for name, (shape, dtype) in config.tensors().items()}
     save_file(tensors, tmp_path / artifact.WEIGHTS, metadata={"format": "pt"})
-    size, limit = (tmp_path / artifact.WEIGHTS).stat().st_size, artifact.max_bytes(config, artifact.WEIGHTS)
-    assert size < limit < 1.5 * size + 100_000
+    (tmp_path / artifact.GRAPH).write_bytes(build_graph(config, tensors, 32))
+    for file in (artifact.WEIGHTS, artifact.GRAPH):
+        size, limit = (tmp_path / file).stat().st_size, artifact.max_bytes(config, file)
+        assert size < limit < 1.5 * size + 100_000
