@@ -479,6 +479,8 @@ def _parse(kind: type[T], value: Any, path: Path) -> T:
         return schema.parse(kind, value)
     except schema.Invalid as error:
         raise ArtifactError(f"{path} {error}; export the artifact again with `python -m trainer export`") from None
+    except RecursionError:
+        raise ArtifactError(f"{path} is nested too deeply; export the artifact again") from None
 
 
 def _read_json(path: Path) -> Any:

@@ -101,8 +101,6 @@ def _parse_object(kind: Any, value: Any, where: str) -> Any:
             raise Invalid(f"lacks {prefix}{field.name}")
     try:
         return kind(**found)
-    except Invalid:
-        raise
     except ValueError as error:  # its fields contradict each other
         raise Invalid(f"has a wrong {where}: {error}" if where else f"is wrong: {error}") from None
 

@@ -166,6 +166,15 @@ def test_metrics_whose_counts_contradict_each_other_are_refused(tiny_artifact, r
     assert "calibration.bins_after do not add up to n" in refusal({"test.calibration.bins_after": bins})
 
 
+def test_a_value_of_any_depth_is_refused(copy):
+    text, config = (copy / artifact.METRICS).read_text(), artifact.read_config(copy / artifact.CONFIG)
+    for depth in range(500, 1001):  # Python's own limit is in there, once for the parser, once for what shows the value
+        deep = text.replace('"recipe": "default"', f'"recipe": {"[" * depth}{"]" * depth}', 1)
+        (copy / artifact.METRICS).write_text(deep)
+        with pytest.raises(ArtifactError):
+            artifact.read_metrics(copy / artifact.METRICS, config)
+
+
 def test_the_flipped_view_may_be_absent_but_must_be_sound(tiny_artifact, refusal):
     flip = artifact.read(tiny_artifact).metrics.val.flip_tta
     assert refusal({"val.flip_tta": ...}) is None

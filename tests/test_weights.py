@@ -37,7 +37,10 @@ def change(path, **tensors):
         (lambda path: change(path, fc_bias=np.zeros(10, np.int32)), "fc.bias is int32"),
         (lambda path: change(path, fc_bias=None), 'lacks or adds "fc.bias"'),
         (lambda path: change(path, fc_extra=np.zeros(1, np.float32)), 'lacks or adds "fc.extra"'),
-        (lambda path: save_file({f"model.{k}": v for k, v in load_file(path).items()}, path), 'lacks or adds "bn.bias"'),
+        (
+            lambda path: save_file({f"model.{k}": v for k, v in load_file(path).items()}, path),
+            'lacks or adds "bn.bias"',
+        ),
         (lambda path: change(path, fc_bias=np.zeros(200_000, np.float32)), "bytes; for what config.json describes"),
     ],
     ids=[
