@@ -10,6 +10,7 @@ import pytest
 
 from model import Classifier, artifact
 from model.artifact import ArtifactError
+from tests.conftest import reseal
 from trainer.evaluate import evaluate
 
 
@@ -332,6 +333,14 @@ def test_a_history_that_is_not_one_row_of_numbers_per_epoch_is_refused(tmp_path,
     (tmp_path / artifact.HISTORY).write_text(text)
     with pytest.raises(ArtifactError, match="history.csv is not one row of finite numbers per epoch"):
         artifact.read_history(tmp_path)
+
+
+def test_a_history_of_another_number_of_epochs_than_metrics_json_is_refused(copy):
+    with (copy / artifact.HISTORY).open("a") as file:
+        file.write("3" + ",1" * 7 + "\n")
+    reseal(copy)
+    with pytest.raises(ArtifactError, match=r"history.csv has 3 epochs, metrics.json 2$"):
+        artifact.read(copy)
 
 
 def test_logits_agree_only_with_the_same_shape_and_without_nan():

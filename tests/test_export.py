@@ -195,6 +195,14 @@ def test_images_per_second_weighs_a_short_last_epoch_by_its_images_and_leaves_ou
     assert export.describe_training(run, rows, 1, network, data, 250).peak_memory_bytes is None
 
 
+def test_a_run_whose_description_cannot_be_published_is_refused_by_the_field(tiny_run, tiny_cifar, tmp_path):
+    run_dir = shutil.copytree(tiny_run, tmp_path / "run")
+    run = json.loads((run_dir / "run.json").read_text())
+    (run_dir / "run.json").write_text(json.dumps(run | {"device": "x" * 201}))
+    with pytest.raises(RunError, match="run.json has device"):
+        export.export(run_dir, tiny_cifar)
+
+
 def test_exporting_again_replaces_the_artifact_as_a_whole(tiny_run, tiny_cifar, tmp_path):
     run_dir = shutil.copytree(tiny_run, tmp_path / "run")
     (run_dir / "artifact" / "stale.txt").write_text("from an older export")

@@ -12,7 +12,7 @@ from huggingface_hub import constants, snapshot_download
 from model import Classifier, artifact
 from model import hub as model_hub
 from model.artifact import ArtifactError
-from model.hub import HubError
+from model.hub import HubError, pull
 from model.resnet import ResNet
 from tests.hub_client import REPO, contents, json_with, steps, wait_at_most
 
@@ -29,6 +29,7 @@ def test_only_what_the_page_needs_is_downloaded_byte_for_byte(hub, sha, tiny_art
     found = contents(folder)
     assert found.keys() == {artifact.CONFIG, *artifact.SERVING, *artifact.SAMPLE_FILES}
     assert found == {name: (tiny_artifact / name).read_bytes() for name in found}
+    assert contents(pull(REPO, hub.commit(REPO, {"notes.md": b"new"})).folder).keys() == found.keys()
 
 
 def test_torch_users_get_the_weights_alone(hub, sha, tiny_artifact):

@@ -126,7 +126,7 @@ def refused(folder, metrics) -> str:
     return str(caught.value)
 
 
-@pytest.mark.filterwarnings("ignore:invalid value encountered in cast")
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_file_is_refused_by_its_name_and_what_to_do(tiny_artifact, metrics, tmp_path, damage):
     rows = rows_of(tiny_artifact)
