@@ -432,13 +432,13 @@ def read_history(folder: Path) -> list[dict[str, float]]:
 
 
 def write_metrics(folder: Path, metrics: Metrics) -> None:
-    """Writes metrics.json. Raises ArtifactError where `read_metrics` would."""
+    """Writes metrics.json. Raises ArtifactError for a value that its type does not allow."""
     _write(folder / METRICS, metrics)
 
 
 def write_checksums(folder: Path, config: Config) -> None:
     """Writes config.json with the digests of the files in `folder`: the last step of an export. Raises ArtifactError
-    where `read_config` would."""
+    for a value that its type does not allow."""
     digests = {name: sha256(folder / name) for name in CHECKSUMMED if (folder / name).is_file()}
     _write(folder / CONFIG, replace(config, sha256=digests))
 

@@ -15,7 +15,7 @@ IR_VERSION = 10
 """Of the file format: the newest that ONNX Runtime 1.20 reads. onnx's own default moves with each of its releases."""
 
 OPSET = 20
-"""Of the operators, likewise."""
+"""Of the operators. ONNX Runtime 1.20 reads up to 21."""
 
 EPSILON = 1e-5
 """What torch.nn.BatchNorm2d adds to the variance."""
