@@ -3,9 +3,13 @@
     file --open_picture--> Pillow picture --to_square_rgb--> 32x32 RGB --preprocess--> float32 (3, 32, 32) in [0, 1]
 
 `open_picture` takes bytes that nobody has vouched for: it looks at the size a file claims before it decodes anything.
+HEIC photos need the package pi-heif too, in a process of their own (`model/heic.py`).
 """
 
+import importlib.util
 import io
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -24,6 +28,7 @@ from PIL import (
 )
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION
 
+from model import heic
 from model.cifar10 import IMAGE_SIZE
 
 FITS = ("crop", "pad", "stretch")
@@ -51,6 +56,10 @@ DRAFT_SIDE = 512
 """A JPEG is decoded at 1/2, 1/4 or 1/8 as long as both sides keep this many pixels: far above 32, so that the choice of
 decoder scale leaves no trace in the 32x32 picture, and enough for a page to show."""
 
+HEIC_SECONDS = 20
+"""Until the process that decodes a HEIC photo is stopped. It stops itself after 4 seconds of CPU time; a busy machine
+needs longer for them."""
+
 WHITE = (255, 255, 255)
 
 _TURNS = {
@@ -76,6 +85,12 @@ if AvifImagePlugin.SUPPORTED:
     _READERS["AVIF"] = AvifImagePlugin.AvifImageFile
 
 
+_DAMAGED = (
+    "This picture is damaged or incomplete and cannot be decoded: open it in another program, save it again as JPEG or "
+    "PNG, and upload that."
+)
+
+
 class PictureError(ValueError):
     """A picture is of no use. The message is a sentence for a visitor: what was given, what is allowed, what to do."""
 
@@ -86,11 +101,14 @@ def open_picture(
     """Decode one untrusted upload completely; of an animation, the first frame.
 
     `file` is a path, a file's bytes, or a binary file (read from where it stands, left open). The picture keeps its
-    mode, its EXIF block and its size (a large JPEG is shrunk, both sides >= DRAFT_SIDE). `before_decoding` is told how
-    many pixels the decoder will hold at once, when the file is recognised and small enough; it may wait. Raises
-    PictureError and no other: broken bytes make Pillow's readers raise nearly every exception there is.
+    mode, its EXIF block and its size (a large JPEG or HEIC is shrunk, both sides >= DRAFT_SIDE; a HEIC comes upright
+    and without EXIF). `before_decoding` is told how many pixels the decoder will hold at once, when the file is
+    recognised and small enough; it may wait. Raises PictureError and no other: broken bytes make Pillow's readers raise
+    nearly every exception there is.
     """
     data = _read(file)
+    if _is_heic(data):
+        return open_picture(_heic_to_png(data, before_decoding))
     reader = _reader(data)
     try:
         # The reader's own class instead of Image.open, whose bomb warning could only be silenced for the whole process.
@@ -113,10 +131,7 @@ def open_picture(
     except (MemoryError, Image.DecompressionBombError):
         raise PictureError(_too_large()) from None
     except Exception:
-        raise PictureError(
-            "This picture is damaged or incomplete and cannot be decoded: open it in another program, save it again as "
-            "JPEG or PNG, and upload that."
-        ) from None
+        raise PictureError(_DAMAGED) from None
     return image
 
 
@@ -197,8 +212,32 @@ def _reader(data: bytes) -> type[ImageFile.ImageFile]:
 
 
 def _allowed() -> str:
-    *most, last = _READERS
-    return f"{', '.join(most)} or {last}"
+    return f"{', '.join(_READERS)} or HEIC"
+
+
+def _is_heic(data: bytes) -> bool:
+    """HEIC and AVIF share a container; the brands that follow "ftyp" tell them apart: heic, heix, hevc, ..."""
+    return data[4:8] == b"ftyp" and (b"hei" in data[8:64] or b"hev" in data[8:64])
+
+
+def _heic_to_png(data: bytes, before_decoding: Callable[[int], object] | None) -> bytes:
+    if importlib.util.find_spec("pi_heif") is None:
+        raise PictureError(
+            "HEIC photos cannot be read here, because the package pi-heif is not installed: please save the picture as "
+            "JPEG or PNG, and upload that."
+        )
+    if before_decoding is not None:
+        before_decoding(MAX_PIXELS)  # the most that its process is allowed to hold, because a HEIC's header may lie
+    command = [sys.executable, "-P", heic.__file__, str(MAX_PIXELS), str(DRAFT_SIDE)]
+    try:
+        done = subprocess.run(command, input=data, capture_output=True, timeout=HEIC_SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        raise PictureError(_DAMAGED) from None
+    if done.returncode == heic.TOO_LARGE:
+        raise PictureError(_too_large(done.stdout.decode()))
+    if done.returncode != 0:
+        raise PictureError(_DAMAGED)
+    return done.stdout
 
 
 def _check_size(image: ImageFile.ImageFile, data: bytes, by_rows: bool) -> None:

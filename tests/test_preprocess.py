@@ -4,7 +4,10 @@ import colorsys
 import importlib
 import io
 import pickle
+import resource
 import struct
+import sys
+import time
 import zlib
 
 import numpy as np
@@ -12,6 +15,7 @@ import pytest
 from PIL import Image
 
 from model.preprocess import FITS, PictureError, open_picture, preprocess, to_square_rgb
+from tests.heic import SIDE, alpha, box, coded, exif_item, heic, overlay
 
 module = importlib.import_module("model.preprocess")  # `from model import preprocess` is the function
 needs_avif = pytest.mark.skipif("AVIF" not in module._READERS, reason="this Pillow was built without AVIF")
@@ -640,7 +644,7 @@ class Command:
 def test_what_is_not_a_picture_is_refused_and_the_formats_are_listed(data):
     message = refusal(data)
     assert "not a picture" in message
-    assert all(name in message for name in ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF"))
+    assert all(name in message for name in ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF", "HEIC"))
 
 
 def test_a_file_that_is_gone_or_closed_asks_for_another_upload(tmp_path):
@@ -681,3 +685,132 @@ def test_randomly_damaged_files_end_in_a_picture_or_a_picture_error_and_nothing_
         except PictureError:
             refused += 1
     assert refused > 0
+
+
+# -- HEIC --------------------------------------------------------------------------------------------------------------
+
+RED, BLUE, WHITE = (200, 40, 40), (40, 40, 200), (240, 240, 240)
+
+
+def drawn():
+    """uint8 (64, 64, 3): what `coded` holds."""
+    pixels = np.full((SIDE, SIDE, 3), RED, np.uint8)
+    pixels[:, 32:] = BLUE
+    pixels[:32, :16] = WHITE
+    return pixels
+
+
+def assert_shows(file, expected):
+    assert abs(square(file) - np.asarray(to_square_rgb(Image.fromarray(expected))).astype(int)).max() <= 12
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"mif1", b"heix"])
+def test_a_heic_photo_is_read_without_its_decoder_coming_into_this_process(brand):
+    assert_shows(heic(coded(), brand=brand), drawn())
+    assert "pi_heif" not in sys.modules
+
+
+@pytest.mark.parametrize("quarters", range(4))
+def test_a_turned_heic_photo_is_turned_once_though_its_exif_block_says_the_same(quarters):
+    orientation = (1, 8, 3, 6)[quarters]  # a quarter in `irot` is 90 degrees against the clock
+    turned = heic(coded(box(b"irot", bytes([quarters]))), exif_item(orientation), references=[(b"cdsc", 2, [1])])
+    assert_shows(turned, np.ascontiguousarray(np.rot90(drawn(), quarters)))
+
+
+def test_the_exif_block_alone_does_not_turn_a_heic_photo():
+    """ISO 23008-12: it only tells; `irot` and `imir` count."""
+    assert_shows(heic(coded(), exif_item(8), references=[(b"cdsc", 2, [1])]), drawn())
+
+
+@pytest.mark.parametrize(("axis", "flip"), [(0, np.flipud), (1, np.fliplr)])
+def test_a_mirrored_heic_photo_is_mirrored(axis, flip):
+    assert_shows(heic(coded(box(b"imir", bytes([axis])))), np.ascontiguousarray(flip(drawn())))
+
+
+def test_of_several_images_in_a_heic_file_the_primary_one_counts():
+    upside_down = coded(box(b"irot", b"\2"))
+    assert_shows(heic(upside_down, coded(), primary=2), drawn())
+    assert_shows(heic(upside_down, coded(), primary=1), np.ascontiguousarray(np.rot90(drawn(), 2)))
+
+
+def test_a_heic_photo_may_have_an_alpha_channel():
+    opened = open_picture(heic(coded(), coded(alpha()), references=[(b"auxl", 2, [1])]))
+    assert opened.mode == "RGBA" and abs(np.asarray(opened)[40, 40, 3].astype(int) - 64) < 16  # the grey of blue
+
+
+def test_a_heic_photo_without_the_package_is_refused_and_the_package_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pi_heif", None)
+    message = refusal(heic(coded()))
+    assert "pi-heif" in message and message.endswith(".") and message.count(". ") == 0
+    assert np.array_equal(square(encode(noise(), "PNG")), noise())
+
+
+def test_a_heic_photo_is_refused_by_the_size_in_its_header():
+    message = refusal(heic(coded(size=(60_000, 60_000))))
+    assert "60000 x 60000 pixels" in message and LIMIT in message
+    assert DAMAGED in refusal(heic(coded(size=(5000, 5000))))  # decoding began, and found another size
+
+
+def test_a_heic_photo_costs_all_pixels_because_its_header_may_lie():
+    told = []
+    open_picture(heic(coded()), told.append)
+    assert told == [25_000_000]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        heic(coded())[:24],
+        heic(coded())[:-100],
+        b"\0\0\0\x18ftypheic\0\0\0\0heicmif1" + bytes(500),
+        b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + bytes(500),
+        heic(coded(size=(32, 32))),
+        heic(),
+    ],
+    ids=["head", "half", "stub", "stub of another brand", "larger than it claims", "no image"],
+)
+def test_a_broken_heic_photo_is_refused(data):
+    assert DAMAGED in refusal(data)
+
+
+def test_a_randomly_damaged_heic_photo_ends_in_a_picture_or_a_picture_error_and_nothing_else():
+    good, random = heic(coded(), exif_item(6), references=[(b"cdsc", 2, [1])]), np.random.default_rng(0)
+    for _ in range(20):
+        data = bytearray(good)
+        for at in random.integers(24, len(data), random.integers(1, 8)):
+            data[at] = random.integers(0, 256)
+        try:
+            assert preprocess(open_picture(bytes(data)), "pad").shape == (3, 32, 32)
+        except PictureError:
+            pass
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited there")
+def test_a_heic_canvas_that_its_header_keeps_quiet_about_cannot_take_much_memory():
+    assert_shows(heic(overlay(1), coded(), references=[(b"dimg", 1, [2])]), drawn())
+    assert DAMAGED in refusal(heic(overlay(1, canvas=(20_000, 20_000)), coded(), references=[(b"dimg", 1, [2])]))
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 512 * 1024
+
+
+def overlays_of_overlays(levels):
+    """Each level lays the two of the level below over each other, twice."""
+    items, references = [coded(), coded()], []
+    for below in range(1, 2 * levels, 2):
+        items += [overlay(2), overlay(2)]
+        references += [(b"dimg", at, [below, below + 1]) for at in (below + 2, below + 3)]
+    return heic(*items, references=references, primary=len(items))
+
+
+def test_a_heic_photo_that_takes_for_ever_is_given_up(monkeypatch):
+    assert_shows(overlays_of_overlays(2), drawn())
+    monkeypatch.setattr(module, "HEIC_SECONDS", 1)
+    began = time.monotonic()
+    assert DAMAGED in refusal(overlays_of_overlays(30))
+    assert time.monotonic() - began < 3
+
+
+@pytest.mark.slow
+def test_a_heic_photo_that_takes_for_ever_stops_by_itself():
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    assert DAMAGED in refusal(overlays_of_overlays(30))
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < module.heic.CPU_SECONDS + 1

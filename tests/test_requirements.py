@@ -6,7 +6,12 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).resolve().parent.parent
-PACKAGE_OF_MODULE = {"PIL": "pillow", "yaml": "pyyaml", "axe_playwright_python": "axe-playwright-python"}
+PACKAGE_OF_MODULE = {
+    "PIL": "pillow",
+    "pi_heif": "pi-heif",
+    "yaml": "pyyaml",
+    "axe_playwright_python": "axe-playwright-python",
+}
 # Names that come with a listed package, which imports them itself and re-exports or requires them.
 COMES_WITH = {
     "fastapi": "gradio",
