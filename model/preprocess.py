@@ -10,7 +10,9 @@ import importlib.util
 import io
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -36,6 +38,9 @@ FITS = ("crop", "pad", "stretch")
 
 MAX_BYTES = 64_000_000
 """Of a file. Read into memory once, because Pillow's readers seek and some of them read everything anyway."""
+
+MAX_UPLOAD_BYTES = 20 * 2**20
+"""Of an image sent to the server; server/limits.py reads it."""
 
 MAX_PIXELS = 25_000_000
 """Width times height before decoding. 16-bit RGBA of this size, the worst case, costs 0.2 GB and half a second;
@@ -133,6 +138,42 @@ def open_picture(
     except Exception:
         raise PictureError(_DAMAGED) from None
     return image
+
+
+class PixelSemaphore:
+    """Lets threads pass as long as what they hold together is at most `total` pixels, each in its turn."""
+
+    def __init__(self, total: int):
+        self.total = self.free = total
+        self._turn, self._changed = threading.Lock(), threading.Condition()
+
+    @contextmanager
+    def take(self, amount: int) -> Iterator[None]:
+        amount = min(amount, self.total)
+        with self._turn, self._changed:
+            self._changed.wait_for(lambda: self.free >= amount)
+            self.free -= amount
+        try:
+            yield
+        finally:
+            with self._changed:
+                self.free += amount
+                self._changed.notify_all()
+
+
+_DECODED = PixelSemaphore(MAX_PIXELS)
+"""In all threads: up to 8 bytes each for a moment."""
+
+
+@contextmanager
+def open_limited(file: str | Path | bytes | BinaryIO) -> Iterator[Image.Image]:
+    """`open_picture`, while all threads together hold at most MAX_PIXELS decoded pixels: it waits for its turn.
+
+    What is made of the picture should be made inside, and be small. A thread must not open a second one inside: it
+    would wait for itself.
+    """
+    with ExitStack() as held:
+        yield open_picture(file, lambda pixels: held.enter_context(_DECODED.take(pixels)))
 
 
 def to_square_rgb(image: Image.Image, fit: str = "crop", side: int = IMAGE_SIZE) -> Image.Image:

@@ -7,14 +7,23 @@ import pickle
 import resource
 import struct
 import sys
+import threading
 import time
 import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-from model.preprocess import FITS, PictureError, open_picture, preprocess, to_square_rgb
+from model.preprocess import (
+    FITS,
+    PictureError,
+    PixelSemaphore,
+    open_limited,
+    open_picture,
+    preprocess,
+    to_square_rgb,
+)
 from tests.heic import SIDE, alpha, box, coded, exif_item, heic, overlay
 
 module = importlib.import_module("model.preprocess")  # `from model import preprocess` is the function
@@ -751,12 +760,6 @@ def test_a_heic_photo_is_refused_by_the_size_in_its_header():
     assert DAMAGED in refusal(heic(coded(size=(5000, 5000))))  # decoding began, and found another size
 
 
-def test_a_heic_photo_costs_all_pixels_because_its_header_may_lie():
-    told = []
-    open_picture(heic(coded()), told.append)
-    assert told == [25_000_000]
-
-
 @pytest.mark.parametrize(
     "data",
     [
@@ -814,3 +817,77 @@ def test_a_heic_photo_that_takes_for_ever_stops_by_itself():
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     assert DAMAGED in refusal(overlays_of_overlays(30))
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < module.heic.CPU_SECONDS + 1
+
+
+# -- how much is decoded concurrently ----------------------------------------------------------------------------------
+
+
+def test_threads_pass_a_semaphore_as_long_as_they_take_no_more_than_it_has():
+    semaphore, lock, now, most = PixelSemaphore(10), threading.Lock(), 0, 0
+
+    def work(amount):
+        nonlocal now, most
+        with semaphore.take(amount):
+            with lock:
+                now += min(amount, 10)
+                most = max(most, now)
+            time.sleep(0.02)
+            with lock:
+                now -= min(amount, 10)
+
+    workers = [threading.Thread(target=work, args=(amount,)) for amount in (4, 1, 10, 3, 99, 3, 4, 0)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert most == 10 and semaphore.free == 10
+
+
+def test_what_a_semaphore_gave_to_a_thread_that_failed_comes_back():
+    semaphore = PixelSemaphore(10)
+    with pytest.raises(ValueError), semaphore.take(10):
+        raise ValueError
+    assert semaphore.free == 10
+
+
+def taken():
+    return module._DECODED.total - module._DECODED.free
+
+
+def test_a_picture_costs_its_pixels_as_long_as_it_is_open():
+    with open_limited(encode(noise(60, 40), "PNG")) as opened:
+        assert opened.size == (60, 40) and taken() == 60 * 40
+    assert taken() == 0 and module._DECODED.total == 25_000_000
+
+
+@pytest.mark.parametrize(("options", "share"), [({}, 16), ({"progressive": True}, 1)], ids=["plain", "progressive"])
+def test_a_jpeg_costs_as_much_as_its_decoder_holds_of_it(options, share):
+    with open_limited(encode(smooth(2048, 2048), "JPEG", **options)) as opened:
+        assert opened.size == (512, 512) and taken() == 2048 * 2048 // share
+    assert taken() == 0
+
+
+def test_a_heic_photo_costs_all_pixels_because_its_header_may_lie():
+    with open_limited(heic(coded())) as opened:
+        assert opened.size == (SIDE, SIDE) and taken() == 25_000_000
+    assert taken() == 0
+
+
+@pytest.mark.parametrize(
+    "data", [b"text", heic(), hand_built_png(9, 9, 8, 2, b"")], ids=["text", "broken HEIC", "broken PNG"]
+)
+def test_what_is_refused_costs_nothing(data):
+    with pytest.raises(PictureError), open_limited(data):
+        pass
+    assert taken() == 0
+
+
+@needs_avif
+def test_an_avif_that_pillow_would_not_know_by_its_brand_costs_its_pixels_too():
+    data = encode(noise(60, 40), "AVIF")
+    assert data[8:12] == b"avif" and b"avif" in data[12:64]
+    data = data[:8] + b"MA1B" + data[12:]
+    with pytest.raises(UnidentifiedImageError):
+        Image.open(io.BytesIO(data))
+    with open_limited(data) as opened:
+        assert opened.size == (60, 40) and taken() == 60 * 40

@@ -3,16 +3,15 @@ import hashlib
 import os
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import gradio as gr
 import numpy as np
 import pytest
-from PIL import AvifImagePlugin, Image, UnidentifiedImageError
+from PIL import Image
 
-from model.preprocess import PictureError
+from model.preprocess import _DECODED
 from tests import hostile
 from tests.serving import ROOT
 from ui import uploads as reading
@@ -110,66 +109,10 @@ def test_an_upload_that_is_used_is_kept_for_another_while(uploads, picture):
     assert time.time() - Path(upload["path"]).stat().st_mtime < 60
 
 
-def test_threads_pass_a_budget_as_long_as_they_take_no_more_than_it_has():
-    budget, lock, now, most = reading.Budget(10), threading.Lock(), 0, 0
-
-    def work(amount):
-        nonlocal now, most
-        with budget.take(amount):
-            with lock:
-                now += min(amount, 10)
-                most = max(most, now)
-            time.sleep(0.02)
-            with lock:
-                now -= min(amount, 10)
-
-    workers = [threading.Thread(target=work, args=(amount,)) for amount in (4, 1, 10, 3, 99, 3, 4, 0)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert most == 10 and budget.free == 10
-
-
-def test_what_a_budget_gave_to_a_thread_that_failed_comes_back():
-    budget = reading.Budget(10)
-    with pytest.raises(ValueError), budget.take(10):
-        raise ValueError
-    assert budget.free == 10
-
-
-def test_a_picture_costs_its_pixels_as_long_as_it_is_open(uploads, picture):
+def test_an_upload_counts_among_the_pixels_of_all_threads_as_long_as_it_is_open(uploads, picture):
     with reading.open_upload(stored(uploads, picture)) as opened:
-        assert opened.size == (60, 40) and reading._PIXELS.total - reading._PIXELS.free == 60 * 40
-    assert reading._PIXELS.free == reading._PIXELS.total == 25_000_000
-
-
-@pytest.mark.parametrize(("options", "share"), [({}, 16), ({"progressive": True}, 1)], ids=["plain", "progressive"])
-def test_a_jpeg_costs_as_much_as_its_decoder_holds_of_it(uploads, picture, options, share):
-    picture.resize((2048, 2048)).save(uploads / "a.jpg", **options)
-    with reading.open_upload({"path": str(uploads / "a.jpg")}) as opened:
-        assert opened.size == (512, 512) and reading._PIXELS.total - reading._PIXELS.free == 2048 * 2048 // share
-    assert reading._PIXELS.free == reading._PIXELS.total
-
-
-def test_what_is_refused_costs_nothing(uploads):
-    (uploads / "note.png").write_bytes(b"text")
-    with pytest.raises(PictureError), reading.open_upload({"path": str(uploads / "note.png")}):
-        pass
-    assert reading._PIXELS.free == reading._PIXELS.total
-
-
-def test_an_avif_that_pillow_would_not_know_by_its_brand_costs_its_pixels_too(uploads, picture):
-    if not AvifImagePlugin.SUPPORTED:
-        pytest.skip("this Pillow reads no AVIF")
-    picture.save(uploads / "a.avif")
-    data = (uploads / "a.avif").read_bytes()
-    assert data[8:12] == b"avif" and b"avif" in data[12:64]
-    (uploads / "a.avif").write_bytes(data[:8] + b"MA1B" + data[12:])
-    with pytest.raises(UnidentifiedImageError):
-        Image.open(uploads / "a.avif")
-    with reading.open_upload({"path": str(uploads / "a.avif")}) as opened:
-        assert opened.size == (60, 40) and reading._PIXELS.total - reading._PIXELS.free == 60 * 40
+        assert opened.size == (60, 40) and _DECODED.total - _DECODED.free == 60 * 40
+    assert _DECODED.free == _DECODED.total
 
 
 def test_bombs_are_refused_by_what_their_headers_say(uploads):

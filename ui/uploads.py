@@ -12,7 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +20,7 @@ import gradio as gr
 from gradio.blocks import Block
 from PIL import Image
 
-from model.preprocess import MAX_PIXELS, open_picture
+from model.preprocess import open_limited
 
 MB = 2**20
 
@@ -34,36 +34,11 @@ GONE = (
 )
 
 
-class Budget:
-    """Lets threads pass as long as what they take together is no more than `total`, each in its turn."""
-
-    def __init__(self, total: int):
-        self.total = self.free = total
-        self._turn, self._changed = threading.Lock(), threading.Condition()
-
-    @contextmanager
-    def take(self, amount: int) -> Iterator[None]:
-        amount = min(amount, self.total)
-        with self._turn, self._changed:
-            self._changed.wait_for(lambda: self.free >= amount)
-            self.free -= amount
-        try:
-            yield
-        finally:
-            with self._changed:
-                self.free += amount
-                self._changed.notify_all()
-
-
-_PIXELS = Budget(MAX_PIXELS)
-"""Decoded at once: up to 8 bytes each for a moment."""
-
-
 @contextmanager
 def open_upload(upload: object) -> Iterator[Image.Image]:
-    """The picture in the file that gradio stored for this visitor, while only so many pixels are open in all threads as
-    the largest picture has. What is made of it should be made inside, and be small: then no number of visitors fills
-    the memory, because no more than ten threads open uploads, each with a file of 20 MB at most in its hands.
+    """The picture in the file that gradio stored for this visitor, opened by `open_limited`. What is made of it should
+    be made inside, and be small: then no number of visitors fills the memory, because no more than ten threads open
+    uploads, each with a file of 20 MB at most in its hands.
 
     `upload` is the raw {"path": ..., "url": ...} of the request. Gradio checks the path only where the request says
     that it is a file ("meta"), so it is checked here too: else a caller could read any picture on the server.
@@ -72,8 +47,8 @@ def open_upload(upload: object) -> Iterator[Image.Image]:
     path = upload_path(upload)
     try:
         os.utime(path)  # in use: kept for another while
-        with ExitStack() as held:
-            yield open_picture(path, lambda pixels: held.enter_context(_PIXELS.take(pixels)))
+        with open_limited(path) as picture:
+            yield picture
     except (FileNotFoundError, NotADirectoryError):
         raise gr.Error(GONE, print_exception=False) from None
 
