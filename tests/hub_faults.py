@@ -30,7 +30,7 @@ PAGE = "ann/page"
 RETRY = {"Retry-After": "600"}
 HTTP_FAULTS: list[Fault] = [401, 403, 404, 409, (429, RETRY), 500]
 COMMIT = ["validate", "preupload", "lfs-batch", "lfs-put", "lfs-verify", "commit"]
-PUSH = ["create", "auth", "refs", "branch", "info", *COMMIT, "tag"]
+PUSH = ["create", "auth", "refs", "branch", "info", "head", "get", *COMMIT, "tag"]
 PULL = ["info", "head", "get", "lfs-get"]
 SPACE = ["info", "create", "auth", *COMMIT, "variable"]
 CASES: list[tuple[str, str, Fault]] = [
@@ -91,7 +91,8 @@ def _told(message: str | None, hub: LoopbackHub) -> str | None:
 
 def push_case(step: str, fault: Fault, folder: Path, hub: LoopbackHub) -> Outcome:
     """`publish --branch trial --tag v2` of a folder over an older version of it."""
-    old = {"config.json": b"{}", "figures/old.png": b"old"}
+    kept = {publishing.ATTRIBUTES: publishing.KEEP_LINE_ENDS}
+    old = kept | {"config.json": b"{}", "figures/old.png": b"old"}
     hub.add_repo(REPO, old)
     hub.fail(step, fault)
     before = contents(folder)
@@ -104,7 +105,7 @@ def push_case(step: str, fault: Fault, folder: Path, hub: LoopbackHub) -> Outcom
         branches = hub.repo(REPO).branches
         found = hub.files(REPO, "trial" if "trial" in branches else "main")
         card = before[artifact.CARD].replace(b"USER/REPO", REPO.encode())
-        assert hub.files(REPO) == old and found in (old, before | {artifact.CARD: card})
+        assert hub.files(REPO) == old and found in (old, kept | before | {artifact.CARD: card})
         return "old" if found == old else "new"
 
     with impatient("push", step, fault):

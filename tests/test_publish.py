@@ -43,10 +43,10 @@ def pushed(hub, repo=REPO, **at) -> dict[str, bytes]:
 def test_one_commit_holds_the_whole_folder_byte_for_byte(hub, copy):
     before = contents(copy)
     done = publish(copy, REPO)
-    created, commit = hub.history(REPO)
+    created, kept, commit = hub.history(REPO)
     assert done.sha == commit and done.url == f"{hub.url}/{REPO}/commit/{commit}"
     assert pushed(hub) == as_published(copy) and artifact.SAMPLE_FILES[0] in pushed(hub)
-    assert pushed(hub, revision=created) == {}
+    assert pushed(hub, revision=created) == pushed(hub, revision=kept) == {}
     assert contents(copy) == before
 
 
@@ -67,7 +67,7 @@ def test_the_event_file_is_where_the_hub_looks_for_training_metrics(hub, copy):
 def test_the_same_folder_again_makes_no_commit(hub, copy):
     first = publish(copy, REPO)
     assert publish(copy, REPO) == first
-    assert len(hub.history(REPO)) == 2
+    assert len(hub.history(REPO)) == 3
 
 
 def test_what_an_earlier_artifact_left_is_removed_by_the_same_commit_and_other_files_stay(hub, copy):
@@ -118,7 +118,7 @@ def test_a_push_whose_tag_was_set_without_an_answer_is_found_done_the_next_time(
         publish(copy, REPO, tag="v1")
     hub.heal()
     done = publish(copy, REPO, tag="v1")
-    assert hub.repo(REPO).tags == {"v1": done.sha} and len(hub.history(REPO)) == 2
+    assert hub.repo(REPO).tags == {"v1": done.sha} and len(hub.history(REPO)) == 3
 
 
 def test_a_card_that_is_no_text_is_refused_before_the_hub_is_asked(hub, copy):

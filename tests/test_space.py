@@ -29,7 +29,8 @@ def front_matter(hub) -> dict:
 
 def test_one_commit_holds_all_that_the_page_needs_and_nothing_of_the_trainer(hub, sha):
     done = create_space(SPACE, REPO)
-    created, commit = hub.history(SPACE, repo_type="space")
+    created, kept, commit = hub.history(SPACE, repo_type="space")
+    assert hub.files(SPACE, kept, repo_type="space").keys() == {".gitattributes"}
     assert done.sha == commit and done.url == f"{hub.url}/spaces/{SPACE}/commit/{commit}"
     found = tree(hub)
     assert found["requirements.txt"] == (ROOT / "requirements-app.txt").read_bytes()
@@ -69,7 +70,7 @@ def test_the_front_matter_is_what_the_hub_reads(hub, sha):
 def test_again_makes_no_commit_and_a_file_that_the_page_has_no_more_is_removed(hub, sha):
     create_space(SPACE, REPO)
     assert create_space(SPACE, REPO).sha == hub.history(SPACE, repo_type="space")[-1]
-    assert len(hub.history(SPACE, repo_type="space")) == 2
+    assert len(hub.history(SPACE, repo_type="space")) == 3
     hub.commit(SPACE, {"ui/old_tab.py": b"import torch", "notes.md": b"mine"}, repo_type="space")
     create_space(SPACE, REPO)
     assert "ui/old_tab.py" not in tree(hub) and tree(hub)["notes.md"] == b"mine"

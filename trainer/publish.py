@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token, hf_hub_download
 
 from model import Classifier, artifact
 from model.artifact import ArtifactError
@@ -21,6 +21,10 @@ ASK_SECONDS = 30
 
 COMMIT_SECONDS = 600
 """For upload and commit: 5 MB at 10 kB/s."""
+
+ATTRIBUTES = ".gitattributes"
+KEEP_LINE_ENDS = b"* -text"
+"""Without it, a clone with core.autocrlf=true, the default on Windows, has other line ends than its sha256 sums."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ def publish(
     tagged = _commit_of_tag(repo, branch, tag, files) if tag else None
     if branch is not None:
         ask(HfApi().create_branch, repo, branch=branch, exist_ok=True)
+    if not tagged:
+        keep_line_ends(repo, branch=branch)
     test = found.metrics.test
     message = f"ResNet-{found.config.depth}: {test.accuracy:.2%} on {test.n:,} test images"
     published = commit(repo, files, OWNED, message, branch=branch)
@@ -94,6 +100,24 @@ def open_repo(repo: str, repo_type: str = "model", private: bool = False, **crea
     ask(api.auth_check, repo, repo_type=repo_type, write=True)
     if private and not ask(api.repo_info, repo, repo_type=repo_type).private:
         raise HubError(f"{repo} exists and is public: make it private in its settings, or leave out --private.")
+
+
+def keep_line_ends(repo: str, repo_type: str = "model", branch: str | None = None) -> None:
+    """Makes sure that git converts no line ends of the repository, in a commit that changes nothing else: in one with
+    files, the Hub may write LFS rules for them into .gitattributes itself. Raises HubError.
+
+    The line stands last, where it beats every other rule on `text`; it leaves the attributes of LFS as they are
+    (https://git-scm.com/docs/gitattributes).
+    """
+    info = ask(HfApi().repo_info, repo, repo_type=repo_type, revision=branch)
+    rules = b""
+    if any(file.rfilename == ATTRIBUTES for file in info.siblings or []):
+        path = ask(hf_hub_download, repo, filename=ATTRIBUTES, repo_type=repo_type, revision=info.sha)
+        rules = Path(path).read_bytes()
+    lines = rules.splitlines()
+    if KEEP_LINE_ENDS not in lines:
+        changed = b"".join(line + b"\n" for line in (*lines, KEEP_LINE_ENDS))
+        commit(repo, {ATTRIBUTES: changed}, (), "Keep line ends as they are", repo_type, branch)
 
 
 def commit(

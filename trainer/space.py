@@ -14,7 +14,7 @@ from huggingface_hub import HfApi
 from model import artifact, hub
 from model.classifier import Classifier
 from model.hub import HubError
-from trainer.publish import Published, ask, commit, open_repo, visible_files
+from trainer.publish import Published, ask, commit, keep_line_ends, open_repo, visible_files
 
 PROJECT = Path(__file__).resolve().parent.parent
 FILES = ("app.py", "LICENSE")
@@ -44,6 +44,7 @@ def create_space(space: str, model: str, revision: str | None = None, private: b
     Classifier.from_snapshot(hub.pull(model, info.sha))  # what the page would refuse is not hosted
     variables = {"MODEL_REPO": model, "MODEL_REVISION": info.sha}
     open_repo(space, "space", private, space_sdk="gradio", space_variables=_pairs(variables))
+    keep_line_ends(space, "space")
     files["README.md"] = space_card(model, info.sha, hidden=bool(info.private or info.gated)).encode()
     done = commit(space, files, FOLDERS, f"Serve {model} at {info.sha[:12]}", repo_type="space")
     try:
