@@ -16,6 +16,7 @@ PACKAGE_OF_MODULE = {
 COMES_WITH = {
     "fastapi": "gradio",
     "httpx": "gradio",
+    "packaging": "huggingface_hub",
     "python_multipart": "gradio",
     "starlette": "gradio",
     "pyyaml": "huggingface_hub",

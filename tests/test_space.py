@@ -1,8 +1,9 @@
 """Hosting the page: the Space that `python -m trainer space` makes, on a Hub on the loopback interface."""
 
+import re
 import subprocess
 import sys
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,6 @@ def test_one_commit_holds_all_that_the_page_needs_and_nothing_of_the_trainer(hub
     assert hub.files(SPACE, kept, repo_type="space").keys() == {".gitattributes"}
     assert done.sha == commit and done.url == f"{hub.url}/spaces/{SPACE}/commit/{commit}"
     found = tree(hub)
-    assert found["requirements.txt"] == (ROOT / "requirements-app.txt").read_bytes()
     for name in ("app.py", "ui/page.py", "ui/page.css", "model/hub.py", "assets/resnet32-cifar10/model.onnx"):
         assert found[name] == (ROOT / name).read_bytes()
     folders = {name.split("/")[0] for name in found}
@@ -65,6 +65,57 @@ def test_the_front_matter_is_what_the_hub_reads(hub, sha):
     colours = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
     assert {matter["colorFrom"], matter["colorTo"]} <= colours
     assert matter["license"] == "mit" and matter["pinned"] is False and matter["title"]
+
+
+def test_the_space_installs_what_runs_here_for_exactly_the_lines_of_the_apps_requirements(hub, sha):
+    """Bounds alone would build another Space next year: some of 2023 no longer start."""
+    create_space(SPACE, REPO)
+    comment, *lines = tree(hub)["requirements.txt"].decode().splitlines()
+    given = [line for line in (ROOT / "requirements-app.txt").read_text().splitlines() if not line.startswith("#")]
+    names = [re.match(r"[\w-]+", line)[0] for line in given]
+    markers = [line.partition(";")[1:] for line in given]
+    expected = [f"{name}=={version(name)}{''.join(marker)}" for name, marker in zip(names, markers, strict=True)]
+    assert comment.startswith("#") and lines == expected and any("; sys_platform" in line for line in lines)
+    assert f"gradio=={front_matter(hub)['sdk_version']}" in lines
+
+
+@pytest.mark.parametrize(
+    ("line", "pinned"),
+    [
+        ("pillow", f"pillow=={version('pillow')}"),
+        ("gradio[mcp]>=6,<7  # the page", f"gradio[mcp]=={version('gradio')}"),
+        ('not-here>=1,<2; sys_platform == "vms"', 'not-here<2,>=1; sys_platform == "vms"'),
+    ],
+)
+def test_a_line_keeps_its_extras_and_its_marker_and_one_for_another_system_its_bounds(line, pinned):
+    assert hosting.pinned_requirements(f"# bounds\n\n{line}\n").splitlines()[1:] == [pinned]
+
+
+def test_a_version_that_only_this_machine_has_is_written_without_its_local_part(monkeypatch):
+    monkeypatch.setattr(hosting, "version", lambda name: "2.4.6+cpu")
+    assert hosting.pinned_requirements("numpy>=2,<3").splitlines()[1:] == ["numpy==2.4.6"]
+
+
+def test_a_package_that_is_not_installed_is_named_before_the_hub_is_asked(hub, monkeypatch):
+    def missing(name: str) -> str:
+        if name == "httptools":
+            raise PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(hosting, "version", missing)
+    with pytest.raises(HubError, match=r"^httptools is not installed: pip install -r requirements-app\.txt$"):
+        create_space(SPACE, REPO)
+    assert steps(hub) == []
+
+
+@pytest.mark.slow
+def test_what_the_space_installs_can_be_installed_together(tmp_path):
+    """With the extras that a Space adds to gradio; they hold pydantic back."""
+    (tmp_path / "requirements.txt").write_bytes(hosting.space_files()["requirements.txt"])
+    command = [sys.executable, "-m", "pip", "install", "-q", "--dry-run", "--ignore-installed"]
+    command += ["-r", "requirements.txt", f"gradio[oauth,mcp]=={version('gradio')}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
 
 
 def test_again_makes_no_commit_and_a_file_that_the_page_has_no_more_is_removed(hub, sha):
@@ -125,7 +176,7 @@ def test_where_the_variables_cannot_be_set_it_says_so_and_the_same_command_finis
 def test_hidden_files_and_folders_stay_behind(hub, sha, tmp_path, monkeypatch):
     for name in ("app.py", "LICENSE", "requirements-app.txt", "ui/page.py", "ui/.ipynb_checkpoints/secret.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("x")
+        (tmp_path / name).write_text("# x")
     (tmp_path / "model" / "__pycache__").mkdir(parents=True)
     (tmp_path / "model" / "__pycache__" / "hub.pyc").write_text("x")
     monkeypatch.setattr(hosting, "PROJECT", tmp_path)

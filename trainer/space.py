@@ -10,6 +10,9 @@ from typing import Any
 
 import yaml
 from huggingface_hub import HfApi
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 from model import artifact, hub
 from model.classifier import Classifier
@@ -71,10 +74,34 @@ def space_files() -> dict[str, Path | bytes]:
     files: dict[str, Path | bytes] = {name: PROJECT / name for name in FILES}
     for folder in FOLDERS:
         files |= {folder + name: path for name, path in visible_files(PROJECT / folder).items()}
-    files["requirements.txt"] = PROJECT / "requirements-app.txt"
+    requirements = files["requirements.txt"] = PROJECT / "requirements-app.txt"
     if missing := [name for name, path in files.items() if not Path(path).is_file()]:
         raise HubError(f"{PROJECT} lacks {', '.join(missing)}: run this in a clone of the project.")
+    files["requirements.txt"] = pinned_requirements(requirements.read_text("utf-8")).encode()
     return files
+
+
+def pinned_requirements(bounds: str) -> str:
+    """The lines of a requirements file at the versions that run here, so that a later build gives the same Space.
+
+    Direct dependencies only: a Space installs gradio with the extras oauth and mcp, which hold others back. A line for
+    another system stays as it is. Raises HubError.
+    """
+    lines = ["# Direct dependencies, as they were installed where `python -m trainer space` ran."]
+    for line in filter(None, (line.partition("#")[0].strip() for line in bounds.splitlines())):
+        requirement = Requirement(line)
+        if requirement.marker is None or requirement.marker.evaluate():
+            requirement.specifier = SpecifierSet(f"=={installed(requirement.name)}")
+        lines.append(str(requirement))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def installed(package: str) -> str:
+    """The version, as a package index has it. Raises HubError."""
+    try:
+        return Version(version(package)).public
+    except PackageNotFoundError:
+        raise HubError(f"{package} is not installed: pip install -r requirements-app.txt") from None
 
 
 def space_card(model: str, sha: str, hidden: bool = False) -> str:
@@ -95,17 +122,13 @@ def space_card(model: str, sha: str, hidden: bool = False) -> str:
 def front_matter(model: str, sha: str, hidden: bool = False) -> dict[str, Any]:
     """https://huggingface.co/docs/hub/spaces-config-reference. A build has no token to fetch a hidden model with."""
     preload = {} if hidden else {"preload_from_hub": [f"{model} {','.join(NEEDED)} {sha}"]}
-    try:
-        gradio = version("gradio")
-    except PackageNotFoundError:
-        raise HubError("gradio is not installed: pip install -r requirements-app.txt") from None
     return {
         "title": "CIFAR-10 image classifier",
         "emoji": "🐸",
         "colorFrom": "green",
         "colorTo": "blue",
         "sdk": "gradio",
-        "sdk_version": gradio,
+        "sdk_version": installed("gradio"),
         "python_version": f"{sys.version_info.major}.{sys.version_info.minor}",
         "app_file": "app.py",
         "short_description": "What a small ResNet sees in 32x32 pixels",
