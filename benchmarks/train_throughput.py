@@ -47,11 +47,11 @@ def run_alone(module: str, *arguments: str) -> tuple[str, int]:
         command = [*PYTHON, "-m", module, *arguments]
         process = subprocess.Popen(command, cwd=PROJECT, stdout=output, stderr=errors)
         _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        process.wait()  # it has ended: this tells `Popen`, lest it warn
         for file in (output, errors):
             file.seek(0)
-        if process.returncode:
-            sys.exit(f"{shlex.join(command[1:])} ended with {process.returncode}:\n{errors.read()[-3000:]}")
+        if code := os.waitstatus_to_exitcode(status):
+            sys.exit(f"{shlex.join(command[1:])} ended with {code}:\n{errors.read()[-3000:]}")
         return output.read(), usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 

@@ -46,6 +46,8 @@ MAX_SAMPLE_BYTES = 4_000_000
 THREAD = "hub-call"
 """Name of the threads in which the client runs."""
 
+_OF_A_RETRY = re.compile(r"thrown while requesting|^Retrying in |^Rate limited")
+
 _SHA = re.compile(r"[0-9a-f]{40}")
 
 
@@ -273,22 +275,27 @@ def call_is_running() -> bool:
 
 @contextmanager
 def _collected_warnings(said: list[str]) -> Iterator[None]:
-    """Collects the HTTP errors that the client's retries in this thread warn of, instead of printing them."""
+    """Collects the HTTP errors that the client's retries in this thread warn of, instead of printing them.
+
+    Of a library's logger tree the root alone is public, and a logger's filter does not see what comes from below it;
+    those of the handlers do (https://docs.python.org/3/library/logging.html#logging.Handler.addFilter).
+    """
     own = threading.get_ident()
 
     def collect(record: logging.LogRecord) -> bool:
-        if record.thread != own:
-            return True
-        if found := re.search(r"HTTP Error (\d+)", record.getMessage()):
+        message = record.getMessage() if record.thread == own and record.name.startswith("huggingface_hub") else ""
+        if found := re.search(r"HTTP Error (\d+)", message):
             said.append(f"HTTP {found[1]}")
-        return False
+        return not _OF_A_RETRY.search(message)
 
-    logger = logging.getLogger("huggingface_hub.utils._http")
-    logger.addFilter(collect)
+    handlers = [*logging.getLogger("huggingface_hub").handlers, *logging.getLogger().handlers]
+    for handler in handlers:
+        handler.addFilter(collect)
     try:
         yield
     finally:
-        logger.removeFilter(collect)
+        for handler in handlers:
+            handler.removeFilter(collect)
 
 
 @contextmanager

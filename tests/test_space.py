@@ -84,7 +84,7 @@ def test_the_space_installs_what_runs_here_for_exactly_the_lines_of_the_apps_req
     [
         ("pillow", f"pillow=={version('pillow')}"),
         ("gradio[mcp]>=6,<7  # the page", f"gradio[mcp]=={version('gradio')}"),
-        ('not-here>=1,<2; sys_platform == "vms"', 'not-here<2,>=1; sys_platform == "vms"'),
+        ('not-here>=1,<2; sys_platform == "vms"', 'not-here>=1,<2; sys_platform == "vms"'),
     ],
 )
 def test_a_line_keeps_its_extras_and_its_marker_and_one_for_another_system_its_bounds(line, pinned):

@@ -173,10 +173,12 @@ def explain(error: BaseException, config: TrainConfig) -> TrainingError | None:
 
 
 def why_not_compiled(error: BaseException) -> BaseException | None:
-    """The error of the compiler below `torch.compile`, if that is what `error` comes from."""
-    from torch._dynamo.exc import ShortenTraceback  # not at the top: it takes a second, and few compile
+    """The error of the compiler below `torch.compile`, if that is what `error` comes from.
 
-    return getattr(error, "inner_exception", error) if isinstance(error, ShortenTraceback) else None
+    PyTorch wraps it in a class that is not public; those that are about Triton come as they are.
+    """
+    about_triton = isinstance(error, RuntimeError) and "triton" in str(error).lower()
+    return getattr(error, "inner_exception", error if about_triton else None)
 
 
 def compile_if_asked(network: ResNet, config: TrainConfig) -> None:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from model.cifar10 import CLASS_NAMES
 from model.resnet import ResNet
@@ -52,7 +53,8 @@ def update_ema(average: list[Tensor], current: list[Tensor], decay: float, step:
     """Moves the averages a little towards what is `current` after `step` steps. They keep less of themselves in the
     first steps, lest they stay at the random weights that they began with: the rule of TensorFlow's
     `tf.train.ExponentialMovingAverage` with `num_updates`."""
-    torch._foreach_lerp_(average, current, 1 - min(decay, (1 + step) / (10 + step)))
+    move = get_ema_multi_avg_fn(min(decay, (1 + step) / (10 + step)))  # in one kernel for all tensors
+    move(average, current, step)
 
 
 def distillation_loss(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:

@@ -46,6 +46,13 @@ def at_work_in(run_dir: Path) -> Iterator[None]:
         yield
 
 
+class RunLog(logging.FileHandler):
+    """RUN_DIR/train.log, whose faults end no run."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
+
+
 @contextmanager
 def logged_in(run_dir: Path) -> Iterator[None]:
     """What `say` prints, how the run ends and Lightning's messages go to RUN_DIR/train.log, with the time.
@@ -53,10 +60,9 @@ def logged_in(run_dir: Path) -> Iterator[None]:
     A log that cannot be written ends no run. Raises RunError if it cannot be opened.
     """
     try:
-        handler = logging.FileHandler(run_dir / LOG, encoding="utf-8")
+        handler = RunLog(run_dir / LOG, encoding="utf-8")
     except OSError as error:
         raise _unwritable(run_dir, error) from None
-    handler.handleError = lambda record: None
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     loggers = [log, logging.getLogger("lightning.pytorch"), logging.getLogger("lightning.fabric")]
     for logger in loggers:

@@ -11,7 +11,6 @@ from typing import Any
 import yaml
 from huggingface_hub import HfApi
 from packaging.requirements import Requirement
-from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from model import artifact, hub
@@ -90,10 +89,17 @@ def pinned_requirements(bounds: str) -> str:
     lines = ["# Direct dependencies, as they were installed where `python -m trainer space` ran."]
     for line in filter(None, (line.partition("#")[0].strip() for line in bounds.splitlines())):
         requirement = Requirement(line)
-        if requirement.marker is None or requirement.marker.evaluate():
-            requirement.specifier = SpecifierSet(f"=={installed(requirement.name)}")
-        lines.append(str(requirement))
+        if requirement.marker is None:
+            line = pinned(requirement)
+        elif requirement.marker.evaluate():
+            line = f"{pinned(requirement)}; {requirement.marker}"
+        lines.append(line)
     return "".join(f"{line}\n" for line in lines)
+
+
+def pinned(requirement: Requirement) -> str:
+    extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
+    return f"{requirement.name}{extras}=={installed(requirement.name)}"
 
 
 def installed(package: str) -> str:
