@@ -180,6 +180,7 @@ def test_hidden_files_and_folders_stay_behind(hub, sha, tmp_path, monkeypatch):
     (tmp_path / "model" / "__pycache__").mkdir(parents=True)
     (tmp_path / "model" / "__pycache__" / "hub.pyc").write_text("x")
     monkeypatch.setattr(hosting, "PROJECT", tmp_path)
+    monkeypatch.setattr(hosting, "FOLDERS", ("ui/", "model/"))
     create_space(SPACE, REPO)
     assert tree(hub).keys() == {".gitattributes", "README.md", "LICENSE", "app.py", "requirements.txt", "ui/page.py"}
 
@@ -199,7 +200,7 @@ def test_what_is_no_repository_is_refused(hub, model):
 
 def test_an_incomplete_project_is_named(hub, sha, tmp_path, monkeypatch):
     monkeypatch.setattr(hosting, "PROJECT", tmp_path)
-    with pytest.raises(HubError, match=r"lacks app\.py, LICENSE, requirements\.txt: run this in a clone"):
+    with pytest.raises(HubError, match=r"lacks app\.py, LICENSE, requirements\.txt, ui/, .*: run this in a clone"):
         create_space(SPACE, REPO)
 
 

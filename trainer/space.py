@@ -74,7 +74,8 @@ def space_files() -> dict[str, Path | bytes]:
     for folder in FOLDERS:
         files |= {folder + name: path for name, path in visible_files(PROJECT / folder).items()}
     requirements = files["requirements.txt"] = PROJECT / "requirements-app.txt"
-    if missing := [name for name, path in files.items() if not Path(path).is_file()]:
+    missing = [name for name, path in files.items() if not Path(path).is_file()]
+    if missing := missing + [folder for folder in FOLDERS if not (PROJECT / folder).is_dir()]:
         raise HubError(f"{PROJECT} lacks {', '.join(missing)}: run this in a clone of the project.")
     files["requirements.txt"] = pinned_requirements(requirements.read_text("utf-8")).encode()
     return files
