@@ -3,7 +3,6 @@
 import argparse
 import importlib
 import os
-import signal
 import sys
 import threading
 from pathlib import Path
@@ -20,11 +19,22 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def tidy_environment() -> None:
+    """An empty variable is an unset one (Compose passes those as ""), and blanks around a value mean nothing: here and
+    in gradio, which reads its own when it is imported."""
+    ours = ("MODEL_REPO", "MODEL_REVISION", "CIFAR10_DIR", "PORT", "FORWARDED_ALLOW_IPS", "FRAME_ANCESTORS")
+    for name, value in list(os.environ.items()):
+        if name in ours or name.startswith(("GRADIO_", "HF_")):
+            os.environ[name] = value.strip()
+            if not value.strip():
+                del os.environ[name]
+
+
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = _Parser(prog="app.py", description="A page that classifies pictures with a network trained on CIFAR-10.")
     parser.add_argument(
         "--model",
-        default=os.environ.get("MODEL_REPO") or None,
+        default=os.environ.get("MODEL_REPO"),
         metavar="FOLDER_OR_REPO",
         help="an exported artifact, or USER/REPO on the Hugging Face Hub (default: $MODEL_REPO, else the bundled one)",
     )
@@ -38,22 +48,33 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="holds cifar-10-batches-py or cifar-10-hub, for all test images, not just samples "
         "(default: $CIFAR10_DIR, else data)",
     )
-    parser.add_argument("--host", help="address to listen on (default: $GRADIO_SERVER_NAME, else 127.0.0.1)")
+    parser.add_argument(
+        "--host",
+        default=os.environ.get("GRADIO_SERVER_NAME"),
+        help="address to listen on (default: $GRADIO_SERVER_NAME, else 127.0.0.1)",
+    )
     parser.add_argument(
         "--port",
         type=_port,
-        default=os.environ.get("GRADIO_SERVER_PORT"),  # gradio reads it too, but answers a bad one with a traceback
-        help="port to listen on (default: $GRADIO_SERVER_PORT, else the first free one from 7860)",
+        default=os.environ.get("GRADIO_SERVER_PORT", os.environ.get("PORT")),
+        help="port to listen on (default: $GRADIO_SERVER_PORT, else $PORT, else the first free one from 7860)",
+    )
+    parser.add_argument(
+        "--root-path",
+        default=os.environ.get("GRADIO_ROOT_PATH", ""),
+        metavar="PATH",
+        help="where a proxy shows the page, if it does not say so in X-Forwarded-Prefix (default: $GRADIO_ROOT_PATH)",
     )
     args = parser.parse_args(argv)
-    args.revision = args.revision or None
+    args.model, args.revision = args.model or None, args.revision or None
     on_hub = args.model and not os.path.isdir(args.model)
-    if args.revision is None and on_hub and os.environ.get("MODEL_REPO") in (None, "", args.model):
-        args.revision = os.environ.get("MODEL_REVISION") or None  # not of another repository than MODEL_REPO
+    if args.revision is None and on_hub and os.environ.get("MODEL_REPO") in (None, args.model):
+        args.revision = os.environ.get("MODEL_REVISION")  # not of another repository than MODEL_REPO
     return args
 
 
 def main(argv: list[str] | None = None) -> int:
+    tidy_environment()
     args = parse(argv)
 
     # The Hub's client reads these when it is imported. The files are small: plain HTTP does, without bars.
@@ -67,8 +88,7 @@ def main(argv: list[str] | None = None) -> int:
     from model.hub import is_repo_id
 
     if args.model and is_repo_id(args.model) and not os.path.isdir(args.model):
-        # gradio is imported while the Hub is waited for
-        threading.Thread(target=importlib.import_module, args=("ui.serve",), daemon=True).start()
+        threading.Thread(target=_import_server, daemon=True).start()  # while the Hub is waited for
     try:
         classifier, notice = load_or_fall_back(args.model, args.revision)
     except (ArtifactError, ValueError) as error:
@@ -76,14 +96,20 @@ def main(argv: list[str] | None = None) -> int:
     if notice:
         print(f"app.py: {notice}", file=sys.stderr, flush=True)
 
-    try:
-        from ui.page import build_page  # gradio looks for its temporary folder at import
-        from ui.serve import launch
-        from ui.uploads import use_own_folder
+    problem = _import_server()
+    if problem:
+        return _fail(problem)
+    from server.headers import Proxy
+    from server.run import serve
 
-        use_own_folder()
-        page = build_page(classifier, data_dir(args.data_dir), notice)
-        address = launch(page, args.host, args.port)
+    # A Space is reached through the Hub's proxy alone.
+    trusted = os.environ.get("FORWARDED_ALLOW_IPS", "*" if os.environ.get("SPACE_ID") else "127.0.0.1,::1")
+    try:
+        proxy = Proxy(trusted.split(","), args.root_path, os.environ.get("FRAME_ANCESTORS", "").split())
+    except ValueError as error:
+        return _fail(str(error))
+    try:
+        serve(classifier, data_dir(args.data_dir), notice, args.host, args.port, proxy)
     except OSError as error:
         where = " and ".join(f"--{name} {value}" for name, value in (("host", args.host), ("port", args.port)) if value)
         reason = " ".join(str(error).split())
@@ -91,10 +117,19 @@ def main(argv: list[str] | None = None) -> int:
             f"cannot serve on {where or 'any port'} ({reason}): it takes an address of this machine, a free port and a "
             "temporary folder that can be written"
         )
-    print(f"Serving the model ({classifier.source}) at {address}", flush=True)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the uploads go, too
-    page.block_thread()
-    return 0
+
+
+def _import_server() -> str | None:
+    """Imports gradio and all that serves; a sentence where it cannot be, for a proxy variable that its HTTP client does
+    not understand."""
+    try:
+        importlib.import_module("server.run")
+    except Exception as error:  # httpx has several for them
+        proxies = sorted(name for name, value in os.environ.items() if name.lower().endswith("_proxy") and value)
+        if not proxies:
+            raise
+        return f"the environment names proxies that cannot be used ({', '.join(proxies)}): {error}"
+    return None
 
 
 def _fail(message: str) -> int:

@@ -1,7 +1,8 @@
-"""Clients that ask a Gradio page for predictions over raw HTTP: `python -m benchmarks.load ADDRESS --clients N FILES`.
+"""Clients that send images over raw HTTP: `python -m benchmarks.load PROTOCOL ADDRESS FILES --clients N`.
 
-A request is what gradio's own clients do: POST the picture, POST the call, read the event stream to its end. Every
-client sends its next request when it has its answer; each request's bytes are its own. Prints JSON.
+A prediction is one POST (`rest`), or three requests as gradio's own clients make them (`gradio`): POST the image, POST
+the call, read the event stream to its end. Every client sends its next image when it has its answer; each has its own
+bytes. Prints JSON.
 
 Imports neither torch nor gradio, so that it starts at once and leaves the processor to the server.
 """
@@ -24,11 +25,10 @@ BUSY_PAUSE = 0.5
 """Seconds that a client waits after a "busy" (503), as a visitor would. It is counted, not hidden."""
 
 BOUNDARY = "a-line-that-is-in-no-jpeg"
-FILE = {"_type": "gradio.FileData"}
 
 
 class Refused(Exception):
-    """A request without an answer; the text is its kind."""
+    """A prediction that was not made; the text is its kind."""
 
 
 class Connection:
@@ -79,12 +79,31 @@ class Connection:
         return content
 
 
-class Load:
-    """Counts what `clients` get who ask until `seconds` are over, or until `requests` were begun."""
+async def rest(connection: Connection, image: bytes) -> None:
+    """A prediction in one request. Raises Refused unless it is one."""
+    found = json.loads(await connection.post("/api/predict", *multipart("image", image)))
+    if not found["confidences"]:
+        raise Refused("no prediction")
 
-    def __init__(self, address: str, pictures: Sequence[bytes], extra: list[Any], mark: str = "0"):
+
+async def gradio(connection: Connection, image: bytes) -> None:
+    """A prediction in three requests: https://www.gradio.app/guides/querying-gradio-apps-with-curl. What is not named
+    has its default. Raises Refused unless it is one."""
+    (path,) = json.loads(await connection.post("/gradio_api/upload", *multipart("files", image)))
+    call = json.dumps({"image": {"path": path, "meta": {"_type": "gradio.FileData"}}}).encode()
+    event = json.loads(await connection.post("/gradio_api/call/v2/predict", "application/json", call))["event_id"]
+    answer((await connection.get(f"/gradio_api/call/predict/{event}")).decode())
+
+
+PROTOCOLS = {"rest": rest, "gradio": gradio}
+
+
+class Load:
+    """Counts what `clients` get who ask until `seconds` are over, or until `requests` predictions were begun."""
+
+    def __init__(self, protocol: str, address: str, pictures: Sequence[bytes], mark: str = "0"):
         self.host, self.port = urlsplit(address).hostname, urlsplit(address).port
-        self.pictures, self.extra, self.mark = pictures, extra, mark
+        self.predict, self.pictures, self.mark = PROTOCOLS[protocol], pictures, mark
         self.begun = 0
         self.latencies: list[float] = []
         self.failures: Counter[str] = Counter()
@@ -111,8 +130,9 @@ class Load:
             number = self.begun
             began = time.perf_counter()
             try:
+                image = unique(self.pictures[number % len(self.pictures)], f"{self.mark}-{number}")
                 async with asyncio.timeout(TIMEOUT):
-                    await self._ask(connection, number)
+                    await self.predict(connection, image)
                 self.latencies.append(time.perf_counter() - began)
             except Refused as reason:
                 self.failures[str(reason)] += 1
@@ -123,19 +143,12 @@ class Load:
                 connection.close()
         connection.close()
 
-    async def _ask(self, connection: Connection, number: int) -> None:
-        picture = unique(self.pictures[number % len(self.pictures)], f"{self.mark}-{number}")
-        (path,) = json.loads(await connection.post("/gradio_api/upload", *multipart(picture)))
-        call = json.dumps({"data": [{"path": path, "meta": FILE}, *self.extra]}).encode()
-        event = json.loads(await connection.post("/gradio_api/call/predict", "application/json", call))["event_id"]
-        answer((await connection.get(f"/gradio_api/call/predict/{event}")).decode())
 
-
-def multipart(picture: bytes) -> tuple[str, bytes]:
+def multipart(field: str, image: bytes) -> tuple[str, bytes]:
     """Content type and body of an upload."""
-    part = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="files"; filename="photo.jpg"\r\n'
+    part = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{field}"; filename="photo.jpg"\r\n'
     head, tail = f"{part}Content-Type: image/jpeg\r\n\r\n", f"\r\n--{BOUNDARY}--\r\n"
-    return f"multipart/form-data; boundary={BOUNDARY}", head.encode() + picture + tail.encode()
+    return f"multipart/form-data; boundary={BOUNDARY}", head.encode() + image + tail.encode()
 
 
 def answer(stream: str) -> list[Any]:
@@ -169,15 +182,15 @@ def processor_seconds() -> float:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.load", description=__doc__.splitlines()[0])
+    parser.add_argument("protocol", choices=PROTOCOLS)
     parser.add_argument("address")
     parser.add_argument("files", nargs="+", type=Path, help="JPEG files, sent in turn")
     parser.add_argument("--clients", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="no request begins after so long")
-    parser.add_argument("--requests", type=float, default=float("inf"), help="no more requests than this")
-    parser.add_argument("--extra", type=json.loads, default=[], help="inputs behind the picture, as a JSON list")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="no prediction begins after so long")
+    parser.add_argument("--requests", type=float, default=float("inf"), help="no more predictions than this")
     parser.add_argument("--mark", default="0", help="makes the bytes differ from those of another run")
     args = parser.parse_args(argv)
-    load = Load(args.address, [path.read_bytes() for path in args.files], args.extra, args.mark)
+    load = Load(args.protocol, args.address, [path.read_bytes() for path in args.files], args.mark)
     print(json.dumps(asyncio.run(load.run(args.clients, args.seconds, args.requests))))
 
 

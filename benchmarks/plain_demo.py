@@ -1,7 +1,7 @@
 """The demo that people write: `python -m benchmarks.plain_demo ARTIFACT_FOLDER PORT`.
 
-`gr.Interface` with its default queue and launch, PyTorch in eager mode, one picture at a time. The network's file and
-the preprocessing are the page's own, so that only the serving differs.
+`gr.Interface` with its default queue and launch, PyTorch in eager mode, one image at a time. The network's file and the
+preprocessing are ours, so that only the serving differs.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""A page that is measured: a process of its own on 127.0.0.1, and what it uses. Imports neither torch nor gradio."""
+"""A server that is measured: a process of its own on 127.0.0.1, and what it uses. Imports neither torch nor gradio."""
 
 import os
 import subprocess

@@ -1,14 +1,15 @@
-"""Predictions per second of the page against the demo that people write, asked by many clients at once.
+"""Predictions per second, REST and page against the demo that people write, with many clients at once.
 
     python -m benchmarks.serving --output docs/benchmarks/serving-NAME.json
     python -m benchmarks.serving --quick
 
-    app     python app.py
-    plain   benchmarks/plain_demo.py: gr.Interface as it comes, the same network in PyTorch, picture by picture
+    rest    python app.py: one POST to /api/predict
+    page    the same server: the three requests of the page and of gradio_client
+    plain   benchmarks/plain_demo.py, a gr.Interface as it comes: the same three requests, the same network in PyTorch
 
-Both serve the same artifact, started anew in every round, and are loaded in turn by benchmarks/load.py, a process of
-its own, with JPEGs that benchmarks/pictures.py draws. A cell is a number of clients and a size of picture. Where the
-machine has three cores or more, both servers get the same two and the load the rest; else they share all.
+Both servers have the same artifact and start anew in every round. The sides are loaded in turn by benchmarks/load.py, a
+process of its own, with JPEGs that benchmarks/pictures.py draws. A cell is a number of clients and a size of image.
+Where the machine has three cores or more, both servers get the same two and the load the rest; else they share all.
 """
 
 import json
@@ -16,7 +17,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
@@ -32,12 +33,13 @@ from trainer.fit import device_name
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
-SIDES = ("app", "plain")
-EXTRA = {"app": [5, "crop"], "plain": []}
-"""What a call has behind the picture."""
+SIDES = {"rest": ("app", "rest"), "page": ("app", "gradio"), "plain": ("plain", "gradio")}
+"""Side -> server and protocol (see benchmarks/load.py)."""
+
+SERVERS = ("app", "plain")
 
 Cell = tuple[int, float]
-"""Clients, megabytes of a picture."""
+"""Clients, megabytes of an image."""
 
 CELLS: list[Cell] = [(1, 0.2), (8, 0.2), (32, 0.2), (128, 0.2), (32, 0.1), (32, 0.5), (32, 2.0), (32, 5.0)]
 QUICK: list[Cell] = [(1, 0.1), (16, 0.2)]
@@ -46,7 +48,7 @@ PICTURES = 2
 """Of each size; every request alters the bytes."""
 
 WARM_UP = 4
-"""Requests before the first cell: gradio imports on the first call."""
+"""Predictions of each side before the first cell: gradio imports on the first call."""
 
 
 def split(cores: set[int]) -> tuple[set[int], set[int]]:
@@ -75,8 +77,8 @@ def all_cores() -> set[int]:
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
 
 
-def command(side: str, port: int, artifact: Path) -> list[str]:
-    if side == "app":
+def command(server: str, port: int, artifact: Path) -> list[str]:
+    if server == "app":
         return app_command(port, None if artifact == BUNDLED else artifact)
     return [sys.executable, "-m", "benchmarks.plain_demo", str(artifact), str(port)]
 
@@ -91,12 +93,12 @@ def draw_pictures(folder: Path, cells: list[Cell]) -> dict[float, list[Path]]:
     return files
 
 
-def ask(server: Server, side: str, files: list[Path], clients: int, mark: str, *limit: str) -> dict[str, Any]:
+def ask(server: Server, protocol: str, files: list[Path], clients: int, mark: str, *limit: str) -> dict[str, Any]:
     """What a load process counted, and the processor time that the server took for it."""
-    flags = ["--clients", str(clients), "--extra", json.dumps(EXTRA[side]), "--mark", mark, *limit]
+    flags = ["--clients", str(clients), "--mark", mark, *limit]
     used = server.processor_seconds()
     answer = subprocess.run(
-        [sys.executable, "-m", "benchmarks.load", server.address, *map(str, files), *flags],
+        [sys.executable, "-m", "benchmarks.load", protocol, server.address, *map(str, files), *flags],
         cwd=PROJECT,
         capture_output=True,
         text=True,
@@ -110,37 +112,65 @@ def ask(server: Server, side: str, files: list[Path], clients: int, mark: str, *
 def one_round(
     number: int, cells: list[Cell], files: dict[float, list[Path]], seconds: float, artifact: Path
 ) -> dict[Cell, dict[str, dict[str, Any]]]:
-    """Every cell of both sides, on servers that start with it; who comes first changes from round to round."""
+    """Every cell of every side, on servers that start with it; who comes first changes from cell to cell."""
     (server_cores, client_cores), found = split(all_cores()), {}
     with ExitStack() as stack:
         up: dict[str, Server] = {}
-        for side in SIDES:
+        for name in SERVERS:
             uploads, port = Path(stack.enter_context(tempfile.TemporaryDirectory())), free_port()
             with on(server_cores):
-                up[side] = stack.enter_context(running(command(side, port, artifact), port, environment(uploads)))
+                up[name] = stack.enter_context(running(command(name, port, artifact), port, environment(uploads)))
+
+        def load(side: str, size: float, clients: int, mark: str, *limit: str) -> dict[str, Any]:
+            server, protocol = SIDES[side]
+            return ask(up[server], protocol, files[size], clients, f"{mark}-{side}", *limit)
+
         with on(client_cores):
             for side in SIDES:
-                ask(up[side], side, files[cells[0][1]], 1, f"warm-{number}", "--requests", str(WARM_UP))
+                load(side, cells[0][1], 1, f"warm-{number}", "--requests", str(WARM_UP))
             for index, (clients, size) in enumerate(cells):
-                order = SIDES if (number + index) % 2 == 0 else SIDES[::-1]
                 limit, mark = ("--seconds", str(seconds)), f"{number}-{index}"
-                found[clients, size] = {side: ask(up[side], side, files[size], clients, mark, *limit) for side in order}
+                order = rotated(list(SIDES), number + index)
+                found[clients, size] = {side: load(side, size, clients, mark, *limit) for side in order}
     return found
 
 
+def rotated(names: list[str], by: int) -> list[str]:
+    by %= len(names)
+    return names[by:] + names[:by]
+
+
 def combined(rounds: list[dict[Cell, dict[str, dict[str, Any]]]]) -> list[dict[str, Any]]:
-    """Per cell every round of both sides, and the median of the rounds' own ratios of answers per second."""
+    """Per cell and side every round, and the medians of the rounds' own ratios to plain: of answers per second, and of
+    the median latency."""
     cells = []
     for clients, size in rounds[0]:
         runs = {side: [each[clients, size][side] for each in rounds] for side in SIDES}
-        pairs = zip(*([run["requests_per_second"] for run in runs[side]] for side in SIDES), strict=True)
-        ratios = [ours / plain for ours, plain in pairs if plain]
-        cells.append(
-            {"clients": clients, "megabytes": size}
-            | {side: {"runs": runs[side]} for side in SIDES}
-            | {"app_over_plain": median(ratios) if ratios else None}
-        )
+        sides = {
+            side: {
+                "runs": runs[side],
+                "rate_over_plain": ratio(runs, side, rate),
+                "p50_over_plain": ratio(runs, side, p50),
+            }
+            for side in SIDES
+        }
+        cells.append({"clients": clients, "megabytes": size, "sides": sides})
     return cells
+
+
+def rate(run: dict[str, Any]) -> float:
+    return run["requests_per_second"]
+
+
+def p50(run: dict[str, Any]) -> float:
+    return run["latency"]["p50"] if run["latency"] else 0.0
+
+
+def ratio(runs: dict[str, list[dict[str, Any]]], side: str, value: Callable[[dict[str, Any]], float]) -> float | None:
+    """None where no round has an answer of both."""
+    pairs = [(value(ours), value(plain)) for ours, plain in zip(runs[side], runs["plain"], strict=True)]
+    ratios = [ours / plain for ours, plain in pairs if ours and plain]
+    return median(ratios) if ratios else None
 
 
 def settings(seconds: float) -> dict[str, float]:
@@ -157,7 +187,7 @@ def main(
     quick: Annotated[bool, typer.Option(help="One short round of few cells, to see that it works.")] = False,
     output: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
 ) -> None:
-    """Compare the page with the plain gr.Interface demo under load."""
+    """Compare REST and page with the plain gr.Interface demo under load."""
     cells, repeats, seconds = (QUICK, 1, 1) if quick else (CELLS, repeats, seconds)
     result = {
         "benchmark": "serving",

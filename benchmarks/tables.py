@@ -127,39 +127,41 @@ def of_kind(found: Results, benchmark: str) -> list[tuple[str, dict[str, Any]]]:
 
 
 def serving(found: Results) -> str:
-    columns = ["measurement", "clients", "MB", "app, answers/s", "plain, answers/s", "app / plain"]
-    columns += ["app, processor ms", "plain, processor ms"]
+    """Latency: the median of the rounds' own percentiles. Busy and errors: of all rounds together."""
+    percents = ("p50", "p95", "p99")
+    columns = ["measurement", "clients", "MB", "side", "answers/s", "/ plain", "processor ms"]
+    columns += [*(f"{percent} ms" for percent in percents), "p50 / plain", "busy", "errors"]
     rows = []
     for name, result in of_kind(found, "serving"):
         for cell in result["cells"]:
-            runs = {side: cell[side]["runs"] for side in ("app", "plain")}
-            rates = [middle([run["requests_per_second"] for run in each], ",.1f") for each in runs.values()]
-            costs = [f"{processor_ms(each):.1f}" if processor_ms(each) else "" for each in runs.values()]
-            ratio = f"{cell['app_over_plain']:.2f}" if cell["app_over_plain"] else ""
-            rows.append([name, str(cell["clients"]), f"{cell['megabytes']:g}", *rates, ratio, *costs])
+            for side, measured in cell["sides"].items():
+                runs, cost = measured["runs"], processor_ms(measured["runs"])
+                rows.append(
+                    [
+                        name,
+                        str(cell["clients"]),
+                        f"{cell['megabytes']:g}",
+                        side,
+                        middle([run["requests_per_second"] for run in runs], ",.1f"),
+                        times(measured["rate_over_plain"]),
+                        f"{cost:.1f}" if cost else "",
+                        *(latencies(runs, percent) for percent in percents),
+                        times(measured["p50_over_plain"]),
+                        str(sum(run["busy"] for run in runs)),
+                        errors(runs),
+                    ]
+                )
     return table(columns, rows)
+
+
+def times(ratio: float | None) -> str:
+    return f"{ratio:.2f}" if ratio else ""
 
 
 def processor_ms(runs: list[dict[str, Any]]) -> float | None:
     """Of the server, per answer: median of the rounds that had one."""
     costs = [1000 * run["server_processor_seconds"] / run["answered"] for run in runs if run["answered"]]
     return median(costs) if costs else None
-
-
-def waiting(found: Results) -> str:
-    """Latency: the median of the rounds' own percentiles. Busy and errors: of all rounds together."""
-    sides, percents = ("app", "plain"), ("p50", "p95", "p99")
-    columns = ["measurement", "clients", "MB", *(f"{side}, {percent} ms" for side in sides for percent in percents)]
-    columns += [f"{what}, {side}" for what in ("busy", "errors") for side in sides]
-    rows = []
-    for name, result in of_kind(found, "serving"):
-        for cell in result["cells"]:
-            runs = {side: cell[side]["runs"] for side in sides}
-            latency = [latencies(runs[side], percent) for side in sides for percent in percents]
-            counts = [str(sum(run["busy"] for run in runs[side])) for side in sides]
-            counts += [errors(runs[side]) for side in sides]
-            rows.append([name, str(cell["clients"]), f"{cell['megabytes']:g}", *latency, *counts])
-    return table(columns, rows)
 
 
 def latencies(runs: list[dict[str, Any]], percent: str) -> str:
@@ -189,36 +191,48 @@ def start(found: Results) -> str:
     return table(columns, rows)
 
 
+def processes(found: Results) -> str:
+    rows = []
+    for name, result in of_kind(found, "processes"):
+        of_each = [middle([run["requests_per_second"] for run in result["runs"][side]]) for side in ("one", "two")]
+        rows.append([name, *of_each, f"{result['two_over_one']:.2f}"])
+    return table(["measurement", "one process, answers/s", "two processes, answers/s", "two / one"], rows)
+
+
 def soak(found: Results) -> str:
-    columns = ["measurement", "predictions", "memory MB", "open files", "stored pictures", "stored MB"]
+    columns = ["measurement", "side", "predictions", "memory MB", "open files", "stored images", "stored MB"]
     rows = []
     for name, result in of_kind(found, "soak"):
-        samples = result["samples"]
-        step = max(1, (len(samples) - 1) // 10)  # ten rows tell the course; all samples are in the file
-        for each in samples[::step]:
-            rows.append(
-                [
-                    name,
-                    f"{each['predictions']:,}",
-                    f"{each['resident_bytes'] / 1e6:,.0f}",
-                    str(each["open_files"]),
-                    f"{each['upload_files']:,}",
-                    f"{each['upload_bytes'] / 1e6:,.1f}",
-                ]
-            )
+        for side, measured in result["sides"].items():
+            samples = measured["samples"]
+            step = max(1, (len(samples) - 1) // 10)  # ten rows show the course; all samples are in the file
+            for each in samples[::step]:
+                rows.append(
+                    [
+                        name,
+                        side,
+                        f"{each['predictions']:,}",
+                        f"{each['resident_bytes'] / 1e6:,.0f}",
+                        str(each["open_files"]),
+                        f"{each['upload_files']:,}",
+                        f"{each['upload_bytes'] / 1e6:,.1f}",
+                    ]
+                )
     return table(columns, rows)
 
 
 def growth(found: Results) -> str:
-    """What a soak came to, in one row."""
-    columns = ["measurement", "answers/s", "busy", "errors", "last half, per 1,000 predictions: memory MB"]
-    columns += ["open files", "stored pictures"]
+    """What a soak test came to, a row per side."""
+    columns = ["measurement", "side", "answers/s", "busy", "errors", "last half, per 1,000 predictions: memory MB"]
+    columns += ["open files", "stored images"]
     rows = []
     for name, result in of_kind(found, "soak"):
-        per, asked = result["last_half_per_1000"], result["samples"][-1]["predictions"]
-        slopes = [f"{per['resident_bytes'] / 1e6:+.2f}", f"{per['open_files']:+.2f}", f"{per['upload_files']:+.0f}"]
-        answered = asked - result["busy"] - sum(result["errors"].values())
-        rows.append([name, f"{answered / result['seconds']:.1f}", str(result["busy"]), errors([result]), *slopes])
+        for side, measured in result["sides"].items():
+            per, asked = measured["last_half_per_1000"], measured["samples"][-1]["predictions"]
+            slopes = [f"{per['resident_bytes'] / 1e6:+.2f}", f"{per['open_files']:+.2f}", f"{per['upload_files']:+.0f}"]
+            answered = asked - measured["busy"] - sum(measured["errors"].values())
+            speed = f"{answered / measured['seconds']:.1f}"
+            rows.append([name, side, speed, str(measured["busy"]), errors([measured]), *slopes])
     return table(columns, rows)
 
 
@@ -262,7 +276,7 @@ TABLES: list[Callable[[Results], str]] = [
     scaling,
     input_pipeline,
     serving,
-    waiting,
+    processes,
     start,
     soak,
     growth,

@@ -1,6 +1,8 @@
 """Classifier: an artifact folder in, predictions out. The one engine for the page and for published metrics."""
 
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,24 @@ BATCH = 250
 
 Images = Sequence[Image.Image] | np.ndarray
 """A list of Pillow images, or uint8 (N, S, S, 3), or float32 (N, 3, S, S) in [0, 1]; S is 32 for CIFAR-10."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the network predicts for one image.
+
+    probabilities     float32 (classes,), calibrated
+    in_distribution   False: the image is probably none of the classes
+    milliseconds      of the network's run, without decoding and resizing the image
+    """
+
+    probabilities: np.ndarray
+    in_distribution: bool
+    milliseconds: float
+
+    def best(self, count: int) -> list[int]:
+        """Labels, most probable first."""
+        return [int(k) for k in np.argsort(-self.probabilities, kind="stable")[:count]]
 
 
 class Classifier:
@@ -81,9 +101,17 @@ class Classifier:
         """
         if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= len(self.class_names):
             raise ValueError(f"top_k is {top_k!r}; it must be a whole number from 1 to {len(self.class_names)}")
-        probabilities = self.probabilities([image], fit)[0]
-        best = np.argsort(-probabilities, kind="stable")[:top_k]
-        return [(self.class_names[i], float(probabilities[i])) for i in best]
+        (found,) = self.classify([image], fit)
+        return [(self.class_names[k], float(found.probabilities[k])) for k in found.best(top_k)]
+
+    def classify(self, images: Sequence[Image.Image], fit: str | None = None) -> list[Prediction]:
+        """A `Prediction` of each image, from one run of the network, whose time `milliseconds` is."""
+        arrays = self._to_array(images, fit)
+        started = time.perf_counter()
+        logits = self._run(arrays)
+        milliseconds = (time.perf_counter() - started) * 1000
+        rows = zip(self.calibrated(logits), self.is_in_distribution(logits), strict=True)
+        return [Prediction(probabilities, bool(known), milliseconds) for probabilities, known in rows]
 
     def probabilities(self, images: Images, fit: str | None = None) -> np.ndarray:
         """float32 (N, classes), calibrated with the artifact's temperature; rows sum to 1."""

@@ -18,10 +18,14 @@ from model import artifact, cifar10
 from tests.hub_client import REPO, contents, end_calls, point_client_at
 from tests.loopback_hub import LoopbackHub
 
-CHROMIUM_FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
+OTHER_HOST = "lan.test"
+"""A name of this machine by which the browser of the tests does not recognise it."""
+
+CHROMIUM_FLAGS = [
+    *"--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking".split(),
+    *"--disable-component-update --disable-sync".split(),
+    f"--host-resolver-rules=MAP {OTHER_HOST} 127.0.0.1",
+]
 
 TRAIN_PER_BATCH = 60
 TEST_IMAGES = 250

@@ -5,19 +5,23 @@
 
 import io
 import json
+import math
 import re
+import socket
 import struct
 import sys
 import tempfile
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 from PIL import Image
 
-from tests.http_calls import END, MULTIPART, UPLOAD, ask, call, part, post, stored, upload
+from tests.http_calls import END, MULTIPART, SECONDS, UPLOAD, ask, call, part, post, stored, upload
 from tests.serving import ROOT, running_app
 
 PAGE = ROOT / "docs" / "hostile.md"
@@ -153,6 +157,19 @@ Answer = tuple[int | str, str]
 """HTTP status (and how the stream of events ended), and the sentence (or ANSWER)."""
 
 
+def ask_rest(address: str, content: bytes, name: str = "picture.png") -> Answer:
+    body = part(content, name, "image") + END
+    return answer_of(*ask(address, "POST", "/api/predict", body, MULTIPART))
+
+
+def answer_of(status: int, headers: dict[str, str], body: bytes) -> Answer:
+    """Of a REST call."""
+    if not body or not headers.get("content-type", "").startswith("application/json"):
+        return status, body.decode() or "(no body)"
+    found = json.loads(body)
+    return status, found["detail"] if isinstance(found, dict) and "detail" in found else ANSWER
+
+
 def ask_about(address: str, name: str, content: bytes) -> Answer:
     status, found = upload(address, content, name)
     return predicted(address, [stored(found), 5, "crop"]) if status == 200 else (status, found)
@@ -227,7 +244,7 @@ def calls() -> Iterator[tuple[str, Callable[[str, str], Answer]]]:
     yield "an empty body", raw(b"")
     yield "a body that is a list", raw(b"[]")
     yield "a body that is no UTF-8", raw(b'{"data": ["\xff\xfe"]}')
-    yield "a body nested 100,000 deep", raw(b'{"data": ' + b"[" * 100_000 + b"]" * 100_000 + b"}")
+    yield "a body nested 30,000 deep", raw(b'{"data": ' + b"[" * 30_000 + b"]" * 30_000 + b"}")
     yield "a body nested 900 deep", raw(b'{"data": ' + b'{"a":' * 900 + b"1" + b"}" * 900 + b"}")
     yield "a number of 5000 digits", raw(b'{"data": [' + b"9" * 5000 + b"]}")
     yield "a body of 30 MB", raw(b'{"data": ["' + b"A" * 30 * MB + b'"]}')
@@ -269,15 +286,120 @@ def uploads() -> Iterator[tuple[str, bytes | Callable[[], Iterator[bytes]], dict
     yield "a picture as it is", png, {"Content-Type": "image/png"}
 
 
+def rest() -> Iterator[tuple[str, str, str, bytes | Callable[[], Iterator[bytes]], dict[str, str]]]:
+    """What it is, method, address, body, headers."""
+    png = encoded(photo(), "PNG")
+    one, two = part(png, field="image"), part(png, field="images")
+    text = one.replace(b'; filename="picture.png"', b"")
+    for method in ("GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"):
+        yield f"method {method}", method, "/api/predict", one + END if method in ("PUT", "PATCH") else b"", MULTIPART
+    yield "POST of what is read only", "POST", "/api/model", one + END, MULTIPART
+    for kind in ("application/json", "image/png", "application/x-www-form-urlencoded", "multipart/mixed; boundary=b"):
+        yield f"content type {kind}", "POST", "/api/predict", png, {"Content-Type": kind}
+    yield "no content type", "POST", "/api/predict", one + END, {}
+    for form in ("", "; boundary=", "; boundary=other", "; boundary=" + "b" * 5000, "; boundary=\xff"):
+        kind = {"Content-Type": f"multipart/form-data{form}"}
+        yield f"content type multipart/form-data{form[:20]}", "POST", "/api/predict", one + END, kind
+    yield "an empty body", "POST", "/api/predict", b"", MULTIPART
+    yield "garbage", "POST", "/api/predict", b"garbage", MULTIPART
+    yield "no end", "POST", "/api/predict", one, MULTIPART
+    yield "half of the body", "POST", "/api/predict", one[: len(one) // 2], MULTIPART
+    yield "an end alone", "POST", "/api/predict", END, MULTIPART
+    yield "something behind the end", "POST", "/api/predict", one + END + b"more", MULTIPART
+    yield "1000 fields", "POST", "/api/predict", text * 1000 + END, MULTIPART
+    yield "1001 empty files", "POST", "/api/predict", part(b"", field="image") * 1001 + END, MULTIPART
+    yield "17 images", "POST", "/api/predict/batch", two * 17 + END, MULTIPART
+    yield (
+        "65 MB in 4 images",
+        "POST",
+        "/api/predict/batch",
+        part(bytes(65 * MB // 4), field="images") * 4 + END,
+        MULTIPART,
+    )
+    yield "a file of 21 MB", "POST", "/api/predict", part(bytes(21 * MB), field="image") + END, MULTIPART
+    yield "500 MB, unannounced", "POST", "/api/predict/batch", lambda: pieces(500), MULTIPART
+    yield "a text of 20 MB", "POST", "/api/predict", text.replace(png, bytes(20 * MB)) + END, MULTIPART
+    yield "a text in the place of the image", "POST", "/api/predict", text + END, MULTIPART
+    yield "a field name of 1 MB", "POST", "/api/predict", part(png, field="x" * MB) + END, MULTIPART
+    yield "a field of another name", "POST", "/api/predict", part(png, field="images") + END, MULTIPART
+    yield "a field name with a NUL", "POST", "/api/predict", part(png, field="image\0") + END, MULTIPART
+    yield "a file name with a NUL", "POST", "/api/predict", part(png, "a\0b.png", "image") + END, MULTIPART
+    yield (
+        "a file name of broken UTF-8",
+        "POST",
+        "/api/predict",
+        one.replace(b"picture", b"\xed\xa0\x80") + END,
+        MULTIPART,
+    )
+    yield (
+        "a field twice: noise, then an image",
+        "POST",
+        "/api/predict",
+        part(b"x", field="image") + one + END,
+        MULTIPART,
+    )
+    yield "a part without headers", "POST", "/api/predict", one[:22] + b"\r\n\r\n" + png + b"\r\n" + END, MULTIPART
+    yield (
+        "a part with 9000 headers",
+        "POST",
+        "/api/predict",
+        one.replace(b"\r\n", b"\r\nA: b" * 9000 + b"\r\n", 1) + END,
+        MULTIPART,
+    )
+    yield (
+        "an unknown charset",
+        "POST",
+        "/api/predict",
+        one + END,
+        {"Content-Type": MULTIPART["Content-Type"] + "; charset=x"},
+    )
+    for query in (
+        "top_k=0",
+        "top_k=1e9",
+        "top_k=" + "9" * 5000,
+        "top_k=1&top_k=99",
+        "fit=%00",
+        "fit=%ED%A0%80",
+        "&" * 2000,
+    ):
+        yield f"`?{query[:20]}`", "POST", f"/api/predict?{query}", one + END, MULTIPART
+    for label in ("lion", "%ED%A0%80", "x" * 5000, "%3Cscript%3E"):
+        yield f"`?label={label[:20]}`", "POST", f"/api/activation-map?label={label}", one + END, MULTIPART
+    for path in ("/api/", "/api/..%2f..%2fetc/passwd", "/api/%00", "/api//predict", "/api/predict%0d%0aX:y"):
+        yield f"`POST {path[:30]}`", "POST", path, one + END, MULTIPART
+
+
+LENGTHS = {
+    "a negative Content-Length": b"Content-Length: -5",
+    "a Content-Length that is no number": b"Content-Length: x",
+    "a Content-Length of 30 digits": b"Content-Length: " + b"9" * 30,
+    "two Content-Lengths": b"Content-Length: 5\r\nContent-Length: 50",
+    "a chunk of a negative size": b"Transfer-Encoding: chunked\r\n\r\n-5\r\nx",
+    "chunks without an end": b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+    "less than was announced": b"Content-Length: 500\r\n\r\nhello",
+}
+
+
+def raw(address: str, rest: bytes) -> Answer:
+    """What no client library sends; its connection is closed for writing behind it."""
+    place = urlsplit(address)
+    with socket.create_connection((place.hostname, place.port), timeout=SECONDS) as connection:
+        head = f"POST /api/predict HTTP/1.1\r\nHost: {place.netloc}\r\nContent-Type: {MULTIPART['Content-Type']}\r\n"
+        connection.sendall(head.encode() + rest + b"\r\n\r\n")
+        connection.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    if not answer:
+        return "closed", "(nothing)"
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return int(head.split()[1]), json.loads(body)["detail"] if b"json" in head else body.decode()
+
+
 ROUTES = [
     *(("GET", f"/gradio_api/file={path}") for path in ("/etc/passwd", "../../etc/passwd", "/proc/self/environ")),
     *(("GET", f"/gradio_api/file={url}") for url in ("http://169.254.169.254/", "https://example.com/", "file:///etc")),
     ("GET", "/gradio_api/proxy=http://127.0.0.1/"),
     ("GET", "/static/%2e%2e/%2e%2e/%2e%2e/etc/passwd"),
-    *(
-        ("GET", path)
-        for path in ("/monitoring", "/openapi.json", "/docs", "/gradio_api/dev/reload", "/gradio_api/token")
-    ),
+    *(("GET", path) for path in ("/monitoring", "/redoc", "/docs", "/gradio_api/dev/reload", "/gradio_api/token")),
     *(("POST", path) for path in ("/login", "/gradio_api/component_server", "/gradio_api/process_recording")),
     *(
         ("POST", path)
@@ -290,7 +412,12 @@ def run(address: str) -> Iterator[tuple[str, str, str, str]]:
     """(kind, what was sent, status, answer) of every case, one after the other."""
     good = upload(address, encoded(photo(), "PNG"))[1]
     for what, name, content in files():
-        yield "file", what, *_row(ask_about(address, name, content))
+        yield "file", what, *_row(ask_rest(address, content, name))
+        yield "page", what, *_row(ask_about(address, name, content))
+    for what, method, path, body, headers in rest():
+        yield "REST", what, *_row(answer_of(*ask(address, method, path, body() if callable(body) else body, headers)))
+    for what, head in LENGTHS.items():
+        yield "REST", what, *_row(raw(address, head))
     for what, body, headers in uploads():
         status, _, answer = ask(address, "POST", UPLOAD, body() if callable(body) else body, headers)
         yield "upload", what, *_row((status, answer.decode()))
@@ -306,7 +433,8 @@ def run(address: str) -> Iterator[tuple[str, str, str, str]]:
             _, headers, _ = ask(address, "GET", f"/gradio_api/file={path}")
             served = f"({headers['content-type']}; {headers['content-disposition'].split(';')[0]})"
             yield "route", f"{what}, uploaded and then opened in a browser", "200", served
-    yield "last", "a JPEG, after all of these", *_row(ask_about(address, "photo.jpg", encoded(photo(), "JPEG")))
+    yield "last", "a JPEG, after all of these", *_row(ask_rest(address, encoded(photo(), "JPEG")))
+    yield "last", "the same on the page", *_row(ask_about(address, "photo.jpg", encoded(photo(), "JPEG")))
 
 
 def _row(answer: Answer) -> tuple[str, str]:
@@ -341,14 +469,15 @@ class Memory:
         (self.folder / "clear_refs").write_text("5")
 
 
-ABOUT = """# What strangers send
+ABOUT = """# Malformed and malicious input
 
-Written by `python -m tests.hostile`: {count} files and calls, most of them bad, some odd but good, sent over HTTP to a
-page that runs as `python app.py`. The status is that of the last request. Where a call was taken up, its answer comes
-as an event of a stream: "200, error" is a stream that ends in an error, whose sentence the page shows.
+Written by `python -m tests.hostile`: {count} files and requests, most of them bad, some odd but good, sent over HTTP to
+`python app.py`. A *file* goes to `POST /api/predict`, and *page* is the same file, uploaded and asked about as the page
+does it. *REST* are malformed requests to the REST routes; *upload*, *call* and *route* are those of Gradio. The status
+is that of the last request. Gradio answers a call by a stream of events: "200, error" is one that ends in an error.
 
-Between the first and the last of them, the server's memory was never more than {peak} MB above the {rest} MB that it
-had at rest, and it was {kept} MB above it at the end.
+Each was answered within {slowest} seconds. Between the first and the last of them, the server's memory was never more
+than {peak} MB above the {rest} MB that it had at rest, and it was {kept} MB above it at the end.
 
 """
 
@@ -359,12 +488,14 @@ def main() -> None:
         ask_about(address, "photo.jpg", encoded(photo(), "JPEG"))
         rest = memory.now()
         memory.forget_peak()
-        rows = []
+        rows, slowest, before = [], 1, time.monotonic()
         for row in run(address.rstrip("/")):
             rows.append(row)
-            print(*row, f"+{memory.peak() - rest} MB", file=sys.stderr)
+            took, before = time.monotonic() - before, time.monotonic()
+            slowest = max(slowest, math.ceil(took))
+            print(*row, f"+{memory.peak() - rest} MB, {took:.1f} s", file=sys.stderr)
         peak, kept = memory.peak() - rest, memory.now() - rest
-    PAGE.write_text(ABOUT.format(count=len(rows), peak=peak, rest=rest, kept=kept) + table(rows))
+    PAGE.write_text(ABOUT.format(count=len(rows), slowest=slowest, peak=peak, rest=rest, kept=kept) + table(rows))
     print(f"{PAGE}: {len(rows)} cases, peak {peak} MB above {rest} MB")
 
 

@@ -1,7 +1,8 @@
-"""app.py as its users meet it: the command line, and its calls over HTTP."""
+"""app.py as its users meet it: the command line, its environment, and the calls of gradio_client."""
 
 import io
 import json
+import os
 import re
 import socket
 import subprocess
@@ -21,11 +22,11 @@ import app
 from model import Classifier
 from model.fallback import START_SECONDS
 from model.preprocess import open_picture, to_square_rgb
+from server.gradio_routes import BAD_INPUTS
 from tests.http_calls import ask, call, post, stored, upload
 from tests.hub_client import REPO, environment, json_with
 from tests.markup import find, pixels
-from tests.serving import ROOT, running_app
-from ui.calls import BAD_ADDRESS, BAD_INPUTS
+from tests.serving import ROOT, free_port, running_app
 
 WHOLE_NUMBER = "top_k must be a whole number from 1 to 10."
 NOT_UPLOADED = "Upload the picture itself: web addresses, data URLs and paths on the server are not read."
@@ -146,48 +147,40 @@ def test_a_bad_upload_is_told_why_without_a_path_and_the_next_call_works(
     ids=["a path on the server", "an address", "an address as a file", "a data URL", "a data URL as a path"],
 )
 def test_only_an_uploaded_file_is_read(served, image):
-    assert call(served, "predict", [image, 5, "crop"]) == (200, NOT_UPLOADED)
-    assert call(served, "activation_map", [image, "cat", "crop"]) == (200, NOT_UPLOADED)
+    assert call(served, "predict", [image, 5, "crop"]) == (400, NOT_UPLOADED)
 
 
 def test_a_call_without_a_picture_says_so(served):
     assert call(served, "predict", [None, 5, "crop"]) == (200, "No picture was given: upload one as the first input.")
 
 
-def test_there_are_four_calls_for_others(client):
+def test_there_are_two_calls_for_others(client):
     named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert list(named) == ["/predict", "/activation_map", "/predict_batch", "/model_info"]
+    assert list(named) == ["/predict", "/model_info"]
     inputs = {name: [given["parameter_name"] for given in about["parameters"]] for name, about in named.items()}
-    assert inputs == {
-        "/predict": ["image", "top_k", "fit"],
-        "/activation_map": ["image", "label", "fit"],
-        "/predict_batch": ["files", "top_k", "fit"],
-        "/model_info": [],
-    }
+    assert inputs == {"/predict": ["image", "top_k", "fit"], "/model_info": []}
+
+
+def test_the_first_call_after_a_start_is_answered(tiny_artifact, tmp_path):
+    with running_app(tmp_path, "--model", str(tiny_artifact)) as address:  # no visitor has opened the page
+        assert call(address, "model_info", [])[1][0]["source"] == "folder:artifact"
 
 
 def test_the_docs_list_the_calls_with_their_inputs():
-    page = (ROOT / "docs" / "deploy.md").read_text()
-    assert re.findall(r"^\| `(/\w+)` \|(?: ([^|]*))? \|", page, re.MULTILINE) == [
-        ("/predict", '`image`, `top_k=5`, `fit="crop"`'),
-        ("/predict_batch", '`files`, `top_k=5`, `fit="crop"`'),
-        ("/activation_map", '`image`, `label`, `fit="crop"`'),
-        ("/model_info", ""),
+    page = (ROOT / "docs" / "api.md").read_text()
+    assert re.findall(r"^\| `(GET|POST) (/api/[\w/-]+)` \|(?: ([^|]*))? \|", page, re.MULTILINE) == [
+        ("POST", "/api/predict", "field `image`; `top_k=5`, `fit=crop`"),
+        ("POST", "/api/predict/batch", "1 to 16 fields `images`; `top_k=5`, `fit=crop`"),
+        ("POST", "/api/activation-map", "field `image`; `label`, `fit=crop`"),
+        ("GET", "/api/model", ""),
+        ("GET", "/api/health", ""),
     ]
+    assert 'two calls: `/predict` (`image`, `top_k=5`, `fit="crop"`) and `/model_info`' in page
 
 
 def test_no_route_goes_round_the_queue(served):
     for route in ("/gradio_api/run/predict", "/gradio_api/api/predict"):
         assert httpx.post(served + route, json={"data": [None, 5, "crop"]}, timeout=60).status_code == 404
-
-
-def test_the_client_example_in_the_docs_runs(served, photo, tmp_path, monkeypatch, capsys):
-    page = (ROOT / "docs" / "deploy.md").read_text()
-    code = re.search(r"```python\n(.*?)```", page, re.DOTALL).group(1)
-    Image.open(photo).save(tmp_path / "picture.png")
-    monkeypatch.chdir(tmp_path)
-    exec(compile(code.replace("http://127.0.0.1:7860", served), "deploy.md", "exec"), {})
-    assert "'confidence'" in capsys.readouterr().out
 
 
 # Several visitors
@@ -217,67 +210,17 @@ def sent(address: str, content: bytes, name: str = "picture.png") -> dict:
     return stored(path)
 
 
-BAD = {
-    "no picture": (b"no picture", "please save the picture as"),
-    "empty": (b"", "This file is empty"),
-    "half": (noise(3)[:1500], "damaged or incomplete"),
-}
-
-
-def test_of_30_calls_at_once_each_gets_its_own_answer_and_a_bad_one_fails_alone(served, classifier):
-    good = {k: noise(k) for k in range(24)}
-    expected = {k: expected_of(classifier, content, 10) for k, content in good.items()}
-    exact = [classifier.predict(open_picture(content), top_k=10) for content in good.values()]
-    assert all(one not in exact[:k] for k, one in enumerate(exact))  # no picture may pass for another
-    asked = [(k, sent(served, content), 10, "crop") for k, content in good.items()]
-    asked += [(name, sent(served, content), 5, "crop") for name, (content, _) in BAD.items()]
-    asked += [("top_k", asked[0][1], 99, "crop"), ("fit", asked[0][1], 5, "Crop"), ("none", None, 5, "crop")]
-    asked = [asked[7 * k % 30] for k in range(30)]  # bad ones among good ones
-    with ThreadPoolExecutor(30) as pool:
-        answers = list(pool.map(lambda one: call(served, "predict", list(one[1:])), asked))
-    told = {one[0]: answer for one, answer in zip(asked, answers, strict=True)}
-    assert len(told) == 30 and {status for status, _ in told.values()} == {200}
-    for k in good:
-        label, details = told[k][1]
-        assert confidences(label) == expected[k] and list(details) == ["probably_none_of_these", "milliseconds"]
-    for name, (_, sentence) in BAD.items():
-        assert sentence in told[name][1] and "/" not in told[name][1]
-    assert told["top_k"][1] == WHOLE_NUMBER
-    assert told["none"][1] == "No picture was given: upload one as the first input."
-
-
 def test_a_call_that_gradio_could_not_hand_over_costs_no_other_its_answer(served, classifier):
     file, expected = sent(served, noise(5)), expected_of(classifier, noise(5), 10)
     passwd, web = stored("/etc/passwd"), stored("http://127.0.0.1:9/a.png")
-    bad = [[], [file], [5, 5, "crop"], [{"path": file["path"], "meta": 5}, 5, "crop"]]
+    bad = [[], [file], [5, 5, "crop"], [[file], 5, "crop"]]
     bad += [[passwd, 5, "crop"], [web, 5, "crop"], [file, web, "crop"], [file, 5, passwd]]
     told = [BAD_INPUTS] * 4 + [NOT_UPLOADED] * 4
     asked = [bad[k // 2 % 8] if k % 2 else [file, 10, "crop"] for k in range(32)]  # good and bad in turn
     with ThreadPoolExecutor(32) as pool:
         answers = list(pool.map(lambda data: call(served, "predict", data), asked))
     assert [confidences(answer[0]) for _, answer in answers[::2]] == [expected] * 16
-    assert [sentence for _, sentence in answers[1::2]] == told * 2
-
-
-@pytest.mark.parametrize(
-    "headers", [{"X-Forwarded-Host": "a:b"}, {"X-Gradio-Server": "http://a:b"}], ids=["host", "server"]
-)
-def test_a_call_whose_headers_name_no_host_costs_no_other_its_answer_either(served, classifier, headers):
-    file, expected = sent(served, noise(6)), expected_of(classifier, noise(6), 10)
-    body = json.dumps({"data": [file, 10, "crop"]}).encode()
-
-    def one(number: int) -> tuple[int, object]:
-        if number % 2:
-            return call(served, "predict", [file, 10, "crop"])
-        more = {"Content-Type": "application/json"} | headers
-        status, _, answer = ask(served, "POST", "/gradio_api/call/predict", body, more)
-        return status, json.loads(answer)["detail"]
-
-    assert one(0) == (400, BAD_ADDRESS)  # alone first: taken up, it would leave the others waiting without end
-    with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(one, range(16)))
-    assert set(answers[::2]) == {(400, BAD_ADDRESS)}
-    assert [confidences(answer[0]) for _, answer in answers[1::2]] == [expected] * 8
+    assert answers[1::2] == [(400, sentence) for sentence in told] * 2
 
 
 @pytest.fixture(scope="module")
@@ -316,57 +259,6 @@ def test_visitors_at_the_same_time_never_get_each_others_answer_or_picture(serve
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(visit, range(4)))
-
-
-def test_several_pictures_are_answered_in_their_order_with_a_bad_one_among_them(served, classifier):
-    files = [sent(served, noise(1), "1.png"), sent(served, b"no picture", "<b>.png"), sent(served, noise(2), "2.png")]
-    status, (answers,) = call(served, "predict_batch", [files, 3, "pad"])
-    assert status == 200
-    assert [confidences(answers[k]) for k in (0, 2)] == [
-        expected_of(classifier, noise(1), 3, "pad"),
-        expected_of(classifier, noise(2), 3, "pad"),
-    ]
-    assert list(answers[1]) == ["error"] and "please save the picture as" in answers[1]["error"]
-    assert "/" not in answers[1]["error"] and "<b>" not in answers[1]["error"]
-
-
-def test_files_that_are_all_bad_are_answered_too(served):
-    bad = sent(served, b"no picture")
-    _, (answers,) = call(served, "predict_batch", [[bad, bad], 3, "pad"])
-    assert [list(answer) for answer in answers] == [["error"], ["error"]]
-
-
-def test_16_files_are_answered_17_and_none_refused(served):
-    file = sent(served, noise(1))
-    assert len(call(served, "predict_batch", [[file] * 16, 1, "crop"])[1][0]) == 16
-    refused = "Too many pictures: give 16 at once, or fewer."
-    assert call(served, "predict_batch", [[file] * 17, 1, "crop"]) == (200, refused)
-    for nothing in (None, []):
-        told = call(served, "predict_batch", [nothing, 1, "crop"])
-        assert told == (200, "No pictures were given: upload some as the first input.")
-    assert call(served, "predict_batch", [[file], 99, "crop"]) == (200, WHOLE_NUMBER)
-
-
-@pytest.mark.parametrize("path", [str(ROOT / "assets" / "examples" / "cat.png"), "/etc/hostname"])
-@pytest.mark.parametrize("more", [{}, {"meta": {"_type": "gradio.FileData"}}], ids=["plain", "as a file"])
-def test_several_files_are_not_read_where_one_of_them_was_not_uploaded(served, path, more):
-    told = call(served, "predict_batch", [[sent(served, noise(1)), {"path": path} | more], 1, "crop"])
-    assert told == (200, NOT_UPLOADED if more else BAD_INPUTS)
-
-
-@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
-def test_the_activation_map_is_the_classifiers(served, classifier, fit):
-    file = sent(served, noise(9))
-    for name in classifier.class_names[:3]:
-        status, (found,) = call(served, "activation_map", [file, name, fit])
-        expected = classifier.activation_map(open_picture(noise(9)), name, fit)
-        assert status == 200 and np.array(found).shape == (8, 8)
-        np.testing.assert_allclose(found, expected, atol=1e-6)
-
-
-def test_the_activation_map_of_an_unknown_class_is_refused(served, classifier):
-    told = call(served, "activation_map", [sent(served, noise(9)), "lion", "crop"])
-    assert told == (200, f"label must be one of {', '.join(classifier.class_names)}.")
 
 
 def test_the_model_is_told_and_no_path_of_the_server(served, tiny_artifact):
@@ -411,6 +303,107 @@ def test_a_port_of_the_environment_that_is_none_is_told_like_a_flag(capsys, monk
     message = capsys.readouterr().err
     assert end.value.code == 2
     assert one_sentence(message) and "'web' is not a port" in message
+
+
+@pytest.mark.parametrize(
+    ("env", "host", "port", "root_path"),
+    [
+        ({}, None, None, ""),
+        ({"PORT": "8080"}, None, 8080, ""),
+        ({"PORT": "8080", "GRADIO_SERVER_PORT": "8081"}, None, 8081, ""),
+        ({"PORT": " 8080\n", "GRADIO_SERVER_PORT": " "}, None, 8080, ""),
+        ({"GRADIO_SERVER_NAME": " ", "GRADIO_SERVER_PORT": "", "PORT": "", "GRADIO_ROOT_PATH": ""}, None, None, ""),
+        ({"GRADIO_SERVER_NAME": " 0.0.0.0 ", "GRADIO_ROOT_PATH": " /cifar "}, "0.0.0.0", None, "/cifar"),
+    ],
+)
+def test_an_empty_variable_is_unset_and_blanks_mean_nothing(monkeypatch, env, host, port, root_path):
+    for name in list(os.environ):
+        if name == "PORT" or name.startswith("GRADIO_"):
+            monkeypatch.delenv(name)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    app.tidy_environment()
+    args = app.parse([])
+    assert (args.host, args.port, args.root_path) == (host, port, root_path)
+    assert all(value and value == value.strip() for name in env if (value := os.environ.get(name)) is not None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("FORWARDED_ALLOW_IPS", "a proxy", "FORWARDED_ALLOW_IPS takes addresses, networks or *"),
+        ("FRAME_ANCESTORS", "https://a.test; script-src *", "FRAME_ANCESTORS takes sites"),
+        ("GRADIO_ROOT_PATH", "/a b", "--root-path '/a b' is no path"),
+        ("PORT", "web", "'web' is not a port"),
+    ],
+)
+def test_a_variable_that_cannot_be_used_ends_with_one_sentence_that_names_it(monkeypatch, capsys, name, value, told):
+    monkeypatch.setenv(name, value)
+    try:
+        code = app.main([])
+    except SystemExit as end:
+        code = end.code
+    assert code == 2
+    assert one_sentence(message := capsys.readouterr().err) and told in message
+
+
+def test_the_variables_of_a_proxy_and_of_frames_reach_the_page(tiny_artifact, tmp_path):
+    env = {"FORWARDED_ALLOW_IPS": " 127.0.0.0/8 ", "FRAME_ANCESTORS": "https://a.test", "GRADIO_ROOT_PATH": "/cifar"}
+    with running_app(tmp_path, "--model", str(tiny_artifact), env=dict(os.environ) | env) as address:
+        page = httpx.get(address, timeout=60)
+        assert page.headers["content-security-policy"].endswith("https://a.test")
+        for path in ("/api/health", "/cifar/api/health"):  # a proxy may cut the prefix off, or not
+            assert httpx.get(address + path, timeout=60).json() == {"status": "ok"}
+        forwarded = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "b.test"}
+        root = httpx.get(f"{address}/config", headers=forwarded, timeout=60).json()["root"]
+        assert root == "https://b.test/cifar"
+
+
+def started(folder: Path, *command: str, **env: str) -> str | None:
+    """None if it serves on $PORT, else what it printed, having ended with exit code 2."""
+    port = free_port()
+    env = {name: value for name, value in os.environ.items() if not name.startswith("GRADIO_")} | env
+    env |= {"PORT": str(port), "MODEL_REPO": env.get("MODEL_REPO", ""), "GRADIO_TEMP_DIR": str(folder / "uploads")}
+    process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 120
+        while process.poll() is None:
+            assert time.monotonic() < deadline
+            try:
+                health = httpx.get(f"http://127.0.0.1:{port}/api/health", timeout=60, trust_env=False)
+                assert health.json() == {"status": "ok"}
+                return None
+            except httpx.TransportError:
+                time.sleep(0.2)
+        assert process.returncode == 2
+        return process.stderr.read()
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+@pytest.mark.parametrize(
+    "proxies",
+    [
+        {"http_proxy": "http://127.0.0.1:9", "no_proxy": "localhost,127.0.0.0/8,::1"},
+        pytest.param({"http_proxy": "http://127.0.0.1:9"}, marks=pytest.mark.slow),
+        pytest.param({"no_proxy": "::1/128"}, marks=pytest.mark.slow),
+        pytest.param({"no_proxy": "[::1]"}, marks=pytest.mark.slow),
+        {"all_proxy": "socks5://127.0.0.1:9"},
+        pytest.param({"all_proxy": "socks5://127.0.0.1:9", "MODEL_REPO": REPO}, marks=pytest.mark.slow),
+        pytest.param({"no_proxy": "[::1]", "MODEL_REPO": REPO}, marks=pytest.mark.slow),
+    ],
+    ids=lambda proxies: " ".join(f"{name}={value}" for name, value in proxies.items()),
+)
+def test_with_proxy_variables_it_serves_or_says_which_one_cannot_be_used(tmp_path, proxies):
+    own = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
+    told = started(tmp_path, sys.executable, "app.py", **own, **proxies)
+    if "no_proxy" not in proxies and "all_proxy" not in proxies or proxies.get("no_proxy", "").startswith("local"):
+        assert told is None
+    if told is not None:
+        lines = told.splitlines()
+        assert len(lines) == 1 + ("MODEL_REPO" in proxies) and all(line.startswith("app.py: ") for line in lines)
+        assert any(name in lines[-1] for name in proxies) and "Traceback" not in told
 
 
 def test_a_folder_that_is_no_artifact_ends_with_one_sentence_and_exit_code_2(capsys, tmp_path):
@@ -522,7 +515,7 @@ def test_a_refused_model_is_told_on_the_page_with_its_markup_escaped(hub, sha, t
 
 def loaded_by(statement: str) -> dict[str, bool]:
     """Which of the heavy packages a fresh interpreter holds after `statement`."""
-    heavy = ["torch", "lightning", "pytorch_lightning", "gradio", "onnxruntime", "matplotlib"]
+    heavy = ["torch", "lightning", "pytorch_lightning", "gradio", "onnxruntime", "matplotlib", "fastapi"]
     script = f"{statement}; import json, sys; print(json.dumps({{name: name in sys.modules for name in {heavy}}}))"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -535,5 +528,5 @@ def test_importing_app_does_no_work():
 
 
 def test_the_whole_page_needs_neither_torch_nor_lightning_nor_matplotlib():
-    loaded = loaded_by("import app, model, ui.serve")
-    assert {name for name, present in loaded.items() if present} == {"gradio", "onnxruntime"}
+    loaded = loaded_by("import app, model, server.run")
+    assert {name for name, present in loaded.items() if present} == {"fastapi", "gradio", "onnxruntime"}

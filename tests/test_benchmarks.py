@@ -365,8 +365,8 @@ def test_only_a_finished_call_with_a_prediction_is_an_answer():
             load.answer(text)
 
 
-def made_up_page(upload_statuses):
-    """A server that gives the uploads these statuses in turn, and then answers like a page, in chunks."""
+def made_up_server(statuses):
+    """Gives what an image is sent to these statuses in turn, and answers like app.py; events come in chunks."""
     seen = []
 
     async def serve(reader, writer):
@@ -377,7 +377,9 @@ def made_up_page(upload_statuses):
                 seen.append((head.split(" HTTP")[0], await reader.readexactly(length)))
                 status, body = 200, b'{"event_id": "7"}'
                 if "/upload" in head:
-                    status, body = next(upload_statuses), b'["/stored"]'
+                    status, body = next(statuses), b'["/stored"]'
+                elif "/api/predict" in head:
+                    status, body = next(statuses), b'{"confidences": [1]}'
                 if head.startswith("GET"):
                     body = b'event: complete\ndata: [{"confidences": [1]}]\n\n'
                     chunks = (
@@ -392,34 +394,43 @@ def made_up_page(upload_statuses):
     return serve, seen
 
 
-def ask_made_up_page(upload_statuses, clients, requests):
+def ask_made_up_server(protocol, statuses, clients, requests):
     async def both():
-        serve, seen = made_up_page(iter(upload_statuses))
+        serve, seen = made_up_server(iter(statuses))
         async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
             jpegs = [pictures.draw(5_000, 0)]
-            found = await load.Load(f"http://127.0.0.1:{port}", jpegs, [5, "crop"], "m").run(clients, requests=requests)
+            found = await load.Load(protocol, f"http://127.0.0.1:{port}", jpegs, "m").run(clients, requests=requests)
         return found, seen
 
     return asyncio.run(both())
 
 
-def test_a_request_is_upload_call_and_stream_and_no_two_send_the_same_bytes():
-    found, seen = ask_made_up_page([200] * 3, clients=1, requests=3)
+def test_a_prediction_of_gradio_is_upload_call_and_stream():
+    found, seen = ask_made_up_server("gradio", [200] * 3, clients=1, requests=3)
     assert [what for what, _ in seen[:3]] == [
         "POST /gradio_api/upload",
-        "POST /gradio_api/call/predict",
+        "POST /gradio_api/call/v2/predict",
         "GET /gradio_api/call/predict/7",
     ]
-    assert json.loads(seen[1][1]) == {"data": [{"path": "/stored", "meta": {"_type": "gradio.FileData"}}, 5, "crop"]}
-    assert len({body for what, body in seen if "upload" in what}) == 3
+    assert len(seen) == 9 and b'name="files"; filename="photo.jpg"' in seen[0][1]
+    assert json.loads(seen[1][1]) == {"image": {"path": "/stored", "meta": {"_type": "gradio.FileData"}}}
+    assert found["answered"] == 3 and found["busy"] == 0 and found["errors"] == {}
+
+
+def test_a_prediction_over_rest_is_one_request_and_no_two_send_the_same_bytes():
+    found, seen = ask_made_up_server("rest", [200] * 3, clients=1, requests=3)
+    assert [what for what, _ in seen] == ["POST /api/predict"] * 3
+    assert all(b'name="image"; filename="photo.jpg"' in body for _, body in seen)
+    assert len({body for _, body in seen}) == 3
     assert found["answered"] == 3 and found["busy"] == 0 and found["errors"] == {}
     assert found["requests_per_second"] == 3 / found["seconds"] and found["latency"]["p50"] > 0
 
 
-def test_busy_and_errors_are_counted_by_kind_and_are_no_answers(monkeypatch):
+@pytest.mark.parametrize("protocol", load.PROTOCOLS)
+def test_busy_and_errors_are_counted_by_kind_and_are_no_answers(monkeypatch, protocol):
     monkeypatch.setattr(load, "BUSY_PAUSE", 0.01)
-    found, _ = ask_made_up_page([503, 200, 500, 503, 200], clients=2, requests=5)
+    found, _ = ask_made_up_server(protocol, [503, 200, 500, 503, 200], clients=2, requests=5)
     assert (found["answered"], found["busy"], found["errors"]) == (2, 2, {"HTTP 500": 1})
 
 
@@ -428,26 +439,46 @@ def test_servers_get_two_cores_and_the_load_the_rest_where_there_is_a_rest():
     assert serving.split({2, 3, 5, 7}) == ({2, 3}, {5, 7})
 
 
-def test_the_ratio_of_a_cell_is_the_median_of_the_rounds_own_ratios():
-    def runs(app, plain):
-        return {(32, 0.2): {"app": {"requests_per_second": app}, "plain": {"requests_per_second": plain}}}
+def made_up_run(rate, latency, busy=0, **errors):
+    answered = rate * 10
+    run = {"seconds": 10, "answered": answered, "requests_per_second": float(rate), "busy": busy, "errors": errors}
+    percentiles = {f"p{percent}": float(latency) for percent in (50, 95, 99)} if answered else None
+    return run | {"latency": percentiles, "server_processor_seconds": answered / 100}
 
-    (cell,) = serving.combined([runs(30.0, 10.0), runs(80.0, 20.0), runs(50.0, 5.0)])
-    assert (cell["clients"], cell["megabytes"], cell["app_over_plain"]) == (32, 0.2, 4)
-    assert [run["requests_per_second"] for run in cell["plain"]["runs"]] == [10, 20, 5]
+
+def made_up_cell(rest, page, plain):
+    rounds = zip(rest, page, plain, strict=True)
+    (cell,) = serving.combined([{(32, 2.0): dict(zip(serving.SIDES, runs, strict=True))} for runs in rounds])
+    return cell
+
+
+def test_the_ratios_of_a_cell_are_the_medians_of_the_rounds_own_ratios():
+    rest = [made_up_run(30, 100), made_up_run(80, 50), made_up_run(50, 20)]
+    plain = [made_up_run(10, 200), made_up_run(20, 200), made_up_run(5, 200)]
+    cell = made_up_cell(rest, [made_up_run(0, 0)] * 3, plain)
+    assert (cell["clients"], cell["megabytes"]) == (32, 2)
+    assert [run["requests_per_second"] for run in cell["sides"]["plain"]["runs"]] == [10, 20, 5]
+    ratios = {side: (each["rate_over_plain"], each["p50_over_plain"]) for side, each in cell["sides"].items()}
+    assert ratios == {"rest": (4, 0.25), "page": (None, None), "plain": (1, 1)}
+
+
+def test_every_side_is_first_in_turn():
+    orders = [serving.rotated(["a", "b", "c"], number) for number in range(4)]
+    assert orders == [["a", "b", "c"], ["b", "c", "a"], ["c", "a", "b"], ["a", "b", "c"]]
 
 
 @pytest.mark.slow
-def test_the_page_and_the_plain_demo_are_measured_in_one_run(tiny_artifact, tmp_path):
+def test_rest_page_and_the_plain_demo_are_measured_in_one_run(tiny_artifact, tmp_path):
     output = tmp_path / "serving.json"
     command = ["--quick", "--artifact", str(tiny_artifact), "--output", str(output)]
     answer = CliRunner().invoke(serving.app, command, catch_exceptions=False)
     result = json.loads(output.read_text())
-    assert answer.exit_code == 0 and "| app / plain |" in answer.stdout and result["rounds"] == 1
+    assert answer.exit_code == 0 and "| p50 / plain |" in answer.stdout and result["rounds"] == 1
     assert [(cell["clients"], cell["megabytes"]) for cell in result["cells"]] == serving.QUICK
     for cell in result["cells"]:
-        for side in serving.SIDES:
-            (run,) = cell[side]["runs"]
+        assert list(cell["sides"]) == ["rest", "page", "plain"]
+        for side, measured in cell["sides"].items():
+            (run,) = measured["runs"]
             assert run["answered"] > 0 and run["busy"] == 0 and run["errors"] == {}, f"{side}: {run}"
             assert run["latency"]["p50"] <= run["latency"]["p95"] and run["server_processor_seconds"] > 0
     assert {"gradio", "onnxruntime"} <= result["machine"]["versions"].keys() and str(tmp_path) not in output.read_text()
@@ -458,13 +489,15 @@ def test_a_soak_looks_at_memory_files_and_descriptors_after_every_so_many(tiny_a
     output = tmp_path / "soak.json"
     command = ["--predictions", "30", "--every", "10", "--clients", "2", "--artifact", str(tiny_artifact)]
     CliRunner().invoke(soak.app, [*command, "--output", str(output)], catch_exceptions=False)
-    result = json.loads(output.read_text())
-    assert [each["predictions"] for each in result["samples"]] == [0, 10, 20, 30]
-    assert [each["upload_files"] for each in result["samples"]] == [0, 10, 20, 30], "uploads are looked for elsewhere"
-    last = result["samples"][-1]
-    assert last["resident_bytes"] > 50e6 and last["open_files"] > 3 and 100_000 < last["upload_bytes"] < 400_000
-    assert result["last_half_per_1000"]["upload_files"] == pytest.approx(1000)
-    assert result["busy"] == 0 and result["errors"] == {}
+    sides = json.loads(output.read_text())["sides"]
+    stored = {side: [each["upload_files"] for each in found["samples"]] for side, found in sides.items()}
+    assert stored == {"rest": [0] * 4, "page": [0, 10, 20, 30]}, "an image is stored otherwise, or elsewhere"
+    for found in sides.values():
+        assert [each["predictions"] for each in found["samples"]] == [0, 10, 20, 30]
+        assert found["busy"] == 0 and found["errors"] == {} and found["seconds"] > 0
+        assert found["samples"][-1]["resident_bytes"] > 50e6 and found["samples"][-1]["open_files"] > 3
+    assert 100_000 < sides["page"]["samples"][-1]["upload_bytes"] < 400_000
+    assert sides["page"]["last_half_per_1000"]["upload_files"] == pytest.approx(1000)
 
 
 def test_growth_is_the_slope_of_the_last_half():
@@ -487,50 +520,29 @@ def test_a_start_is_compared_round_by_round():
     )
 
 
-def made_up_run(rate, latency, busy=0, **errors):
-    answered = rate * 10
-    run = {"seconds": 10, "answered": answered, "requests_per_second": float(rate), "busy": busy, "errors": errors}
-    percentiles = {f"p{percent}": float(latency) for percent in (50, 95, 99)} if answered else None
-    return run | {"latency": percentiles, "server_processor_seconds": answered / 100}
-
-
-def test_the_serving_tables_state_rates_waits_busy_and_errors():
-    cell = {"clients": 32, "megabytes": 2.0, "app_over_plain": 3.0}
-    cell["app"] = {"runs": [made_up_run(30, 900, busy=2), made_up_run(90, 1100), made_up_run(60, 1300, busy=1)]}
-    cell["plain"] = {
-        "runs": [made_up_run(10, 50, TimeoutError=1), made_up_run(0, 0, TimeoutError=4), made_up_run(20, 70)]
-    }
-    found = {"serving-x": {"benchmark": "serving", "cells": [cell]}}
-    rates = "| serving-x | 32 | 2 | 60.0 (30.0 to 90.0) | 10.0 (0.0 to 20.0) | 3.00 | 10.0 | 10.0 |\n"
-    assert tables.serving(found).endswith(rates)
-    waits = "| 1,100 | 1,100 | 1,100 | 60 | 60 | 60 | 3 | 0 | 0 | 5 TimeoutError |\n"
-    assert tables.waiting(found).endswith(waits)
+def test_the_serving_table_states_rates_waits_busy_and_errors():
+    rest = [made_up_run(30, 900, busy=2), made_up_run(90, 1100), made_up_run(60, 1300, busy=1)]
+    plain = [made_up_run(10, 2000, TimeoutError=1), made_up_run(0, 0, TimeoutError=4), made_up_run(20, 4000)]
+    found = {"serving-x": {"benchmark": "serving", "cells": [made_up_cell(rest, rest, plain)]}}
+    rows = tables.serving(found).splitlines()[2:]
+    assert len(rows) == 3
+    numbers = "60.0 (30.0 to 90.0) | 3.00 | 10.0 | 1,100 | 1,100 | 1,100 | 0.39 | 3 | 0 |"
+    assert rows[0] == f"| serving-x | 32 | 2 | rest | {numbers}"
+    numbers = "10.0 (0.0 to 20.0) | 1.00 | 10.0 | 3,000 | 3,000 | 3,000 | 1.00 | 0 | 5 TimeoutError |"
+    assert rows[2] == f"| serving-x | 32 | 2 | plain | {numbers}"
     assert tables.soak(found) == tables.start(found) == tables.growth(found) == "Not measured yet.\n"
 
 
 def test_the_soak_tables_state_the_course_and_what_grows():
-    samples = [
-        {
-            "predictions": step * 1000,
-            "resident_bytes": 2 * 10**8,
-            "open_files": 14,
-            "upload_files": 4000,
-            "upload_bytes": 32_000_000,
-        }
-        for step in range(21)
-    ]
+    state = {"resident_bytes": 2 * 10**8, "open_files": 14, "upload_files": 4000, "upload_bytes": 32_000_000}
+    samples = [{"predictions": step * 1000} | state for step in range(21)]
     per = {"resident_bytes": 30_000.0, "open_files": 0.0, "upload_files": -1.0}
-    result = {
-        "benchmark": "soak",
-        "samples": samples,
-        "last_half_per_1000": per,
-        "busy": 0,
-        "errors": {},
-        "seconds": 200,
-    }
-    course = tables.soak({"soak-x": result}).splitlines()
-    assert len(course) == 2 + 11 and course[-1] == "| soak-x | 20,000 | 200 | 14 | 4,000 | 32.0 |"
-    assert tables.growth({"soak-x": result}).endswith("| soak-x | 100.0 | 0 | 0 | +0.03 | +0.00 | -1 |\n")
+    side = {"samples": samples, "last_half_per_1000": per, "busy": 0, "errors": {}, "seconds": 200}
+    found = {"soak-x": {"benchmark": "soak", "sides": {"rest": side, "page": side}}}
+    course = tables.soak(found).splitlines()
+    assert len(course) == 2 + 2 * 11 and course[-1] == "| soak-x | page | 20,000 | 200 | 14 | 4,000 | 32.0 |"
+    rows = tables.growth(found).splitlines()[2:]
+    assert rows == [f"| soak-x | {name} | 100.0 | 0 | 0 | +0.03 | +0.00 | -1 |" for name in ("rest", "page")]
 
 
 VAL = np.random.RandomState(0).randint(0, 256, (6, 32, 32, 3)).astype(np.uint8)

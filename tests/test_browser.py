@@ -12,9 +12,8 @@ import sys
 import time
 import venv
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import numpy as np
 import pytest
@@ -28,16 +27,16 @@ except ImportError:
 from model import Classifier
 from model.cifar10 import CLASS_NAMES
 from model.preprocess import to_square_rgb
+from server.limits import MANY_UPLOADS
 from tests.conftest import first_call_held, settle
 from tests.hub_client import REPO, environment
 from tests.serving import ROOT, running_app
 from tests.test_space import SPACE, write_tree
-from ui.guard import MANY_UPLOADS
+from tests.visitor import DESKTOP, address_of, open_tab, upload, visit, wait_for_answers
 from ui.predict import EXAMPLES
 from ui.test_images import PER_PAGE, Browser
 
-TABS = ("Predict", "Test images", "Accuracy", "About / use it")
-DESKTOP = {"width": 1280, "height": 900}
+TABS = ("Predict", "Test images", "Accuracy", "About & API")
 PHONE = {"width": 390, "height": 844}
 
 
@@ -54,50 +53,6 @@ def bundled(browser, tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundled")
     with running_app(folder, "--data-dir", str(folder / "none")) as address:
         yield address
-
-
-COUNT_CALLS = """{
-  const send = window.fetch, parse = JSON.parse;
-  window.asked = window.answered = 0;
-  window.fetch = (what, ...how) => {
-    if (String(what?.url ?? what).includes('/queue/join')) window.asked += 1;
-    return send(what, ...how);
-  };
-  JSON.parse = (...text) => {
-    const found = parse(...text);
-    if (found?.msg === 'process_completed') window.answered += 1;
-    return found;
-  };
-}"""
-
-
-def wait_for_answers(page) -> None:
-    """Until no call is under way: an answer that is late would undo what came of a later call."""
-    page.wait_for_function("window.asked === window.answered")
-    page.evaluate("new Promise(resolve => requestAnimationFrame(() => requestAnimationFrame(resolve)))")
-
-
-@contextmanager
-def visit(browser, address: str, may_fail: bool = False, **settings) -> Iterator:
-    """A visitor's page, which has read its address (what is clicked before is not written there) and shows what that
-    says. Ends with no error on the console, no dialog and no request to another host; `may_fail`: requests may."""
-    context = browser.new_context(**({"viewport": DESKTOP} | settings))
-    context.set_default_timeout(60_000)  # the machine may be slow, and busy
-    context.add_init_script(COUNT_CALLS)
-    page = context.new_page()
-    requests, errors = [], []
-    page.on("request", lambda request: requests.append(request.url))
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    page.on("dialog", lambda dialog: (errors.append(dialog.message), dialog.dismiss()))
-    page.goto(address)
-    page.get_by_role("tab", name="Predict").wait_for()
-    page.wait_for_function("window.addressIsRead")
-    wait_for_answers(page)
-    yield page
-    context.close()
-    assert [error for error in errors if not (may_fail and error.startswith("Failed to load"))] == []
-    assert {urlsplit(url).hostname for url in requests if not url.startswith(("data:", "blob:"))} == {"127.0.0.1"}
 
 
 def show_least_sure(page) -> None:
@@ -118,17 +73,6 @@ def drawing(tmp_path):
     return tmp_path / "drawing.png"
 
 
-def open_tab(page, name: str) -> None:
-    page.get_by_role("tab", name=name).click()
-    page.get_by_role("tab", name=name, selected=True).wait_for()
-    page.get_by_role("tabpanel").locator("visible=true").first.wait_for()
-
-
-def address_of(page) -> str:
-    """As it is now: page.url is told of a change a moment later."""
-    return page.evaluate("window.location.href")
-
-
 def wait_for_tiles(page, words: str) -> None:
     """Until all test images of the grid say so."""
     page.wait_for_function(
@@ -138,10 +82,6 @@ def wait_for_tiles(page, words: str) -> None:
         }""",
         arg=words,
     )
-
-
-def upload(page, file) -> None:
-    page.set_input_files("#picture input[type=file]", file)
 
 
 def bars(page, where: str = "#answer") -> list[str]:
@@ -287,8 +227,6 @@ def test_several_pictures_give_a_table_and_the_same_as_csv(browser, bundled, tmp
 @pytest.mark.slow
 def test_a_picture_that_cannot_be_sent_is_named_with_the_reason(browser, bundled, tmp_path):
     (tmp_path / "large.png").write_bytes(bytes(21 * 2**20))
-    from playwright.sync_api import expect
-
     with visit(browser, bundled, may_fail=True) as page:
         page.get_by_role("button", name="Several pictures at once").click()
         state, zone = page.locator("#pictures .state"), "#pictures input[type=file]"
@@ -441,7 +379,7 @@ def test_the_accuracy_tab_has_the_numbers_of_metrics_json(browser, bundled):
 @pytest.mark.slow
 def test_the_code_on_the_about_tab_carries_the_address_of_the_page(browser, bundled):
     with visit(browser, bundled) as page:
-        open_tab(page, "About / use it")
+        open_tab(page, "About & API")
         page.locator("#code-curl").wait_for()
         code = page.locator("pre").all_inner_texts()
         assert sum(bundled in text for text in code) >= 4
@@ -695,9 +633,9 @@ def use_everything(page, drawing) -> Iterator[str]:
     page.locator("#confusion button").first.click()
     page.locator(".tests img").last.wait_for()
     yield "Accuracy"
-    open_tab(page, "About / use it")
+    open_tab(page, "About & API")
     page.locator("pre").first.wait_for()
-    yield "About / use it"
+    yield "About & API"
 
 
 @pytest.mark.slow
@@ -846,7 +784,7 @@ def test_pictures_of_every_tab(browser, bundled, address, size, tmp_path):
         page.locator("#examples").get_by_role("button", name="horse").click()
         page.locator("#answer h2").wait_for()
         shoot(page, "predict")
-        for name, title in (("accuracy", "Accuracy"), ("about", "About / use it")):
+        for name, title in (("accuracy", "Accuracy"), ("about", "About & API")):
             open_tab(page, title)
             shoot(page, name)
     with visit(browser, address, viewport=size) as page:
@@ -889,7 +827,7 @@ def test_from_the_lean_install_to_a_visitor_on_a_space(browser, hub, tiny_artifa
     for words in (["publish", str(tiny_artifact), REPO], ["space", SPACE, "--model", REPO]):
         subprocess.run([lean_python, "-m", "trainer", *words], cwd=ROOT, env=env, check=True, timeout=120)
     root, variables = write_tree(hub, tmp_path / "space"), hub.repo(SPACE, "space").variables
-    assert (root / "requirements.txt").read_bytes() == (ROOT / "requirements-app.txt").read_bytes()
+    assert "\ngradio==" in (root / "requirements.txt").read_text()
     with running_app(tmp_path, env=env | variables, root=root, python=lean_python) as address:
         with visit(browser, address) as page:
             page.locator("#head dd", has_text=f"commit {variables['MODEL_REVISION'][:12]}").wait_for()

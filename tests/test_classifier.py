@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from model import ArtifactError, Classifier, artifact, preprocess
-from model.classifier import softmax
+from model.classifier import Prediction, softmax
 from model.hub import BUNDLED
 from model.resnet import ResNet
 from tests.conftest import reseal
@@ -82,6 +82,29 @@ def test_predict_gives_the_k_most_probable_first(classifier, pictures):
     assert [p for _, p in found] == pytest.approx(sorted(probabilities.tolist(), reverse=True)[:3])
     assert len(classifier.predict(pictures[1])) == 5
     assert sum(p for _, p in classifier.predict(pictures[1], top_k=10)) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("fit", [None, "crop", "pad", "stretch"])
+def test_classify_gives_each_image_what_it_gets_alone_from_one_run(classifier, pictures, monkeypatch, fit):
+    alone = [classifier.classify([picture], fit)[0] for picture in pictures]
+    heights = np.sort(classifier.logits(pictures, fit).max(1))
+    monkeypatch.setattr(classifier, "config", replace(classifier.config, threshold=float(heights[1])))
+    asked, run = [], classifier._run
+    monkeypatch.setattr(classifier, "_run", lambda images: asked.append(len(images)) or run(images))
+    found = classifier.classify(pictures, fit)
+    assert asked == [3] and len({one.milliseconds for one in found}) == 1 and found[0].milliseconds > 0
+    expected = classifier.probabilities(pictures, fit)
+    for one, other, row in zip(found, alone, expected, strict=True):
+        np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-6)
+        assert one.probabilities.dtype == np.float32 and np.array_equal(one.probabilities, row)
+    known = classifier.is_in_distribution(classifier.logits(pictures, fit)).tolist()
+    assert [one.in_distribution for one in found] == known and sum(known) == 2
+
+
+def test_the_best_of_a_prediction_come_most_probable_first_and_ties_in_label_order():
+    found = Prediction(np.array([0.1, 0.4, 0.1, 0.4], np.float32), True, 1.0)
+    assert found.best(3) == [1, 3, 0] and found.best(10) == [1, 3, 0, 2]
+    assert all(type(label) is int for label in found.best(4))
 
 
 @pytest.mark.parametrize("top_k", [0, 11, -1, 2.5, True, "3", None])

@@ -1,4 +1,4 @@
-"""The tab "About / use it": its code is run as it stands there, against a running page."""
+"""The tab "About & API": its code is run as it stands there, against a running page."""
 
 import json
 import os
@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from ast import literal_eval
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -33,14 +34,15 @@ from ui.about import (
     CURL,
     FOLDER,
     JAVASCRIPT,
-    JAVASCRIPT_BROWSER,
-    JAVASCRIPT_NODE,
     PAGE,
-    PYTHON_MANY,
-    PYTHON_ONE,
+    PYTHON,
+    PYTHON_BATCH,
+    PYTHON_CLIENT,
     about,
     python_load,
 )
+
+about = partial(about, max_images=16, max_request_bytes=64 * 2**20)
 
 SHA = "0123456789abcdef" * 2 + "01234567"
 AXE_SERIOUS = ("serious", "critical")
@@ -70,14 +72,21 @@ def code_shown(html: str) -> dict[str, str]:
 
 def test_the_code_in_the_tab_is_the_code_that_these_tests_run():
     assert code_shown(about(fake_classifier())) == {
-        "python-one": PYTHON_ONE,
-        "python-many": PYTHON_MANY,
-        "python-load": python_load(FROM_PROJECT),
         "curl": CURL,
+        "python": PYTHON,
+        "python-batch": PYTHON_BATCH,
+        "python-client": PYTHON_CLIENT,
         "javascript": JAVASCRIPT,
-        "javascript-browser": JAVASCRIPT_BROWSER,
-        "javascript-node": JAVASCRIPT_NODE,
+        "python-load": python_load(FROM_PROJECT),
     }
+
+
+def test_the_docs_have_the_same_code():
+    blocks = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "docs" / "api.md").read_text(), re.DOTALL)
+    shown = [(kind, code.rstrip("\n")) for kind, code in blocks if kind != "json"]
+    python = [("python", code.rstrip("\n")) for code in (PYTHON, PYTHON_BATCH, PYTHON_CLIENT)]
+    assert shown == [("sh", CURL), *python[:2], ("js", JAVASCRIPT.rstrip("\n")), python[2]]
+    assert (CURL.count("\n"), PYTHON.count("\n"), PYTHON_CLIENT.count("\n"), JAVASCRIPT.count("\n")) == (0, 3, 3, 6)
 
 
 def test_every_snippet_has_a_heading_a_copy_button_and_code_that_the_keyboard_reaches():
@@ -138,16 +147,18 @@ def test_links_open_in_a_tab_of_their_own_and_nothing_loads_by_itself(source):
 def test_the_calls_with_their_inputs_and_limits_are_listed():
     text = re.sub("<[^>]*>", "", about(fake_classifier(fit="pad")))
     for told in (
-        "/predict",
-        "/activation_map",
-        "/predict_batch",
-        "/model_info",
+        "POST /api/predict",
+        "POST /api/predict/batch",
+        "POST /api/activation-map",
+        "GET /api/model",
+        "GET /api/health",
+        "gradio_client has /predict and /model_info",
         "top_k from 1 to 3 (3)",
         "stretch (pad)",
         "503",
     ):
         assert told in text
-    assert "20 MB a file; 64 MB and 16 files a request; 25 megapixels a picture, 64 for a plain" in text
+    assert "20 MB a file; 64 MB and 16 files a request; 25 megapixels an image, 64 for a plain" in text
     assert "deleted about 15 minutes after" in text
 
 
@@ -186,16 +197,28 @@ def printed(answer: list[tuple[str, float]]) -> list[str]:
     return [f"{label} {round(probability, 3)}" for label, probability in answer]
 
 
-def test_the_python_client_prints_the_classifiers_answer(served, folder, expected):
-    lines = run([sys.executable, "-c", PYTHON_ONE.replace(PAGE, served)], folder)
-    assert [line for line in lines[1:] if line != "Probably none of these."] == printed(expected)
+def python(code: str, folder: Path) -> object:
+    """What the code prints, as a value."""
+    return literal_eval(run([sys.executable, "-c", code], folder)[-1])
 
 
-def test_the_python_client_asks_about_all_pictures_of_a_folder_and_says_which_one_is_none(served, folder, expected):
+def test_python_prints_the_classifiers_answer(served, folder, expected):
+    code = PYTHON.replace(PAGE, served).replace("/api/predict", "/api/predict?top_k=3")
+    assert same(python(code, folder), expected)
+    assert len(python(PYTHON.replace(PAGE, served), folder)["confidences"]) == 5
+
+
+def test_python_prints_the_answers_for_several_images_and_why_one_has_none(served, folder, expected):
+    code = PYTHON_BATCH.replace(PAGE, served)
+    assert [same(one | {"confidences": one["confidences"][:3]}, expected) for one in python(code, folder)] == [True] * 2
     (folder / "broken.png").write_bytes(b"not a picture")
-    lines = run([sys.executable, "-c", PYTHON_MANY.replace(PAGE, served)], folder)
-    assert "please save the picture as" in lines[1] and lines[1].startswith("broken.png ")
-    assert lines[2:] == [f"picture.png {expected[0][0]}"]
+    found = python(code.replace('"picture.png"]', '"broken.png"]'), folder)
+    assert list(found[0]) != ["error"] and "please save the picture as" in found[1]["error"]
+
+
+def test_gradio_client_prints_the_classifiers_answer(served, folder, expected):
+    answer, details = python(PYTHON_CLIENT.replace(PAGE, served), folder)
+    assert same(answer, expected) and set(details) == {"probably_none_of_these", "milliseconds"}
 
 
 def test_the_model_is_loaded_from_a_folder_without_the_page(tiny_artifact, folder, expected):
@@ -223,14 +246,14 @@ def same(answer: dict, expected: list[tuple[str, float]]) -> bool:
 
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])
-def test_curl_prints_the_event_with_the_answer(served, folder, expected, shell):
+def test_curl_prints_the_answer(served, folder, expected, shell):
     if not (shutil.which("curl") and shutil.which(shell)):
         cannot_run(f"no curl or no {shell} on this machine")
     lines = run([shell, "-c", CURL.replace(PAGE, served)], folder)
-    assert lines[0] == "event: complete"
-    answer, details = json.loads(lines[1].removeprefix("data: "))
-    assert same(answer, expected)
-    assert set(details) == {"probably_none_of_these", "milliseconds"}
+    assert same(json.loads(lines[0]), expected)
+    (folder / "picture.png").write_bytes(b"")
+    with pytest.raises(AssertionError, match="422"):  # -f: curl fails where the server refuses
+        run([shell, "-c", CURL.replace(PAGE, served)], folder)
 
 
 def test_curl_code_holds_nothing_that_an_interactive_shell_takes_for_something_else():
@@ -240,12 +263,18 @@ def test_curl_code_holds_nothing_that_an_interactive_shell_takes_for_something_e
 def test_javascript_prints_the_answer_in_node(served, folder, expected):
     if shutil.which("node") is None:
         pytest.skip("no node on this machine; the browser runs the same function")
-    code = JAVASCRIPT.replace(PAGE, served) + JAVASCRIPT_NODE.replace(
-        "await classify(picture)", "JSON.stringify(await classify(picture))"
-    )
-    (folder / "classify.mjs").write_text(code)
-    (line,) = run(["node", "classify.mjs"], folder)
-    assert same(json.loads(line), expected)
+    code = NODE_FILE + JAVASCRIPT.replace(PAGE, served)
+    (folder / "ask.mjs").write_text(code + "console.log(JSON.stringify(found));")
+    *said, line = run(["node", "ask.mjs"], folder)
+    assert same(json.loads(line), expected) and said[0].startswith(f"{expected[0][0]} [")
+
+
+NODE_FILE = "const file = new Blob([await (await import('node:fs/promises')).readFile('picture.png')]);\n"
+"""As the tab says of Node."""
+
+
+def test_the_tab_says_where_node_has_its_file_from():
+    assert NODE_FILE[len("const file = ") : -2] in unescape(about(fake_classifier()))
 
 
 # In a browser
@@ -264,7 +293,7 @@ def open_tab(browser, served):
         page.on("pageerror", lambda error: page.errors.append(str(error)))
         page.on("console", lambda said: page.errors.append(said.text) if said.type == "error" else None)
         page.goto(served)
-        page.get_by_role("tab", name="About / use it").click()
+        page.get_by_role("tab", name="About & API").click()
         page.locator("#about .snippet").first.wait_for()
         page.set_viewport_size({"width": width, "height": 844})  # now: a phone has the tab in a menu
         # what is said for 2.5 seconds is said until `later`, lest a busy machine looks too late
@@ -298,9 +327,16 @@ def test_javascript_prints_the_answer_in_a_browser(open_tab, served, folder, exp
     page.evaluate("document.body.prepend(Object.assign(document.createElement('input'), {type: 'file', id: 'chosen'}))")
     page.set_input_files("#chosen", folder / "picture.png")
     with page.expect_console_message(lambda message: message.type == "log") as said:
-        code = page.locator("#code-javascript").text_content() + page.locator("#code-javascript-browser").text_content()
-        page.evaluate(f"(async () => {{ {code} }})()")
-    assert same(said.value.args[0].json_value(), expected)
+        page.evaluate(IN_BROWSER.format(code=page.locator("#code-javascript").text_content()))
+    assert logged(said.value, expected)
+
+
+IN_BROWSER = "(async () => {{ const file = document.querySelector('#chosen, input[type=file]').files[0]; {code} }})()"
+
+
+def logged(message, expected: list[tuple[str, float]]) -> bool:
+    label, confidences = (argument.json_value() for argument in message.args)
+    return same({"label": label, "confidences": confidences}, expected)
 
 
 @pytest.fixture
@@ -322,8 +358,8 @@ def test_javascript_works_on_a_page_of_another_site(browser, served, another_sit
     page.goto(another_site)
     page.set_input_files("input", folder / "picture.png")
     with page.expect_console_message(lambda message: message.type == "log") as said:
-        page.evaluate(f"(async () => {{ {JAVASCRIPT.replace(PAGE, served)} {JAVASCRIPT_BROWSER} }})()")
-    assert same(said.value.args[0].json_value(), expected)
+        page.evaluate(IN_BROWSER.format(code=JAVASCRIPT.replace(PAGE, served)))
+    assert logged(said.value, expected)
     page.close()
 
 
@@ -332,7 +368,7 @@ def test_javascript_throws_what_the_server_says_of_a_file_that_is_no_picture(ope
     page = open_tab()
     code = page.locator("#code-javascript").text_content()
     told = page.evaluate(
-        f"(async () => {{ {code} return classify(new File(['nothing'], 'a.png')).catch(error => error.message); }})()"
+        f"(async () => {{ const file = new File(['nothing'], 'a.png'); {code} }})().catch(error => error.message)"
     )
     assert "please save the picture as" in told
 
@@ -354,10 +390,10 @@ def test_copy_puts_the_code_on_the_clipboard_and_says_so(open_tab, served):
 def test_copy_works_without_the_clipboard_of_a_secure_page(open_tab, served):
     page = open_tab(permissions=["clipboard-read"])
     page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error('not allowed')); }")
-    page.get_by_role("button", name="Copy: Python: one picture").click()
+    page.get_by_role("button", name="Copy: Python", exact=True).click()
     page.locator("#about [role=status]", has_text="Copied").wait_for(state="attached")
     copied = page.evaluate("navigator.clipboard.readText()")
-    assert copied.strip() == PYTHON_ONE.replace(PAGE, served).strip()
+    assert copied.strip() == PYTHON.replace(PAGE, served).strip()
 
 
 @pytest.mark.slow

@@ -26,8 +26,7 @@ from model.hub import BUNDLED
 from model.schema import parse, to_json
 from tests.conftest import first_call_held, settle
 from ui import accuracy
-from ui.page import theme
-from ui.serve import CSS
+from ui.page import CSS, theme
 
 NAMES = ["cat", "dog"]
 

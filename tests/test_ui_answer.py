@@ -8,7 +8,17 @@ from model import Classifier
 from model.preprocess import to_square_rgb
 from tests.markup import EVIL, elements, find, picture, pixels, text
 from ui import answer as module
-from ui.answer import Answer, answer_html, ask, heat, hint_html, in_words, percent, problem_html, spoken_html, view_of
+from ui.answer import (
+    Prediction,
+    answer_html,
+    heat,
+    hint_html,
+    in_words,
+    percent,
+    problem_html,
+    spoken_html,
+    view_of,
+)
 
 
 @pytest.fixture(scope="module")
@@ -46,25 +56,19 @@ def test_nothing_is_ever_0_or_100_percent():
     assert told == {"<1%", ">99%", *(f"{k}%" for k in range(1, 100))}
 
 
-def test_an_answer_lists_its_labels_the_most_probable_first_and_the_first_of_equals():
-    probabilities = np.array([0.1, 0.3, 0.1, 0.4, 0.1], np.float32)
-    assert Answer(probabilities, True, 1.0).best(4) == [3, 1, 0, 2]
-    assert Answer(probabilities, True, 1.0).best(9) == [3, 1, 0, 2, 4]
-
-
 def test_asked_together_each_picture_gets_the_answer_that_it_gets_alone(classifier, squares):
-    answers = ask(classifier, squares)
+    answers = classifier.classify(squares)
     logits = classifier.logits(squares)
     for k, found in enumerate(answers):
         np.testing.assert_allclose(found.probabilities, classifier.probabilities([squares[k]])[0], atol=1e-6)
-        assert found.recognised is bool(classifier.is_in_distribution(logits[k : k + 1])[0])
+        assert found.in_distribution is bool(classifier.is_in_distribution(logits[k : k + 1])[0])
         assert 0 < found.milliseconds == answers[0].milliseconds
 
 
 def test_what_reaches_the_threshold_is_recognised_and_what_does_not_is_not(classifier, squares, monkeypatch):
     heights = classifier.logits(squares).max(1)
     monkeypatch.setattr(classifier, "config", replace(classifier.config, threshold=float(np.median(heights))))
-    assert [found.recognised for found in ask(classifier, squares)] == (heights >= np.median(heights)).tolist()
+    assert [found.in_distribution for found in classifier.classify(squares)] == (heights >= np.median(heights)).tolist()
 
 
 # The views
@@ -123,9 +127,9 @@ def test_pictures_are_put_into_the_html_whole(squares):
 
 
 def answer_of(classifier, square, count=5, **changes) -> str:
-    found = ask(classifier, [square])[0]
-    values = {"probabilities": found.probabilities, "recognised": True, "milliseconds": 1.26} | changes
-    return answer_html(classifier, Answer(**values), square, square.resize((96, 96)), count)
+    found = classifier.classify([square])[0]
+    values = {"probabilities": found.probabilities, "in_distribution": True, "milliseconds": 1.26} | changes
+    return answer_html(classifier, Prediction(**values), square, square.resize((96, 96)), count)
 
 
 @pytest.mark.parametrize("count", [1, 5, 10])
@@ -174,16 +178,16 @@ def test_what_the_network_was_given_is_shown_pixel_by_pixel_above_no_other_copy_
 
 def test_a_picture_that_is_probably_none_of_the_classes_is_told_so_and_no_other(classifier, squares):
     sentence = "This is probably none of the 10 classes."
-    assert sentence in text(answer_of(classifier, squares[0], recognised=False))
-    assert find(answer_of(classifier, squares[0], recognised=False), "div", "unsure")
-    known = answer_of(classifier, squares[0], recognised=True)
+    assert sentence in text(answer_of(classifier, squares[0], in_distribution=False))
+    assert find(answer_of(classifier, squares[0], in_distribution=False), "div", "unsure")
+    known = answer_of(classifier, squares[0], in_distribution=True)
     assert sentence not in text(known) and not find(known, "div", "unsure") and not find(known, "p", "none")
 
 
 def test_no_class_name_and_no_name_of_a_picture_brings_markup(classifier, squares, monkeypatch):
     names = tuple(f"{EVIL}{k}" for k in range(10))
     monkeypatch.setattr(classifier, "class_names", names)
-    found = ask(classifier, squares[:1])[0]
+    found = classifier.classify(squares[:1])[0]
     html = answer_html(classifier, found, squares[0], squares[0], 10, whose=EVIL)
     assert find(html, "i") == []
     expected = [names[k] for k in found.best(10)]
@@ -195,8 +199,8 @@ def test_no_class_name_and_no_name_of_a_picture_brings_markup(classifier, square
 
 def test_the_answer_in_words_is_the_headline_and_whether_it_is_none_of_the_classes():
     names, probabilities = ["cat", EVIL], np.array([0.2, 0.8])
-    assert in_words(Answer(probabilities, True, 1.0), names) == f"{EVIL}, 80% sure."
-    told = in_words(Answer(probabilities, False, 1.0), names)
+    assert in_words(Prediction(probabilities, True, 1.0), names) == f"{EVIL}, 80% sure."
+    told = in_words(Prediction(probabilities, False, 1.0), names)
     assert told == f"{EVIL}, 80% sure. This is probably none of the 2 classes."
     (region,) = elements(spoken_html(told))
     assert (region.tag, region["role"], region.text) == ("p", "status", told)

@@ -13,8 +13,7 @@ from model.artifact import Scores
 from model.hub import BUNDLED, Source
 from tests.markup import EVIL, find, text
 from ui import predict
-from ui.page import SET_ADDRESS, TABS, build_page, head_html, model_name, notice_html, theme
-from ui.serve import CSS
+from ui.page import CSS, SET_ADDRESS, TABS, build_page, head_html, model_name, notice_html, theme
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +28,7 @@ def config(page) -> dict:
 
 def test_the_page_has_four_tabs_in_this_order_by_the_names_of_its_address(config):
     tabs = [part["props"] for part in config["components"] if part["type"] == "tabitem"]
-    assert [tab["label"] for tab in tabs] == ["Predict", "Test images", "Accuracy", "About / use it"]
+    assert [tab["label"] for tab in tabs] == ["Predict", "Test images", "Accuracy", "About & API"]
     assert tuple(tab["id"] for tab in tabs) == TABS == ("predict", "test-images", "accuracy", "about")
 
 
@@ -42,8 +41,6 @@ def calls(config) -> dict[str, dict]:
     ("name", "inputs", "outputs"),
     [
         ("predict", ["image", "slider", "radio"], ["label", "json"]),
-        ("activation_map", ["image", "dropdown", "radio"], ["json"]),
-        ("predict_batch", ["file", "slider", "radio"], ["json"]),
         ("model_info", [], ["json"]),
     ],
 )
@@ -54,7 +51,7 @@ def test_each_call_takes_and_gives_what_the_docs_say(config, name, inputs, outpu
 
 
 def test_there_is_no_other_call_for_others(config):
-    assert list(calls(config)) == ["predict", "activation_map", "predict_batch", "model_info"]
+    assert list(calls(config)) == ["predict", "model_info"]
     assert all(call["api_visibility"] == "public" for call in calls(config).values())
 
 
@@ -63,8 +60,6 @@ def test_what_a_caller_leaves_out_is_5_classes_and_the_central_square(config):
     slider, fit = (parts[part] for part in calls(config)["predict"]["inputs"][1:])
     assert (slider["minimum"], slider["maximum"], slider["value"]) == (1, 10, 5)
     assert [value for _, value in fit["choices"]] == ["crop", "pad", "stretch"] and fit["value"] == "crop"
-    shared = [call["inputs"][-2:] for name, call in calls(config).items() if name in ("predict", "predict_batch")]
-    assert shared[0] == shared[1]
 
 
 def test_what_a_caller_or_visitor_leaves_out_is_the_fit_of_the_model(tiny_artifact):
@@ -76,19 +71,8 @@ def test_what_a_caller_or_visitor_leaves_out_is_the_fit_of_the_model(tiny_artifa
     assert fits == ["pad", "pad"]  # on the page, and for programs
 
 
-def test_the_calls_are_answered_in_turn_and_predict_in_batches(config):
-    settings = calls(config)
-    assert settings["predict"]["batch"] and settings["predict"]["max_batch_size"] == 16
-    assert not any(settings[name]["batch"] for name in ("activation_map", "predict_batch", "model_info"))
-
-
-def test_a_model_of_other_classes_offers_its_own(tiny_artifact):
-    classifier = Classifier.load(tiny_artifact)
-    classifier.class_names = tuple(f"class {k}" for k in range(10))
-    config = build_page(classifier, Path("nowhere")).get_config_file()
-    parts = {part["id"]: part["props"] for part in config["components"]}
-    label = parts[calls(config)["activation_map"]["inputs"][1]]
-    assert [name for name, _ in label["choices"]] == list(classifier.class_names) and label["value"] == "class 0"
+def test_each_call_is_answered_by_itself(config):
+    assert not any(call["batch"] for call in config["dependencies"])
 
 
 # The head

@@ -20,7 +20,7 @@ from trainer.publish import Published, ask, commit, keep_line_ends, open_repo, v
 
 PROJECT = Path(__file__).resolve().parent.parent
 FILES = ("app.py", "LICENSE")
-FOLDERS = ("ui/", "model/", "assets/examples/", f"{hub.BUNDLED_NAME}/")
+FOLDERS = ("ui/", "server/", "model/", "assets/examples/", f"{hub.BUNDLED_NAME}/")
 """All that `python app.py` reads; a Space holds nothing else below these folders."""
 
 NEEDED = (artifact.CONFIG, *artifact.SERVING, *artifact.SAMPLE_FILES)
@@ -81,6 +81,10 @@ def space_files() -> dict[str, Path | bytes]:
     return files
 
 
+HELD_BACK = ("pydantic",)
+"""Their lines keep their bounds: gradio's extras on a Space take an older version than runs elsewhere."""
+
+
 def pinned_requirements(bounds: str) -> str:
     """The lines of a requirements file at the versions that run here, so that a later build gives the same Space.
 
@@ -90,7 +94,9 @@ def pinned_requirements(bounds: str) -> str:
     lines = ["# Direct dependencies, as they were installed where `python -m trainer space` ran."]
     for line in filter(None, (line.partition("#")[0].strip() for line in bounds.splitlines())):
         requirement = Requirement(line)
-        if requirement.marker is None:
+        if requirement.name in HELD_BACK:
+            pass
+        elif requirement.marker is None:
             line = pinned(requirement)
         elif requirement.marker.evaluate():
             line = f"{pinned(requirement)}; {requirement.marker}"

@@ -1,4 +1,4 @@
-"""The tab "About / use it": what happens to a picture, which model this is, and code that asks it from elsewhere.
+"""The tab "About & API": what happens to a picture, which model this is, and code that asks it from elsewhere.
 
 The snippets are constants, so that the tests run what a visitor copies. On the server they carry `PAGE`; in the browser
 `ON_LOAD` puts the address there under which the visitor has the page open.
@@ -11,9 +11,9 @@ import gradio as gr
 from model import Classifier
 from model.artifact import Config
 from model.hub import BUNDLED_NAME, Source
-from model.preprocess import DRAFT_SIDE, MAX_PIXELS, MAX_PIXELS_JPEG
+from model.preprocess import DRAFT_SIDE, FITS, MAX_PIXELS, MAX_PIXELS_JPEG, MAX_UPLOAD_BYTES
+from ui.address import fill
 from ui.api import TOP_K
-from ui.guard import MB, Limits
 from ui.uploads import KEEP_SECONDS
 
 PAGE = "http://127.0.0.1:7860"
@@ -23,35 +23,24 @@ FOLDER = "path/to/artifact"
 HUB = "https://huggingface.co"
 REPORT = "https://www.cs.toronto.edu/~kriz/learning-features-2009-TR.pdf"
 
-PYTHON_ONE = f"""\
-from gradio_client import Client, handle_file
+CURL = f'curl -fsS -F image=@picture.png "{PAGE}/api/predict?top_k=3"'
 
-client = Client("{PAGE}")
-picture = handle_file("picture.png")
-answer, details = client.predict(
-    picture, top_k=3, fit="crop", api_name="/predict"
-)
-for entry in answer["confidences"]:
-    print(entry["label"], round(entry["confidence"], 3))
-if details["probably_none_of_these"]:
-    print("Probably none of these.")
+PYTHON = f"""\
+import httpx
+found = httpx.post("{PAGE}/api/predict", files={{"image": open("picture.png", "rb")}})
+print(found.json())
 """
 
-PYTHON_MANY = f"""\
-from pathlib import Path
+PYTHON_BATCH = f"""\
+import httpx
+images = [("images", open(path, "rb")) for path in ["picture.png", "picture.png"]]
+print(httpx.post("{PAGE}/api/predict/batch", files=images).json())
+"""
 
+PYTHON_CLIENT = f"""\
 from gradio_client import Client, handle_file
-
-client = Client("{PAGE}")
-paths = sorted(Path(".").glob("*.png"))[:16]
-answers = client.predict(
-    [handle_file(path) for path in paths],
-    top_k=3,
-    fit="crop",
-    api_name="/predict_batch",
-)
-for path, answer in zip(paths, answers):
-    print(path, answer.get("label") or answer["error"])
+found = Client("{PAGE}").predict(handle_file("picture.png"), top_k=3, fit="crop", api_name="/predict")
+print(found)
 """
 
 PYTHON_LOAD = """\
@@ -65,62 +54,18 @@ for label, probability in classifier.predict(picture, top_k=3):
     print(label, round(probability, 3))
 """
 
-# No comment in it: an interactive zsh takes "#" for a command.
-CURL = f"""\
-page={PAGE}
-path=$(curl -fsS -F "files=@picture.png" \\
-  "$page/gradio_api/upload" | cut -d '"' -f 2)
-event=$(curl -fsS -H "Content-Type: application/json" \\
-  -d '{{"data": [{{"path": "'"$path"'", "meta":
-       {{"_type": "gradio.FileData"}}}}, 3, "crop"]}}' \\
-  "$page/gradio_api/call/predict" | cut -d '"' -f 4)
-curl -fsS -N "$page/gradio_api/call/predict/$event"
-"""
-
 JAVASCRIPT = f"""\
-const api = "{PAGE}/gradio_api/";
-
-async function ask(path, options) {{
-  const response = await fetch(api + path, options);
-  if (!response.ok) throw new Error(await response.text());
-  return response;
-}}
-
-async function classify(picture, topK = 3, fit = "crop") {{
-  const body = new FormData();
-  body.append("files", picture, picture.name ?? "picture.png");
-  const post = {{ method: "POST", body }};
-  const uploaded = await ask("upload", post);
-  const [path] = await uploaded.json();
-  const file = {{ path, meta: {{ _type: "gradio.FileData" }} }};
-  const called = await ask("call/predict", {{
-    method: "POST",
-    headers: {{ "Content-Type": "application/json" }},
-    body: JSON.stringify({{ data: [file, topK, fit] }}),
-  }});
-  const {{ event_id }} = await called.json();
-  const events = await ask("call/predict/" + event_id);
-  const last = /event: (complete|error)\\ndata: (.*)/;
-  const [, event, data] = (await events.text()).match(last);
-  if (event === "error") throw new Error(data);
-  const [answer, details] = JSON.parse(data);
-  return {{ ...answer, ...details }};
-}}
+const body = new FormData();
+body.append("image", file);
+const response = await fetch("{PAGE}/api/predict?top_k=3", {{ method: "POST", body }});
+const found = await response.json();
+if (!response.ok) throw new Error(found.detail);
+console.log(found.label, found.confidences);
 """
 
-JAVASCRIPT_BROWSER = """\
-const input = document.querySelector("input[type=file]");
-console.log(await classify(input.files[0]));
-"""
-
-JAVASCRIPT_NODE = """\
-const { readFile } = await import("node:fs/promises");
-const picture = new Blob([await readFile("picture.png")]);
-console.log(await classify(picture));
-"""
-
-ON_LOAD = r"""
-const address = (window.location.origin + window.location.pathname).replace(/\/+$/, "");
+ON_LOAD = fill(
+    r"""
+const address = $APP;
 const said = element.querySelector("[role=status]");
 // What is no plain address stays out: the code is pasted into shells.
 if (/^https?:\/\/[\w.:\[\]\/~%-]+$/.test(address)) {
@@ -149,15 +94,20 @@ element.addEventListener("click", async (event) => {
   setTimeout(() => { word.textContent = "Copy"; said.textContent = ""; }, 2500);
 });
 """.replace("PAGE", PAGE)
+)
 
 
-def build_tab(classifier: Classifier) -> None:
+def build_tab(classifier: Classifier, max_images: int, max_request_bytes: int) -> None:
     """Puts the tab's content into the Blocks that is being built."""
-    gr.HTML(about(classifier), js_on_load=ON_LOAD, elem_id="about", apply_default_css=False)
+    gr.HTML(
+        about(classifier, max_images, max_request_bytes), js_on_load=ON_LOAD, elem_id="about", apply_default_css=False
+    )
 
 
-def about(classifier: Classifier) -> str:
-    """The whole tab. What comes from the artifact is escaped: it may be anybody's."""
+def about(classifier: Classifier, max_images: int, max_request_bytes: int) -> str:
+    """The whole tab; a request may have `max_images` and `max_request_bytes`.
+
+    What comes from the artifact is escaped: it may be anybody's."""
     names = [escape(name) for name in classifier.class_names]
     cards = (
         _card("What happens to a picture", INTRODUCTION + steps(classifier.config), "wide"),
@@ -165,8 +115,12 @@ def about(classifier: Classifier) -> str:
         _card("Where your pictures go", UPLOADS),
         _card("Which model this is", model_facts(classifier)),
         _card("License", license_text(classifier.source)),
-        _card("Use it from a program", snippets(classifier.source), "wide"),
-        _card("Calls over HTTP", calls_table(len(names), classifier.config.fit) + CALL_NOTES, "wide"),
+        _card("Client code", snippets(classifier.source), "wide"),
+        _card(
+            "HTTP API",
+            calls_table(classifier, max_images) + call_notes(max_images, max_request_bytes),
+            "wide",
+        ),
     )
     return f'<div class="report about">{"".join(cards)}<p class="spoken" role="status"></p></div>'
 
@@ -186,8 +140,6 @@ INTRODUCTION = (
     "the picture it goes by, and how often it is right on pictures that it has never seen.</p>"
 )
 
-LIMITS = Limits()
-
 UPLOADS = (
     "<ul><li>Your picture is sent to the server of this page and decoded there. No other service gets it.</li>"
     "<li>It is not shown to other visitors, and nothing is trained with it.</li>"
@@ -200,7 +152,7 @@ UPLOADS = (
 def steps(config: Config) -> str:
     """From the upload to the probabilities, in five steps."""
     told = (
-        ("Your picture", "A JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF file, a camera photo, or a pasted picture."),
+        ("Your picture", "A JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC file, a camera photo, or a pasted picture."),
         (
             "Upright and square",
             "Turned as the camera noted, laid on white where it is transparent, then made square as you chose: its "
@@ -282,7 +234,6 @@ def python_load(source: Source) -> str:
 
 def snippets(source: Source) -> str:
     """Every snippet with what it needs, each beside a button that copies it."""
-    client = "Needs <code>pip install gradio_client</code>."
     project = (
         "Without this page: in a copy of the project, after <code>pip install -r requirements-app.txt</code>. "
         "No PyTorch needed."
@@ -291,26 +242,18 @@ def snippets(source: Source) -> str:
         project += " A private or gated model takes a token in <code>HF_TOKEN</code>."
     elif source.kind == "folder":
         project += f" <code>{FOLDER}</code> is your copy of the model."
-    shell = "Any POSIX shell: upload, ask, read the events. The last line printed holds the answer."
-    javascript = "In a browser, on a page of any site, or in Node 18 and newer; no library. Add one of the calls."
+    javascript = (
+        "In a browser, on a page of any site, or in Node 18 and newer; no library. <code>file</code> is what an "
+        "<code>&lt;input type=file&gt;</code> holds, in Node "
+        "<code>new Blob([await (await import('node:fs/promises')).readFile('picture.png')])</code>."
+    )
     told = (
-        ("python-one", "Python: one picture", client, PYTHON_ONE),
-        ("python-many", "Python: up to 16 pictures", client, PYTHON_MANY),
-        ("python-load", "Python: the model itself", project, python_load(source)),
-        ("curl", "curl", shell, CURL),
+        ("curl", "curl", "One request with a file in it, one answer in JSON.", CURL),
+        ("python", "Python", "Needs <code>pip install httpx</code>.", PYTHON),
+        ("python-batch", "Python: several images", "Needs <code>pip install httpx</code>.", PYTHON_BATCH),
+        ("python-client", "Python: gradio_client", "Needs <code>pip install gradio_client</code>.", PYTHON_CLIENT),
         ("javascript", "JavaScript", javascript, JAVASCRIPT),
-        (
-            "javascript-browser",
-            "JavaScript: call it in a browser",
-            "In a module script of a page that has an input for files.",
-            JAVASCRIPT_BROWSER,
-        ),
-        (
-            "javascript-node",
-            "JavaScript: call it in Node",
-            "Below the function, in a file <code>classify.mjs</code>; then <code>node classify.mjs</code>.",
-            JAVASCRIPT_NODE,
-        ),
+        ("python-load", "Python: run locally", project, python_load(source)),
     )
     return (
         "<p>The code asks about a file <code>picture.png</code> in the current folder. It carries the address under "
@@ -329,55 +272,56 @@ def snippet(name: str, title: str, note: str, code: str) -> str:
     )
 
 
-def calls_table(classes: int, fit: str) -> str:
-    """What others may call, with inputs and outputs in order."""
-    top_k = f"<code>top_k</code> from 1 to {classes} ({min(TOP_K, classes)})"
-    fits = f"<code>fit</code>: crop, pad or stretch ({fit})"
-    confidences = "<code>label</code>, <code>confidences</code>: <code>label</code> and <code>confidence</code> of each"
+def calls_table(classifier: Classifier, max_images: int) -> str:
+    """What programs may call: method and path, inputs, answer."""
+    top_k = f"<code>top_k</code> from 1 to {len(classifier.class_names)}"
+    fit = f"<code>fit</code>: {', '.join(FITS)} ({classifier.config.fit})"
     rows = (
         (
-            "/predict",
-            f"<code>image</code>, {top_k}, {fits}",
-            f"1. {confidences}, most probable first<br>2. <code>probably_none_of_these</code>, "
-            "<code>milliseconds</code> spent in the model",
+            "POST /api/predict",
+            f"field <code>image</code>; {top_k} ({min(TOP_K, len(classifier.class_names))}), {fit}",
+            "<code>label</code>, <code>confidences</code>: <code>label</code> and <code>confidence</code> of each, "
+            "<code>probably_none_of_these</code>, <code>milliseconds</code>",
         ),
         (
-            "/activation_map",
-            f"<code>image</code>, <code>label</code>: a class name, {fits}",
-            "8 rows of 8 numbers from 0 to 1: where the score of that class came from",
+            "POST /api/predict/batch",
+            f"up to {max_images} fields <code>images</code>; <code>top_k</code>, <code>fit</code>",
+            "a list of the same, or <code>error</code>, in order",
         ),
         (
-            "/predict_batch",
-            f"<code>files</code>: a list of up to {LIMITS.files}, {top_k}, {fits}",
-            f"a list in the same order: {confidences}, and the second of <code>/predict</code>; or <code>error</code>",
+            "POST /api/activation-map",
+            "field <code>image</code>; <code>label</code>: a class (the most probable), <code>fit</code>",
+            "<code>label</code>, <code>map</code>: 8 rows of 8 numbers from 0 to 1",
         ),
         (
-            "/model_info",
+            "GET /api/model",
             "none",
-            "<code>source</code>, <code>class_names</code>, <code>config</code>, <code>parameters</code>, "
-            "<code>val</code> and <code>test</code> accuracy, <code>training</code>",
+            "<code>source</code>, <code>class_names</code>, <code>image_size</code>, <code>config</code>, "
+            "<code>parameters</code>, <code>val</code> and <code>test</code> accuracy, <code>training</code>",
         ),
+        ("GET /api/health", "none", "<code>status</code>"),
     )
     body = "".join(
         f'<tr><th scope="row"><code>{name}</code></th><td>{takes}</td><td>{gives}</td></tr>'
         for name, takes, gives in rows
     )
     return (
-        '<div class="scroll" role="region" aria-label="Calls over HTTP" tabindex="0"><table><thead><tr>'
-        '<th scope="col">Call</th><th scope="col">Inputs, in this order (default)</th><th scope="col">Outputs</th>'
+        '<div class="scroll" role="region" aria-label="HTTP API" tabindex="0"><table><thead><tr>'
+        '<th scope="col">Request</th><th scope="col">Inputs (default)</th><th scope="col">Answer, JSON</th>'
         f"</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
-CALL_NOTES = (
-    '<ul class="notes"><li>A picture is what <code>POST /gradio_api/upload</code> stored: '
-    '<code>{"path": PATH, "meta": {"_type": "gradio.FileData"}}</code>. Web addresses and data URLs are refused.</li>'
-    '<li><code>POST /gradio_api/call/NAME</code> with <code>{"data": [inputs]}</code> answers '
-    '<code>{"event_id": ID}</code>; <code>GET /gradio_api/call/NAME/ID</code> then sends events, the last of which is '
-    "<code>complete</code> with the outputs, or <code>error</code> with the reason.</li>"
-    f"<li>Limits: {LIMITS.file_bytes // MB} MB a file; {LIMITS.upload_bytes // MB} MB and {LIMITS.files} files a "
-    f"request; {MAX_PIXELS // 10**6} megapixels a picture, {MAX_PIXELS_JPEG // 10**6} for a plain (not progressive) "
-    f"JPEG with {2 * DRAFT_SIDE:,} pixels on its shorter side. What is over them is answered with HTTP 413 or an error "
-    "that says so.</li>"
-    "<li>HTTP 503 means that too many calls are waiting already: try again in a few seconds.</li></ul>"
-)
+def call_notes(max_images: int, max_request_bytes: int) -> str:
+    mb = 2**20
+    return (
+        '<ul class="notes"><li>An image is a field of <code>multipart/form-data</code>; <code>top_k</code>, '
+        "<code>fit</code> and <code>label</code> stand in the address. Errors are <code>detail</code>, one sentence. "
+        "<code>/openapi.json</code> describes all of it.</li>"
+        "<li><code>gradio_client</code> has <code>/predict</code> and <code>/model_info</code>.</li>"
+        f"<li>Limits: {MAX_UPLOAD_BYTES // mb} MB a file; {max_request_bytes // mb} MB and {max_images} files a "
+        f"request; {MAX_PIXELS // 10**6} megapixels an image, {MAX_PIXELS_JPEG // 10**6} for a plain (not progressive) "
+        f"JPEG with {2 * DRAFT_SIDE:,} pixels on its shorter side. What is over them is answered with HTTP 413 "
+        "or an error that says so.</li>"
+        "<li>HTTP 503 means that the server is busy: try again after the seconds in <code>Retry-After</code>.</li></ul>"
+    )

@@ -25,6 +25,7 @@ from model.artifact import (
 )
 from model.cifar10 import CLASS_NAMES
 from model.schema import Plain
+from ui.address import fill
 from ui.curves import FEW_IMAGES, Line, curve, reliability
 
 PUBLISHED = (
@@ -105,7 +106,7 @@ def chosen_cell(data: object, classes: int) -> tuple[int, int] | None:
     return cell if all(type(value) is int and 0 <= value < classes for value in cell) else None
 
 
-MATRIX_JS = """
+MATRIX_JS = fill("""
 const table = element.querySelector('#confusion');
 const buttonAt = (row, column) => table.rows[row]?.cells[column]?.querySelector('button');
 const place = (button) => [button.closest('tr').rowIndex, button.closest('td').cellIndex];
@@ -150,15 +151,15 @@ element.addEventListener('click', (event) => {
   table.querySelector('[aria-pressed]')?.removeAttribute('aria-pressed');
   button.setAttribute('aria-pressed', 'true');
   const [row, column] = place(button);
-  const url = new URL(window.location.href);
+  const url = $VIEW;
   url.searchParams.set('row', trueNames[row]);
   url.searchParams.set('column', saidNames[column]);
-  window.history.replaceState(window.history.state, '', url);
+  $SHOW(url);
   trigger('cell', {});
 });
-const asked = new URL(window.location.href).searchParams;
+const asked = $VIEW.searchParams;
 buttonAt(trueNames.indexOf(asked.get('row')), saidNames.indexOf(asked.get('column')))?.click();
-"""
+""")
 """One tab stop, arrow keys, Home and End; a click, Enter or Space presses the button and triggers `cell`. Places are
 counted in the table, whose first row and column are headers. The address names the cell by its two classes."""
 
@@ -171,11 +172,16 @@ CELL_JS = """() => {
 makes a call that had to wait for the one before it with the first event's.
 """
 
-AREA_JS = """
+AREA_JS = fill("""
 const calm = window.matchMedia('(prefers-reduced-motion: reduce)').matches;
 watch('value', () => requestAnimationFrame(() =>
   element.scrollIntoView({block: 'nearest', behavior: calm ? 'auto' : 'smooth'})));
-"""
+element.addEventListener('click', (event) => {
+  const link = $EMBEDDED && event.target.closest('a[href^="?"]');
+  if (link) Object.assign(link, {href: `${$APP}/${link.getAttribute('href')}`, target: '_blank', rel: 'noopener'});
+});
+""")
+"""Where the app is a part of another page, a link to another view would leave that."""
 
 
 def overview(metrics: Metrics, names: Names, config: Config) -> str:

@@ -6,9 +6,7 @@ no request is made for it.
 
 import base64
 import io
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
 
 import numpy as np
@@ -16,7 +14,8 @@ from PIL import Image
 
 from model import Classifier
 from model.cifar10 import IMAGE_SIZE
-from model.preprocess import preprocess, to_square_rgb
+from model.classifier import Prediction
+from model.preprocess import to_square_rgb
 
 VIEW_SIDE = 224
 """Pixels of the photo below the heat map: enough to recognise it, and small to send back."""
@@ -24,34 +23,6 @@ VIEW_SIDE = 224
 HEAT = np.array([(255, 214, 10), (255, 122, 0), (214, 0, 28)], np.float64)
 """RGB of little, more and most evidence. The opacity grows with it too, so it is not told by colour alone."""
 HEAT_OPACITY = 0.78
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the network says of one 32x32 picture.
-
-    probabilities   (classes,), calibrated
-    recognised      False: it is probably none of the classes
-    milliseconds    in the network, without reading and shrinking the picture
-    """
-
-    probabilities: np.ndarray
-    recognised: bool
-    milliseconds: float
-
-    def best(self, count: int) -> list[int]:
-        """Labels, the most probable first."""
-        return [int(k) for k in np.argsort(-self.probabilities, kind="stable")[:count]]
-
-
-def ask(classifier: Classifier, squares: Sequence[Image.Image]) -> list[Answer]:
-    """One run of the network for all `squares` (32x32 RGB); `milliseconds` is the time of that run."""
-    images = np.stack([preprocess(square) for square in squares])
-    started = time.perf_counter()
-    logits = classifier.logits(images)
-    milliseconds = (time.perf_counter() - started) * 1000
-    answers = zip(classifier.calibrated(logits), classifier.is_in_distribution(logits), strict=True)
-    return [Answer(probabilities, bool(recognised), milliseconds) for probabilities, recognised in answers]
 
 
 def view_of(picture: Image.Image, fit: str) -> Image.Image:
@@ -91,7 +62,7 @@ def heat(activation: np.ndarray) -> Image.Image:
 
 def answer_html(
     classifier: Classifier,
-    answer: Answer,
+    answer: Prediction,
     square: Image.Image,
     view: Image.Image,
     count: int,
@@ -124,10 +95,10 @@ def answer_html(
     )
 
 
-def _headline(answer: Answer, names: Sequence[str]) -> str:
+def _headline(answer: Prediction, names: Sequence[str]) -> str:
     best = answer.best(1)[0]
     said = f"<h2>{escape(names[best])}</h2><p>{percent(answer.probabilities[best])} sure</p>"
-    if answer.recognised:
+    if answer.in_distribution:
         return f'<div class="headline">{said}</div>'
     return (
         f'<div class="headline unsure">{said}</div>'
@@ -147,10 +118,10 @@ def _bar(name: str, label: int, probability: float, chosen: bool) -> str:
     )
 
 
-def in_words(answer: Answer, names: Sequence[str]) -> str:
+def in_words(answer: Prediction, names: Sequence[str]) -> str:
     """The headline, for `spoken_html`."""
     best = answer.best(1)[0]
-    none = "" if answer.recognised else f" This is probably none of the {len(names)} classes."
+    none = "" if answer.in_distribution else f" This is probably none of the {len(names)} classes."
     return f"{names[best]}, {percent(answer.probabilities[best])} sure.{none}"
 
 

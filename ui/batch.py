@@ -3,35 +3,48 @@
 import base64
 import csv
 import io
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from html import escape
 
 import gradio as gr
 from PIL import Image
 
 from model import Classifier
-from ui.answer import Answer, hint_html, inline_png, percent, problem_html, spoken_html
-from ui.api import MAX_FILES, answer_files
-from ui.guard import MB, Limits
+from model.classifier import Prediction
+from model.preprocess import FITS, MAX_UPLOAD_BYTES, PictureError, to_square_rgb
+from ui.answer import hint_html, inline_png, percent, problem_html, spoken_html
+from ui.api import BAD_FIT
+from ui.uploads import open_upload
 
 TOP = 3
-NOTHING_YET = f"Choose up to {MAX_FILES} pictures to get a table."
 
-Row = tuple[str, Answer | str, Image.Image | None]
+BATCH_SECONDS = 10
+"""After so long no further image of a batch is begun, so that it holds its thread for a bounded time."""
+
+TOO_LONG = "The images before this one took too long: send fewer at once."
+
+Row = tuple[str, Prediction | str, Image.Image | None]
 """The file's name as the visitor knows it, the answer (or why there is none), and the 32x32 picture."""
 
 
-def build(classifier: Classifier, fit: gr.Radio) -> None:
-    """Puts the components and events into the Blocks that is being built; `fit` is shared with the single picture."""
-    zone = gr.HTML(ZONE, elem_id="pictures", apply_default_css=False, js_on_load=ZONE_JS)
+def build(classifier: Classifier, fit: gr.Radio, most: int) -> None:
+    """Puts the components and events into the Blocks that is being built; `fit` is shared with the single picture.
+    `most` files may be sent at once."""
+    limits = f"const most = {most}, megabytes = {MAX_UPLOAD_BYTES // 2**20};"
+    zone = gr.HTML(ZONE.format(most=most), elem_id="pictures", apply_default_css=False, js_on_load=limits + ZONE_JS)
     files = gr.JSON(visible=False)
-    shown = gr.HTML(hint_html(NOTHING_YET), elem_id="batch", apply_default_css=False)
+    shown = gr.HTML(hint_html(nothing_yet(most)), elem_id="batch", apply_default_css=False)
 
     def chosen(event: gr.EventData):
-        return getattr(event, "files", None)
+        """What the browser has sent, and nothing else: gradio would read commands and JSON into it."""
+        sent = getattr(event, "files", None)
+        files = [file for file in sent if isinstance(file, dict)] if isinstance(sent, list) else []
+        return [{key: str(file.get(key, "")) for key in ("path", "orig_name")} for file in files]
 
     def answer(files, fit):
-        return table_of(classifier, files, fit)
+        return table_of(classifier, files, fit, most)
 
     zone.chosen(chosen, None, files, show_progress="hidden", api_visibility="private")
     gr.on(
@@ -47,12 +60,10 @@ def build(classifier: Classifier, fit: gr.Radio) -> None:
     )
 
 
-ZONE = f"""<label class="zone"><input type="file" accept="image/*" multiple>
-<span><b>Choose up to {MAX_FILES} pictures</b> or drop them here</span></label><p class="state" role="status"></p>"""
+ZONE = """<label class="zone"><input type="file" multiple>
+<span><b>Choose up to {most} pictures</b> or drop them here</span></label><p class="state" role="status"></p>"""
 
-ZONE_JS = (
-    f"const most = {MAX_FILES}, megabytes = {Limits.file_bytes // MB};"
-    + """
+ZONE_JS = """
 const say = (text) => { element.querySelector('.state').textContent = text; };
 let latest = 0;
 async function send(files) {
@@ -87,21 +98,47 @@ for (const name of ['dragenter', 'dragover', 'dragleave', 'drop']) {
   });
 }
 """
-)
 """The browser sends the files; the page then asks about what the server stored. `upload` is gr.HTML's, its error the
 server's sentence. Who chooses again does not wait for what was chosen before."""
 
 
-def table_of(classifier: Classifier, files: object, fit: object) -> str:
+def nothing_yet(most: int) -> str:
+    return f"Choose up to {most} pictures to get a table."
+
+
+def table_of(classifier: Classifier, files: object, fit: object, most: int) -> str:
     """What the page shows for a request's files."""
     if not files:
-        return hint_html(NOTHING_YET)
-    try:
-        answers = answer_files(classifier, files, fit)
-    except gr.Error as error:
-        return problem_html(error.message)
+        return hint_html(nothing_yet(most))
+    if not isinstance(files, list):
+        return problem_html("No pictures were given: upload some.")
+    if len(files) > most:
+        return problem_html(f"Too many pictures: give {most} at once, or fewer.")
+    if fit not in FITS:
+        return problem_html(BAD_FIT)
+    answers = classify_each(classifier, map(open_upload, files), fit)
     rows = [(file_name(file), *answer) for file, answer in zip(files, answers, strict=True)]
     return table_html(rows, classifier.class_names)
+
+
+def classify_each(
+    classifier: Classifier, images: Iterable[AbstractContextManager[Image.Image]], fit: str
+) -> list[tuple[Prediction | str, Image.Image | None]]:
+    """A prediction and the 32x32 image for each of `images`, from one run of the network; for one whose context raises
+    PictureError, its sentence and None."""
+    squares: list[Image.Image | str] = []
+    end = time.monotonic() + BATCH_SECONDS
+    for opened in images:
+        try:
+            if time.monotonic() > end:
+                raise PictureError(TOO_LONG)
+            with opened as image:
+                squares.append(to_square_rgb(image, fit))
+        except PictureError as error:
+            squares.append(str(error))
+    good = [one for one in squares if not isinstance(one, str)]
+    found = iter(classifier.classify(good) if good else ())
+    return [(one, None) if isinstance(one, str) else (next(found), one) for one in squares]
 
 
 def file_name(upload: object) -> str:
@@ -136,7 +173,7 @@ def _table_row(row: Row, names: Sequence[str]) -> str:
     best = "".join(
         f"<td>{escape(names[k])} <span>{escape(percent(answer.probabilities[k]))}</span></td>" for k in answer.best(TOP)
     )
-    note = "" if answer.recognised else "<small>probably none of the classes</small>"
+    note = "" if answer.in_distribution else "<small>probably none of the classes</small>"
     thumbnail = f'<img class="pixels" src="{inline_png(square)}" width="48" height="48" alt="">'
     return f'<tr><td>{thumbnail}</td><th scope="row">{name}{note}</th>{best}</tr>'
 
@@ -156,7 +193,7 @@ def csv_text(rows: Sequence[Row], names: Sequence[str]) -> str:
             continue
         cells = [cell for k in answer.best(TOP) for cell in (_text(names[k]), f"{answer.probabilities[k]:.6f}")]
         every = [f"{probability:.6f}" for probability in answer.probabilities]
-        table.writerow([_text(name), str(not answer.recognised).lower(), "", *cells, *every])
+        table.writerow([_text(name), str(not answer.in_distribution).lower(), "", *cells, *every])
     return file.getvalue()
 
 

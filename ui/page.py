@@ -1,4 +1,4 @@
-"""The page as a whole: head, tabs, look, and the address that a view can be shared by. `ui.serve` serves it."""
+"""The page as a whole: head, tabs, look, and the address that a view can be shared by. `server` serves it."""
 
 import json
 from html import escape
@@ -9,7 +9,9 @@ import gradio as gr
 from model import Classifier
 from model.artifact import Training
 from model.hub import Source
+from model.preprocess import MAX_UPLOAD_BYTES
 from ui import about, accuracy, predict, test_images
+from ui.address import fill
 from ui.api import build_api
 from ui.test_images import Browser
 
@@ -19,9 +21,19 @@ TABS = ("predict", "test-images", "accuracy", "about")
 """Ids of the tabs, as `?tab=` names them."""
 
 
-def build_page(classifier: Classifier, data_dir: Path, notice: str | None = None) -> gr.Blocks:
+CSS = sorted(Path(__file__).parent.glob("*.css"))
+
+
+def build_page(
+    classifier: Classifier,
+    data_dir: Path,
+    notice: str | None = None,
+    max_images: int = 1,
+    max_request_bytes: int = MAX_UPLOAD_BYTES,
+) -> gr.Blocks:
     """The page for one classifier. `data_dir` may hold CIFAR-10, for test images that the artifact does not bring.
-    `notice` stands at the top: why this is not the model that was asked for. Raises ArtifactError."""
+    `notice` stands at the top: why this is not the model that was asked for. A request may have `max_images` and
+    `max_request_bytes`. Raises ArtifactError."""
     browser = Browser.of(classifier, data_dir)
     with gr.Blocks(title=TITLE) as page:
         if notice:
@@ -29,13 +41,13 @@ def build_page(classifier: Classifier, data_dir: Path, notice: str | None = None
         gr.HTML(head_html(classifier), elem_id="head", apply_default_css=False)
         with gr.Tabs() as tabs:
             with gr.Tab("Predict", id="predict") as first:
-                settings = predict.build_tab(classifier)
+                settings = predict.build_tab(classifier, max_images)
             with gr.Tab("Test images", id="test-images") as second:
                 filters, shown = test_images.build_tab(browser, second)
             with gr.Tab("Accuracy", id="accuracy") as third:
                 accuracy.build_tab(classifier, browser.cell_html)
-            with gr.Tab("About / use it", id="about") as fourth:
-                about.build_tab(classifier)
+            with gr.Tab("About & API", id="about") as fourth:
+                about.build_tab(classifier, max_images, max_request_bytes)
         build_api(classifier)
         share_by_address(page, tabs, (first, second, third, fourth), settings, filters, browser, shown)
     return page
@@ -73,12 +85,12 @@ def share_by_address(
     restored.then(None, js="() => { window.addressIsRead = true; }", api_visibility="private")
 
 
-SET_ADDRESS = """(name, value, usual) => {
+SET_ADDRESS = fill("""(name, value, usual) => {
   if (!window.addressIsRead) return;
-  const url = new URL(window.location.href);
+  const url = $VIEW;
   if (value === usual) url.searchParams.delete(name); else url.searchParams.set(name, value);
-  window.history.replaceState(window.history.state, '', url);
-}"""
+  $SHOW(url);
+}""")
 """A JavaScript function: what is as usual is left out of the address. It waits until `restore` has read the address,
 because gradio selects the first tab when the page is built."""
 

@@ -10,8 +10,9 @@ from PIL import Image
 from model import Classifier
 from model.preprocess import FITS, PictureError, to_square_rgb
 from ui import batch
-from ui.answer import ANSWER_JS, answer_html, ask, hint_html, in_words, inline_jpeg, problem_html, spoken_html, view_of
+from ui.answer import ANSWER_JS, answer_html, hint_html, in_words, inline_jpeg, problem_html, spoken_html, view_of
 from ui.api import BAD_FIT, TOP_K, whole_number
+from ui.upload_field import UPLOAD_FIELD_JS
 from ui.uploads import open_upload
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "assets" / "examples"
@@ -25,9 +26,9 @@ FIT_LABELS = {"crop": "Crop to the centre", "pad": "Keep all, add white bars", "
 NOTHING_YET = "The answer appears here: drop a picture on the left, paste one, take one, or choose a drawing below."
 
 
-def build_tab(classifier: Classifier) -> dict[str, gr.components.Component]:
-    """Puts the tab's components and events into the Blocks that is being built. Returns what the address of the page
-    may set: parameter -> component."""
+def build_tab(classifier: Classifier, most: int) -> dict[str, gr.components.Component]:
+    """Puts the tab's components and events into the Blocks that is being built; `most` files may be sent at once.
+    Returns what the address of the page may set: parameter -> component."""
     classes = len(classifier.class_names)
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=320, elem_id="ask"):
@@ -51,9 +52,14 @@ def build_tab(classifier: Classifier) -> dict[str, gr.components.Component]:
             )
             build_examples(image)
         with gr.Column(scale=6, min_width=320, elem_id="said"):
-            shown = gr.HTML(hint_html(NOTHING_YET), elem_id="answer", apply_default_css=False, js_on_load=ANSWER_JS)
+            shown = gr.HTML(
+                hint_html(NOTHING_YET),
+                elem_id="answer",
+                apply_default_css=False,
+                js_on_load=ANSWER_JS + UPLOAD_FIELD_JS,
+            )
     with gr.Accordion("Several pictures at once", open=False, elem_id="batch-accordion"):
-        batch.build(classifier, fit)
+        batch.build(classifier, fit, most)
 
     def answer(image, top_k, fit):
         return answer_of(classifier, image, top_k, fit)
@@ -79,14 +85,12 @@ def answer_of(classifier: Classifier, image: object, top_k: object, fit: object)
     try:
         count = whole_number(top_k, len(classifier.class_names))
         if fit not in FITS:
-            raise gr.Error(BAD_FIT)
+            raise PictureError(BAD_FIT)
         with open_upload(image) as picture:
             square, view = to_square_rgb(picture, fit), view_of(picture, fit)
     except PictureError as error:
         return problem_html(str(error))
-    except gr.Error as error:
-        return problem_html(error.message)
-    answer = ask(classifier, [square])[0]
+    (answer,) = classifier.classify([square])
     said = spoken_html(in_words(answer, classifier.class_names))
     return said + answer_html(classifier, answer, square, view, count)
 

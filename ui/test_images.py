@@ -22,7 +22,8 @@ from model.artifact import SAMPLES
 from model.cifar10 import CLASS_NAMES, IMAGE_SIZE, DatasetError, missing_files, read_test
 from model.predictions import Predictions, read_predictions
 from ui import download, quiz
-from ui.answer import ANSWER_JS, answer_html, ask, hint_html, in_words, inline_png, percent, problem_html, spoken_html
+from ui.address import fill
+from ui.answer import ANSWER_JS, answer_html, hint_html, in_words, inline_png, percent, problem_html, spoken_html
 
 LOG = logging.getLogger(__name__)
 
@@ -266,7 +267,7 @@ class Browser:
             return problem_html("This test image is not here: choose another one.")
         names = self.classifier.class_names
         square = Image.fromarray(self.tests.images[list(self.tests.indices).index(index)])
-        answer = ask(self.classifier, [square])[0]
+        (answer,) = self.classifier.classify([square])
         truth = names[self.label_of(index)]
         said = spoken_html(f"Test image {index:,} is {truth}. The network says {in_words(answer, names)}")
         verdict = verdict_html(names[answer.best(1)[0]], truth, index)
@@ -288,11 +289,11 @@ def verdict_html(said: str, truth: str, index: int) -> str:
     )
 
 
-GRID_JS = """
+GRID_JS = fill("""
 element.addEventListener('click', (event) => {
   const turn = event.target.closest('.turn'), test = event.target.closest('.test');
   if (!turn && !test) return;
-  const url = new URL(window.location.href);
+  const url = $VIEW;
   if (turn) {
     const filters = JSON.parse(turn.parentElement.dataset.filters);
     if (!filters.every((value, k) => value === window.gridFilters?.[k])) return;  // another grid is under way
@@ -302,10 +303,10 @@ element.addEventListener('click', (event) => {
     for (const one of element.querySelectorAll('.test')) one.setAttribute('aria-current', one === test);
     url.searchParams.set('image', test.dataset.index);
   }
-  window.history.replaceState(window.history.state, '', url);
+  $SHOW(url);
   trigger(turn ? 'select' : 'choose', {});
 });
-"""
+""")
 """A click writes into the address what is asked for; PAGE_JS and IMAGE_JS read it there when the call begins, because
 gradio makes a call that had to wait for the one before it with the first event's data. `select` is a page turned, by a
 name that `gr.on` takes; `choose` is an image."""
@@ -313,27 +314,27 @@ name that `gr.on` takes; `choose` is an image."""
 FILTERS = {"show": "all", "true": ANY, "predicted": ANY}
 """As the address names them, with the values that it leaves out."""
 
-PAGE_JS = f"""(...inputs) => {{
+PAGE_JS = fill(f"""(...inputs) => {{
   const usual = {json.dumps(FILTERS)}, names = Object.keys(usual), chosen = inputs.slice(0, names.length);
-  const url = new URL(window.location.href), asked = url.searchParams;
+  const url = $VIEW, asked = url.searchParams;
   const inAddress = names.every((name, k) => chosen[k] === (asked.get(name) ?? usual[name]));
   window.gridFilters = chosen;
   if (inAddress) return [...chosen, Number(asked.get('grid-page') ?? 1) - 1];
   if (window.addressIsRead) {{
     names.forEach((name, k) => chosen[k] === usual[name] ? asked.delete(name) : asked.set(name, chosen[k]));
     asked.delete('grid-page');
-    window.history.replaceState(window.history.state, '', url);
+    $SHOW(url);
   }}
   return [...chosen, 0];
-}}"""
+}}""")
 """A JavaScript function: the filters, and the page that the address names, from 0. A page is one of the filters beside
 it, so other filters begin at the first, and are written into the address here and nowhere else. `gridFilters` are those
 that the newest grid is for, here or under way. `page` itself is gradio's: it names another page of the app."""
 
-IMAGE_JS = """() => {
-  const asked = new URL(window.location.href).searchParams.get('image') ?? '';
+IMAGE_JS = fill("""() => {
+  const asked = $VIEW.searchParams.get('image') ?? '';
   return [/^[0-9]{1,8}$/.test(asked) ? Number(asked) : null];
-}"""
+}""")
 """A JavaScript function: the index of the image that the address names."""
 
 

@@ -1,0 +1,246 @@
+"""The REST routes: bytes in, JSON out. Images are decoded in a few threads; none is stored longer than its request."""
+
+import asyncio
+import errno
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, FastAPI, File, HTTPException, Query, Request, UploadFile
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from PIL import Image
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from model import Classifier
+from model.preprocess import FITS, BusyError, PictureError, open_limited, to_square_rgb
+from server.gradio_routes import NO_ROOM, NOT_FOUND
+from server.limits import DAMAGED, MB, RETRY_SECONDS, Limits
+from ui.api import BAD_FIT, TOP_K, bad_top_k, details, label_dict, model_info
+from ui.batch import classify_each
+
+LOG = logging.getLogger(__name__)
+
+DECODERS = 4
+"""Threads. Pillow lets go of the interpreter's lock while it decodes."""
+
+NO_IMAGE = "No picture was given: send it as multipart/form-data, in a field named image."
+NO_IMAGES = "No pictures were given: send them as multipart/form-data, in fields named images."
+
+NO_MODEL = "The model does not answer at the moment."
+FAILED = "That could not be done: something is wrong on the server. Try it once more."
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"]
+
+
+class Problem(BaseModel):
+    detail: str = Field(description="one sentence", examples=[NO_IMAGE])
+
+
+class Confidence(BaseModel):
+    label: str = Field(examples=["cat"])
+    confidence: float = Field(description="calibrated probability", ge=0, le=1, examples=[0.93])
+
+
+class Prediction(BaseModel):
+    label: str = Field(description="the most probable class", examples=["cat"])
+    confidences: list[Confidence] = Field(description="the top_k most probable classes, most probable first")
+    probably_none_of_these: bool = Field(description="the image is probably out of distribution")
+    milliseconds: float = Field(description="of the network's run", examples=[1.4])
+
+
+class Failure(BaseModel):
+    error: str = Field(description="why this image has no prediction, one sentence")
+
+
+class ActivationMap(BaseModel):
+    label: str = Field(examples=["cat"])
+    map: list[list[float]] = Field(description="rows of numbers in [0, 1], the top row first")
+
+
+class Architecture(BaseModel):
+    depth: int
+    stem_kernel: int
+    shortcut: str
+    temperature: float = Field(description="probabilities are softmax(logits / temperature)")
+    threshold: float | None = Field(description="an image whose highest logit is below is probably none")
+
+
+class Score(BaseModel):
+    n: int = Field(description="images")
+    accuracy: float
+    accuracy_interval: tuple[float, float] = Field(description="95%, Wilson")
+
+
+class Training(BaseModel):
+    recipe: str
+    seed: int
+    epochs: int
+    best_epoch: int
+    changes: list[str] = Field(description="flags that differ from the recipe")
+
+
+class ModelInfo(BaseModel):
+    source: str = Field(examples=["bundled"])
+    class_names: list[str]
+    image_size: int = Field(description="pixels along each side of the network's input")
+    config: Architecture
+    parameters: int
+    val: Score
+    test: Score
+    training: Training
+
+
+class Health(BaseModel):
+    status: Literal["ok"]
+
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Problem, "description": "The body is damaged"},
+    408: {"model": Problem, "description": "The body did not come in time"},
+    413: {"model": Problem, "description": "Too many bytes or images"},
+    415: {"model": Problem, "description": "The body is not multipart/form-data"},
+    422: {"model": Problem, "description": "A parameter out of range, or an image that cannot be read"},
+    503: {"model": Problem, "description": "Busy: try again after the seconds in Retry-After"},
+}
+
+
+def build_router(classifier: Classifier, limits: Limits) -> APIRouter:
+    """The routes of design: predict, batch, activation map, model, health; and a catch-all, because the page that is
+    mounted behind them would take every other path."""
+    router, classes = APIRouter(prefix="/api"), len(classifier.class_names)
+    pool = ThreadPoolExecutor(DECODERS, thread_name_prefix="predict")
+    TopK = Annotated[int, Query(ge=1, le=classes, description="how many classes to answer with")]
+    Fit = Annotated[Literal[FITS], Query(description="how an image that is not square becomes one")]
+    usual_k, usual_fit = min(TOP_K, classes), classifier.config.fit
+
+    async def in_thread(function: Callable, *args: object) -> JSONResponse:
+        return JSONResponse(await asyncio.get_running_loop().run_in_executor(pool, partial(function, *args)))
+
+    def square(image: UploadFile, fit: str):
+        with open_limited(image.file) as opened:
+            return to_square_rgb(opened, fit)
+
+    def answer(found: Any, top_k: int) -> dict:
+        return label_dict(classifier.class_names, found, top_k) | details(found)
+
+    @router.post("/predict", response_model=Prediction, responses=PROBLEMS)
+    async def predict(
+        image: Annotated[UploadFile, File(description="JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC")],
+        top_k: TopK = usual_k,
+        fit: Fit = usual_fit,
+    ):
+        """Classify one image."""
+        check_size(image, limits)
+        return await in_thread(lambda: answer(classifier.classify([square(image, fit)])[0], top_k))
+
+    @router.post("/predict/batch", response_model=list[Prediction | Failure], responses=PROBLEMS)
+    async def predict_batch(
+        images: Annotated[list[UploadFile], File(description=f"up to {limits.images}")],
+        top_k: TopK = usual_k,
+        fit: Fit = usual_fit,
+    ):
+        """Classify several images. Each has its answer, or why it has none, in their order."""
+        if len(images) > limits.images:
+            raise HTTPException(413, f"Too many pictures: give {limits.images} at once, or fewer.")
+        for image in images:
+            check_size(image, limits)
+
+        def classify() -> list[dict]:
+            found = classify_each(classifier, (open_limited(image.file) for image in images), fit)
+            return [{"error": one} if isinstance(one, str) else answer(one, top_k) for one, _ in found]
+
+        return await in_thread(classify)
+
+    @router.post("/activation-map", response_model=ActivationMap, responses=PROBLEMS)
+    async def activation_map(
+        image: Annotated[UploadFile, File(description="as for /api/predict")],
+        label: Annotated[
+            Literal[classifier.class_names] | None, Query(description="a class name; without: the most probable class")
+        ] = None,
+        fit: Fit = usual_fit,
+    ):
+        """Which regions of an image raised the score of a class (Zhou et al. 2016)."""
+        check_size(image, limits)
+
+        def regions() -> dict:
+            shown = square(image, fit)
+            name = label or classifier.predict(shown, top_k=1)[0][0]
+            return {"label": name, "map": classifier.activation_map(shown, name).round(6).tolist()}
+
+        return await in_thread(regions)
+
+    @router.head("/model", include_in_schema=False)
+    @router.get("/model", response_model=ModelInfo, responses={503: PROBLEMS[503]})
+    async def model():
+        """Which model this is, and how good."""
+        return JSONResponse(model_info(classifier))
+
+    @router.head("/health", include_in_schema=False)
+    @router.get("/health", response_model=Health, responses={503: PROBLEMS[503]})
+    async def health():
+        """Whether the model answers: it classifies a blank image."""
+        blank = Image.new("RGB", (classifier.image_size, classifier.image_size))
+        try:
+            await asyncio.to_thread(classifier.classify, [blank])  # not behind the images that are being decoded
+        except Exception:
+            LOG.exception("The model does not answer")
+            raise HTTPException(503, NO_MODEL, {"retry-after": str(RETRY_SECONDS)}) from None
+        return JSONResponse({"status": "ok"})
+
+    known: dict[str, set[str]] = {}
+    for route in router.routes:
+        known.setdefault(route.path, set()).update(route.methods)
+
+    @router.api_route("/{rest:path}", methods=METHODS, include_in_schema=False)
+    async def nothing(rest: str):
+        if methods := known.get(f"/api/{rest}"):
+            allowed = ", ".join(sorted(methods))
+            raise HTTPException(405, f"This address takes {allowed} only.", {"allow": allowed})
+        raise HTTPException(404, NOT_FOUND)
+
+    return router
+
+
+def check_size(image: UploadFile, limits: Limits) -> None:
+    if (image.size or 0) > limits.image_bytes:
+        raise HTTPException(413, f"A file may have {limits.image_bytes // MB} MB at most.")
+
+
+def explain_errors(app: FastAPI, classifier: Classifier) -> None:
+    """One sentence in `detail` for whatever a route or FastAPI raises."""
+    classes = classifier.class_names
+    sentences = {
+        "image": NO_IMAGE,
+        "images": NO_IMAGES,
+        "top_k": bad_top_k(len(classes)),
+        "fit": BAD_FIT,
+        "label": f"label must be one of {', '.join(classes)}.",
+    }
+
+    def problem(status: int, sentence: str, headers: dict[str, str] | None = None) -> JSONResponse:
+        return JSONResponse({"detail": sentence}, status, headers)
+
+    @app.exception_handler(PictureError)
+    async def bad_image(request: Request, error: PictureError):
+        if isinstance(error, BusyError):
+            return problem(503, str(error), {"retry-after": str(RETRY_SECONDS)})
+        return problem(422, str(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def bad_value(request: Request, error: RequestValidationError):
+        return problem(422, sentences.get(str(error.errors()[0]["loc"][1]), DAMAGED))
+
+    @app.exception_handler(StarletteHTTPException)
+    async def refused(request: Request, error: StarletteHTTPException):
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            LOG.error("No room for the body of a request: %s", cause)
+            return problem(503, NO_ROOM, {"retry-after": str(RETRY_SECONDS)})
+        return problem(error.status_code, DAMAGED if error.status_code == 400 else str(error.detail), error.headers)
+
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception):
+        return problem(500, FAILED)

@@ -1,0 +1,120 @@
+"""The page below a sub-path, and behind the proxies as docs/deploy.md configures them."""
+
+import http.server
+import os
+import re
+import threading
+from collections.abc import Iterator
+from io import BytesIO
+
+import httpx
+import pytest
+from PIL import Image
+
+from tests.serving import ROOT, running_app, running_proxy
+from ui.predict import EXAMPLES
+
+EXAMPLE = sorted(EXAMPLES.glob("*.*"))[0]
+SNIPPETS = re.findall(r"```(nginx|caddyfile)\n(.+?)```", (ROOT / "docs" / "deploy.md").read_text(), re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory) -> Iterator[str]:
+    """Sites on localhost may embed it."""
+    folder = tmp_path_factory.mktemp("app")
+    env = os.environ | {"FRAME_ANCESTORS": "http://localhost:*"}
+    with running_app(folder, "--data-dir", str(folder / "none"), env=env) as address:
+        yield address
+
+
+def check(base: str, public: str, headers: dict[str, str] | None = None) -> None:
+    """Page, REST, upload, file and event stream at `base`, which visitors reach as `public`."""
+    with httpx.Client(headers=headers, trust_env=False, timeout=60) as client:
+        assert f'"root":"{public}"' in client.get(f"{base}/").text
+        servers = client.get(f"{base}/openapi.json").json().get("servers", [{"url": ""}])
+        assert public.endswith(servers[0]["url"]) and servers[0]["url"] == httpx.URL(public).path.rstrip("/")
+        answer = client.post(f"{base}/api/predict", files={"image": EXAMPLE.read_bytes()})
+        assert answer.json()["label"] == "airplane", answer.text
+
+        large = BytesIO()
+        Image.frombytes("RGB", (1000, 1000), os.urandom(3_000_000)).save(large, "PNG", compress_level=0)
+        (stored,) = client.post(f"{base}/gradio_api/upload", files={"files": ("a.png", large.getvalue())}).json()
+        assert client.get(f"{base}/gradio_api/file={stored}").content == large.getvalue()
+        call = {"data": [{"path": stored, "meta": {"_type": "gradio.FileData"}}, 5, "crop"]}
+        event = client.post(f"{base}/gradio_api/call/predict", json=call).json()["event_id"]
+        assert "event: complete" in client.get(f"{base}/gradio_api/call/predict/{event}").text
+
+
+@pytest.mark.parametrize("kept", ["", "/cifar"])
+def test_the_page_works_below_a_path_that_a_proxy_strips_or_keeps(app, kept):
+    forwarded = {"X-Forwarded-Host": "example.org", "X-Forwarded-Proto": "https", "X-Forwarded-Prefix": "/cifar"}
+    check(app + kept, "https://example.org/cifar", forwarded)
+
+
+def test_an_escaped_prefix_is_the_path_that_it_escapes(app):
+    for kept in ("", "/user/a%40b"):
+        config = httpx.get(f"{app}{kept}/config", headers={"X-Forwarded-Prefix": "/user/a%40b"}).json()
+        assert config["root"] == f"{app}/user/a@b"
+
+
+@pytest.mark.slow
+def test_the_root_path_is_the_address_where_no_header_says_another(tmp_path):
+    env = os.environ | {"GRADIO_ROOT_PATH": "https://example.org/cifar"}
+    with running_app(tmp_path, "--data-dir", str(tmp_path), env=env) as app:
+        check(app, "https://example.org/cifar")
+        forwarded = {"X-Forwarded-Host": "a.test", "X-Forwarded-Proto": "http", "X-Forwarded-Prefix": "/b"}
+        check(f"{app}/b", "http://a.test/b", forwarded)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(len(SNIPPETS)), ids=[kind for kind, _ in SNIPPETS])
+def test_the_documented_configurations_serve_the_page(app, tmp_path, number):
+    kind, text = SNIPPETS[number]
+    path = "/cifar" if "/cifar" in text else ""
+    with running_proxy(kind.removesuffix("file"), text, app, tmp_path) as address:
+        assert httpx.get(address + path, follow_redirects=True).url.path == f"{path}/"
+        check(address + path, address + path)
+
+
+@pytest.mark.slow
+def test_a_visitor_below_a_path_classifies_an_upload_without_an_error_or_a_request_elsewhere(app, browser, tmp_path):
+    requests, errors = [], []
+    with running_proxy(*SNIPPETS[0], app, tmp_path) as address:
+        page = browser.new_page()
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda line: errors.append((line.text, line.location)) if line.type == "error" else None)
+        page.goto(f"{address}/cifar/")
+        page.wait_for_function("window.addressIsRead")
+        page.locator("#examples button").first.click()
+        page.locator("#answer h2", has_text="airplane").wait_for()
+        page.locator("#picture input[type=file]").first.set_input_files(sorted(EXAMPLES.glob("*.*"))[1])
+        page.locator("#answer h2", has_text="automobile").wait_for()
+        page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth)")
+        page.close()
+    assert {url for url in requests if not url.startswith((f"{address}/cifar/", "data:", "blob:"))} == set()
+    assert [error for error in errors if "/favicon.ico" not in str(error)] == []  # of the host, above the path
+
+
+@pytest.mark.slow
+def test_only_named_sites_may_embed_the_page(app, browser):
+    class Site(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(f"<!doctype html><iframe src='{app}/'></iframe>".encode())
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site) as site:
+        threading.Thread(target=site.serve_forever).start()
+        try:
+            for host, shown in (("localhost", True), ("127.0.0.1", False)):
+                (page := browser.new_page()).goto(f"http://{host}:{site.server_port}/")
+                frame = page.frame_locator("iframe")
+                if shown:
+                    frame.get_by_role("tab", name="Predict").wait_for()
+                else:
+                    page.wait_for_timeout(3000)
+                    assert frame.get_by_role("tab").count() == 0 and page.frames[1].url.startswith("chrome-error:")
+                page.close()
+        finally:
+            site.shutdown()

@@ -1,0 +1,123 @@
+"""The upload field and the batch zone in a real browser, with files and places that a browser knows little of."""
+
+import base64
+from contextlib import ExitStack
+
+import pytest
+from PIL import Image
+
+from benchmarks.server import free_port
+from tests.conftest import OTHER_HOST
+from tests.serving import running_app
+from tests.visitor import upload, visit
+from ui.predict import EXAMPLES, FIT_LABELS
+from ui.uploads import GONE
+
+
+@pytest.fixture(scope="module")
+def address(browser, tmp_path_factory):
+    """A page on the bundled network."""
+    folder = tmp_path_factory.mktemp("app")
+    with running_app(folder, "--data-dir", str(folder / "none")) as address:
+        yield address
+
+
+@pytest.fixture
+def tiff(tmp_path):
+    with Image.open(EXAMPLES / "ship.png") as picture:
+        picture.resize((300, 200)).save(tmp_path / "ship.tiff")
+    return tmp_path / "ship.tiff"
+
+
+def drop(page, where: str, file, name: str) -> None:
+    """As a browser hands over a file whose type it cannot tell."""
+    script = """(zone, [data, name]) => {
+      const transfer = new DataTransfer();
+      transfer.items.add(new File([Uint8Array.from(atob(data), (c) => c.charCodeAt(0))], name, {type: ''}));
+      zone.dispatchEvent(new DragEvent('drop', {dataTransfer: transfer, bubbles: true, cancelable: true}));
+    }"""
+    page.locator(where).evaluate(script, [base64.b64encode(file.read_bytes()).decode(), name])
+
+
+def show_batch(page) -> None:
+    page.get_by_role("button", name="Several pictures at once").click()
+    page.locator("#pictures .zone").wait_for()
+
+
+def clear(page) -> None:
+    page.locator("#picture").get_by_role("button", name="Remove Image").click()
+    page.locator("#answer .hint").wait_for()
+
+
+@pytest.mark.slow
+def test_the_server_decides_about_a_file_whose_type_the_browser_does_not_know(browser, address, tmp_path):
+    for name in ("IMG_0001", "note"):
+        (tmp_path / name).write_bytes(b"no picture")
+    with Image.open(EXAMPLES / "cat.png") as picture:
+        picture.convert("RGB").save(tmp_path / "IMG_0001", "JPEG")
+    with visit(browser, address) as page:
+        upload(page, tmp_path / "IMG_0001")
+        page.locator("#answer h2").wait_for()
+        page.wait_for_function("document.querySelector('#picture img').naturalWidth > 1")
+        drop(page, "#picture img", EXAMPLES / "cat.png", "x.heic")  # in place of the first
+        page.wait_for_function("document.querySelector('#picture img')?.src.endsWith('/x.heic')")
+        page.locator("#answer h2").wait_for()
+        clear(page)
+        upload(page, tmp_path / "note")
+        page.locator("#answer .problem", has_text="This file is not a picture").wait_for()
+        clear(page)
+        drop(page, "#picture button.upload-container", EXAMPLES / "cat.png", "x.heic")
+        page.locator("#answer h2").wait_for()
+        show_batch(page)
+        page.set_input_files("#pictures input[type=file]", [tmp_path / "IMG_0001"])
+        page.locator("#batch tbody tr:not(:has(.wrong))", has_text="IMG_0001").wait_for()
+        drop(page, "#pictures .zone", EXAMPLES / "cat.png", "x.heic")
+        page.locator("#batch tbody tr:not(:has(.wrong))", has_text="x.heic").wait_for()
+
+
+def test_a_file_that_the_browser_cannot_draw_is_shown_as_the_answer_shows_it(browser, address, tiff):
+    shown = "document.querySelector('#picture img').src"
+    prepared = "document.querySelector('#answer .stack img')?.src"
+    with visit(browser, address) as page:
+        upload(page, tiff)
+        page.wait_for_function(f"{prepared} && {shown} === {prepared}")
+        before = page.evaluate(prepared)
+        page.get_by_label(FIT_LABELS["pad"]).click()
+        page.wait_for_function(f"(before) => ({prepared} ?? before) !== before && {shown} === {prepared}", arg=before)
+        clear(page)
+        upload(page, EXAMPLES / "cat.png")
+        page.locator("#answer h2").wait_for()
+        assert page.evaluate(shown).endswith("/cat.png")
+
+
+def test_camera_and_clipboard_are_offered_only_where_the_browser_lends_them(browser, address):
+    with visit(browser, address) as page:
+        page.locator("#picture").get_by_label("Paste from clipboard").wait_for()
+        page.locator("#picture").get_by_label("Capture from camera").wait_for()
+    with visit(browser, address.replace("127.0.0.1", OTHER_HOST)) as page:
+        for source in ("Paste from clipboard", "Capture from camera"):
+            page.locator("#picture").get_by_label(source).wait_for(state="hidden")
+        upload(page, EXAMPLES / "cat.png")
+        page.locator("#answer h2").wait_for()
+
+
+@pytest.mark.slow
+def test_a_tab_that_outlives_the_server_asks_for_the_picture_again(browser, tmp_path):
+    port = free_port()
+    with ExitStack() as stack:
+        with running_app(tmp_path, port=port) as address:
+            page = stack.enter_context(visit(browser, address, may_fail=True))
+            upload(page, EXAMPLES / "cat.png")
+            show_batch(page)
+            page.set_input_files("#pictures input[type=file]", [EXAMPLES / "cat.png"])
+            page.locator("#batch tbody tr").wait_for()
+            page.locator("#answer h2").wait_for()
+        with running_app(tmp_path, port=port):
+            page.get_by_label(FIT_LABELS["stretch"]).click()
+            page.locator("#answer .problem", has_text=GONE).wait_for()
+            page.locator("#batch .wrong", has_text=GONE).wait_for()
+            assert page.locator("#answer h2").count() == 0
+            clear(page)
+            upload(page, EXAMPLES / "dog.png")
+            page.locator("#answer h2").wait_for()
+    assert "Traceback" not in (tmp_path / "app.log").read_text()
