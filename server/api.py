@@ -5,7 +5,6 @@ import errno
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, FastAPI, File, HTTPException, Query, Request, UploadFile
@@ -108,7 +107,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 
 
 def build_router(classifier: Classifier, limits: Limits) -> APIRouter:
-    """The routes of design: predict, batch, activation map, model, health; and a catch-all, because the page that is
+    """The routes predict, batch, activation map, model and health, and a catch-all, because the page that is
     mounted behind them would take every other path."""
     router, classes = APIRouter(prefix="/api"), len(classifier.class_names)
     pool = ThreadPoolExecutor(DECODERS, thread_name_prefix="predict")
@@ -116,8 +115,8 @@ def build_router(classifier: Classifier, limits: Limits) -> APIRouter:
     Fit = Annotated[Literal[FITS], Query(description="how an image that is not square becomes one")]
     usual_k, usual_fit = min(TOP_K, classes), classifier.config.fit
 
-    async def in_thread(function: Callable, *args: object) -> JSONResponse:
-        return JSONResponse(await asyncio.get_running_loop().run_in_executor(pool, partial(function, *args)))
+    async def in_thread(function: Callable[[], Any]) -> JSONResponse:
+        return JSONResponse(await asyncio.get_running_loop().run_in_executor(pool, function))
 
     def square(image: UploadFile, fit: str):
         with open_limited(image.file) as opened:

@@ -18,7 +18,7 @@ from ui.page import CSS, theme
 from ui.predict import EXAMPLES
 
 MAX_THREADS, SESSIONS = 8, 64
-"""Of gradio: threads for events, and sessions whose state is kept (29 to 100 kB each)."""
+"""Of gradio: threads for events, and sessions whose last inputs are kept."""
 
 
 def build_app(
