@@ -14,8 +14,9 @@ from server.gradio_routes import GradioRoutes
 from server.headers import ForwardedHeaders, Proxy, SecurityHeaders
 from server.limits import Limits, RequestLimits, Waits
 from server.uploads import Sweeper
-from ui.page import CSS, theme
+from ui.page import theme
 from ui.predict import EXAMPLES
+from ui.render import CSS
 
 MAX_THREADS, SESSIONS = 8, 64
 """Of gradio: threads for events, and sessions whose last inputs are kept."""

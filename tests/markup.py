@@ -59,6 +59,9 @@ def elements(html: str) -> list[Element]:
     parser.feed(html)
     parser.close()
     assert parser.open == [], f"left open: {[element.tag for element in parser.open]}"
+    for element in parser.found:
+        if element.tag not in ("pre", "code"):
+            element.text = " ".join(element.text.split())
     return parser.found
 
 

@@ -472,12 +472,12 @@ def shown(address: str) -> str:
 def test_the_environment_names_the_model_as_on_spaces(hub, sha, tmp_path):
     env = environment(hub, tmp_path / "home", MODEL_REPO=REPO, MODEL_REVISION=sha)
     with running_app(tmp_path, env=env) as address:
-        assert f"commit {sha[:12]}" in shown(address) and "About the model on this page" not in shown(address)
+        assert f"commit {sha[:12]}" in shown(address) and "Model notice" not in shown(address)
     hub.log.clear()
     with running_app(tmp_path, env=env | {"HF_ENDPOINT": "http://127.0.0.1:9"}) as address:  # as after a sleep
-        assert f"commit {sha[:12]}" in shown(address) and "About the model on this page" not in shown(address)
+        assert f"commit {sha[:12]}" in shown(address) and "Model notice" not in shown(address)
     with running_app(tmp_path, env=env | {"HF_HUB_OFFLINE": "1"}) as address:
-        assert f"commit {sha[:12]}" in shown(address) and "About the model on this page" not in shown(address)
+        assert f"commit {sha[:12]}" in shown(address) and "Model notice" not in shown(address)
     assert hub.log == []
 
 

@@ -34,7 +34,14 @@ def test_one_commit_holds_all_that_the_page_needs_and_nothing_of_the_trainer(hub
     assert hub.files(SPACE, kept, repo_type="space").keys() == {".gitattributes"}
     assert done.sha == commit and done.url == f"{hub.url}/spaces/{SPACE}/commit/{commit}"
     found = tree(hub)
-    for name in ("app.py", "ui/page.py", "ui/page.css", "model/hub.py", "assets/resnet32-cifar10/model.onnx"):
+    for name in (
+        "app.py",
+        "ui/page.py",
+        "ui/static/page.css",
+        "ui/templates/head.html",
+        "model/hub.py",
+        "assets/resnet32-cifar10/model.onnx",
+    ):
         assert found[name] == (ROOT / name).read_bytes()
     folders = {name.split("/")[0] for name in found}
     expected = ".gitattributes LICENSE README.md app.py assets model requirements.txt server ui"

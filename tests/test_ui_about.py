@@ -141,7 +141,7 @@ def test_links_open_in_a_tab_of_their_own_and_nothing_loads_by_itself(source):
     html = about(fake_classifier(source))
     assert html.count("<a ") == html.count('target="_blank" rel="noopener noreferrer"') == len(links(html)) > 0
     assert not re.search(r"<(img|link|iframe|script|video|audio|object|embed|source)\b|\bsrc=|url\(|\bon\w+=", html)
-    assert "url(" not in (ROOT / "ui" / "about.css").read_text() and "@import" not in html
+    assert "url(" not in (ROOT / "ui" / "static" / "about.css").read_text() and "@import" not in html
 
 
 def test_the_calls_with_their_inputs_and_limits_are_listed():

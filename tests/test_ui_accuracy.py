@@ -26,7 +26,8 @@ from model.hub import BUNDLED
 from model.schema import parse, to_json
 from tests.conftest import first_call_held, settle
 from ui import accuracy
-from ui.page import CSS, theme
+from ui.page import theme
+from ui.render import CSS
 
 NAMES = ["cat", "dog"]
 

@@ -13,7 +13,8 @@ from model.artifact import Scores
 from model.hub import BUNDLED, Source
 from tests.markup import EVIL, find, text
 from ui import predict
-from ui.page import CSS, SET_ADDRESS, TABS, build_page, head_html, model_name, notice_html, theme
+from ui.page import SET_ADDRESS, TABS, build_page, head_html, model_name, notice_html, theme
+from ui.render import CSS
 
 
 @pytest.fixture(scope="module")
@@ -94,17 +95,17 @@ def test_the_head_says_which_model_it_is_and_how_good():
     assert [term.text for term in find(html, "dt")] == ["Test accuracy", "Network", "Model"]
     assert [value.text for value in find(html, "dd")[::2]] == ["91.23%", "ResNet-32", "folder mine"]
     notes = [value.text for value in find(html, "dd")[1::2]]
-    assert notes == ["90.66% to 91.77% (95%)", "464,154 weights", "recipe: default"]
-    assert "It knows 3 things: cat, dog and cow." in text(html)
+    assert notes == ["90.66% to 91.77% (95% CI)", "464,154 parameters", "recipe default"]
+    assert "Recognizes 3 classes: cat, dog and cow." in text(html)
     assert "/home" not in html and "ann" not in html
 
 
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ((), "recipe: default"),
-        (("--cutout 8",), "recipe: default, with 1 setting changed"),
-        (("--cutout 8", "--no-nesterov"), "recipe: default, with 2 settings changed"),
+        ((), "recipe default"),
+        (("--cutout 8",), "recipe default (1 override)"),
+        (("--cutout 8", "--no-nesterov"), "recipe default (2 overrides)"),
     ],
 )
 def test_the_head_does_not_call_a_changed_recipe_by_its_name_alone(changes, told):
@@ -116,9 +117,9 @@ def test_no_name_of_the_artifact_brings_markup_into_the_head():
     source = Source("folder", Path("/a") / evil)
     html = head_html(classifier_of(["cat", f"{EVIL}1", f"{EVIL}2"], source, recipe=EVIL))
     assert find(html, "i") == []
-    assert f"It knows 3 things: cat, {EVIL}1 and {EVIL}2." in text(html)
+    assert f"Recognizes 3 classes: cat, {EVIL}1 and {EVIL}2." in text(html)
     values = [value.text for value in find(html, "dd")]
-    assert values[-2:] == [f"folder {evil}", f"recipe: {EVIL}"]
+    assert values[-2:] == [f"folder {evil}", f"recipe {EVIL}"]
 
 
 def test_a_notice_is_told_as_it_is():
@@ -130,7 +131,7 @@ def test_there_is_a_notice_only_where_there_is_something_to_say(tiny_artifact, c
     assert not any(part["props"].get("elem_id") == "notice" for part in config["components"])
     page = build_page(Classifier.load(tiny_artifact), Path("nowhere"), "Another model.")
     shown = [part for part in page.get_config_file()["components"] if part["props"].get("elem_id") == "notice"]
-    assert [text(part["props"]["value"]) for part in shown] == ["About the model on this pageAnother model."]
+    assert [text(part["props"]["value"]) for part in shown] == ["Model noticeAnother model."]
 
 
 def test_a_model_from_the_hub_is_named_by_its_repository_and_commit():

@@ -1,7 +1,6 @@
 """The page as a whole: head, tabs, look, and the address that a view can be shared by. `server` serves it."""
 
 import json
-from html import escape
 from pathlib import Path
 
 import gradio as gr
@@ -13,15 +12,13 @@ from model.preprocess import MAX_UPLOAD_BYTES
 from ui import about, accuracy, predict, test_images
 from ui.address import fill
 from ui.api import build_api
+from ui.render import render
 from ui.test_images import Browser
 
 TITLE = "CIFAR-10 image classifier"
 
 TABS = ("predict", "test-images", "accuracy", "about")
 """Ids of the tabs, as `?tab=` names them."""
-
-
-CSS = sorted(Path(__file__).parent.glob("*.css"))
 
 
 def build_page(
@@ -114,39 +111,28 @@ def _allowed(part: gr.components.Component, word: str | None):
 
 
 def notice_html(notice: str) -> str:
-    return (
-        f'<div class="notice" role="status"><strong>About the model on this page</strong><p>{escape(notice)}</p></div>'
-    )
+    return render("notice.html", notice=notice)
 
 
 def head_html(classifier: Classifier) -> str:
-    """Title, what the network knows, and which model this is."""
+    """Title, what the network recognizes, and which model this is."""
     test, training = classifier.metrics.test, classifier.metrics.training
     low, high = test.accuracy_interval
-    names = [escape(name) for name in classifier.class_names]
-    known = f"{', '.join(names[:-1])} and {names[-1]}"
     facts = (
-        ("Test accuracy", f"{test.accuracy:.2%}", f"{low:.2%} to {high:.2%} (95%)"),
-        ("Network", f"ResNet-{classifier.config.depth}", f"{training.parameters:,} weights"),
+        ("Test accuracy", f"{test.accuracy:.2%}", f"{low:.2%} to {high:.2%} (95% CI)"),
+        ("Network", f"ResNet-{classifier.config.depth}", f"{training.parameters:,} parameters"),
         ("Model", *model_name(classifier.source, recipe_words(training))),
     )
-    tiles = "".join(
-        f"<div><dt>{term}</dt><dd{' class=long' if len(value) > 16 else ''}>{escape(value)}</dd>"
-        f'<dd class="small">{escape(note)}</dd></div>'
-        for term, value, note in facts
-    )
-    return (
-        f"<header><div><h1>{TITLE}</h1><p>It knows {len(names)} things: {known}. "
-        "It looks at 32 × 32 pixels, and calls any other picture one of these too.</p></div>"
-        f"<dl>{tiles}</dl></header>"
+    return render(
+        "head.html", title=TITLE, names=classifier.class_names, size=classifier.config.image_size, facts=facts
     )
 
 
 def recipe_words(training: Training) -> str:
     """The recipe, and that it was changed where the artifact says so: by its name alone nobody trains that network."""
     count = len(training.changes)
-    changed = f", with {count} {'setting' if count == 1 else 'settings'} changed" if count else ""
-    return f"recipe: {training.recipe}{changed}"
+    overrides = f" ({count} {'override' if count == 1 else 'overrides'})" if count else ""
+    return f"recipe {training.recipe}{overrides}"
 
 
 def model_name(source: Source, recipe: str) -> tuple[str, str]:
