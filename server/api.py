@@ -3,22 +3,24 @@
 import asyncio
 import errno
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, FastAPI, File, HTTPException, Query, Request, UploadFile
+from fastapi import APIRouter, FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from PIL import Image
 from pydantic import BaseModel, Field
+from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from model import Classifier
 from model.preprocess import FITS, BusyError, PictureError, open_limited, to_square_rgb
 from server.gradio_routes import NO_ROOM, NOT_FOUND
 from server.limits import DAMAGED, MB, RETRY_SECONDS, Limits
-from ui.api import BAD_FIT, TOP_K, bad_top_k, details, label_dict, model_info
+from ui.api import BAD_FIT, TOP_K, ModelInfo, bad_top_k, details, label_dict, model_info
 from ui.batch import classify_each
 
 LOG = logging.getLogger(__name__)
@@ -26,16 +28,13 @@ LOG = logging.getLogger(__name__)
 DECODERS = 4
 """Threads. Pillow lets go of the interpreter's lock while it decodes."""
 
-NO_IMAGE = "No picture was given: send it as multipart/form-data, in a field named image."
-NO_IMAGES = "No pictures were given: send them as multipart/form-data, in fields named images."
-
 NO_MODEL = "The model does not answer at the moment."
 FAILED = "That could not be done: something is wrong on the server. Try it once more."
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"]
 
 
 class Problem(BaseModel):
-    detail: str = Field(description="one sentence", examples=[NO_IMAGE])
+    detail: str = Field(description="one sentence", examples=[BAD_FIT])
 
 
 class Confidence(BaseModel):
@@ -57,39 +56,6 @@ class Failure(BaseModel):
 class ActivationMap(BaseModel):
     label: str = Field(examples=["cat"])
     map: list[list[float]] = Field(description="rows of numbers in [0, 1], the top row first")
-
-
-class Architecture(BaseModel):
-    depth: int
-    stem_kernel: int
-    shortcut: str
-    temperature: float = Field(description="probabilities are softmax(logits / temperature)")
-    threshold: float | None = Field(description="an image whose highest logit is below is probably none")
-
-
-class Score(BaseModel):
-    n: int = Field(description="images")
-    accuracy: float
-    accuracy_interval: tuple[float, float] = Field(description="95%, Wilson")
-
-
-class Training(BaseModel):
-    recipe: str
-    seed: int
-    epochs: int
-    best_epoch: int
-    changes: list[str] = Field(description="flags that differ from the recipe")
-
-
-class ModelInfo(BaseModel):
-    source: str = Field(examples=["bundled"])
-    class_names: list[str]
-    image_size: int = Field(description="pixels along each side of the network's input")
-    config: Architecture
-    parameters: int
-    val: Score
-    test: Score
-    training: Training
 
 
 class Health(BaseModel):
@@ -125,51 +91,45 @@ def build_router(classifier: Classifier, limits: Limits) -> APIRouter:
     def answer(found: Any, top_k: int) -> dict:
         return label_dict(classifier.class_names, found, top_k) | details(found)
 
-    @router.post("/predict", response_model=Prediction, responses=PROBLEMS)
-    async def predict(
-        image: Annotated[UploadFile, File(description="JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC")],
-        top_k: TopK = usual_k,
-        fit: Fit = usual_fit,
-    ):
+    @router.post("/predict", response_model=Prediction, responses=PROBLEMS, openapi_extra=body("image"))
+    async def predict(request: Request, top_k: TopK = usual_k, fit: Fit = usual_fit):
         """Classify one image."""
-        check_size(image, limits)
-        return await in_thread(lambda: answer(classifier.classify([square(image, fit)])[0], top_k))
+        async with received(request, "image", limits) as images:
+            return await in_thread(lambda: answer(classifier.classify([square(images[0], fit)])[0], top_k))
 
-    @router.post("/predict/batch", response_model=list[Prediction | Failure], responses=PROBLEMS)
-    async def predict_batch(
-        images: Annotated[list[UploadFile], File(description=f"up to {limits.images}")],
-        top_k: TopK = usual_k,
-        fit: Fit = usual_fit,
-    ):
+    @router.post(
+        "/predict/batch",
+        response_model=list[Prediction | Failure],
+        responses=PROBLEMS,
+        openapi_extra=body("images", limits.images),
+    )
+    async def predict_batch(request: Request, top_k: TopK = usual_k, fit: Fit = usual_fit):
         """Classify several images. Each has its answer, or why it has none, in their order."""
-        if len(images) > limits.images:
-            raise HTTPException(413, f"Too many pictures: give {limits.images} at once, or fewer.")
-        for image in images:
-            check_size(image, limits)
 
-        def classify() -> list[dict]:
+        def classify(images: list[UploadFile]) -> list[dict]:
             found = classify_each(classifier, (open_limited(image.file) for image in images), fit)
             return [{"error": one} if isinstance(one, str) else answer(one, top_k) for one, _ in found]
 
-        return await in_thread(classify)
+        async with received(request, "images", limits) as images:
+            return await in_thread(lambda: classify(images))
 
-    @router.post("/activation-map", response_model=ActivationMap, responses=PROBLEMS)
+    @router.post("/activation-map", response_model=ActivationMap, responses=PROBLEMS, openapi_extra=body("image"))
     async def activation_map(
-        image: Annotated[UploadFile, File(description="as for /api/predict")],
+        request: Request,
         label: Annotated[
             Literal[classifier.class_names] | None, Query(description="a class name; without: the most probable class")
         ] = None,
         fit: Fit = usual_fit,
     ):
         """Which regions of an image raised the score of a class (Zhou et al. 2016)."""
-        check_size(image, limits)
 
-        def regions() -> dict:
+        def regions(image: UploadFile) -> dict:
             shown = square(image, fit)
             name = label or classifier.predict(shown, top_k=1)[0][0]
             return {"label": name, "map": classifier.activation_map(shown, name).round(6).tolist()}
 
-        return await in_thread(regions)
+        async with received(request, "image", limits) as images:
+            return await in_thread(lambda: regions(images[0]))
 
     @router.head("/model", include_in_schema=False)
     @router.get("/model", response_model=ModelInfo, responses={503: PROBLEMS[503]})
@@ -203,17 +163,33 @@ def build_router(classifier: Classifier, limits: Limits) -> APIRouter:
     return router
 
 
-def check_size(image: UploadFile, limits: Limits) -> None:
-    if (image.size or 0) > limits.image_bytes:
-        raise HTTPException(413, f"A file may have {limits.image_bytes // MB} MB at most.")
+def body(field: str, most: int = 1) -> dict[str, Any]:
+    """How /openapi.json describes a body of files. FastAPI would describe it by itself from parameters of the type
+    UploadFile, and read it through them half a millisecond later."""
+    file = {"type": "string", "format": "binary", "description": "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC"}
+    schema = file if most == 1 else {"type": "array", "items": file, "maxItems": most}
+    form = {"type": "object", "properties": {field: schema}, "required": [field]}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}}}
+
+
+@asynccontextmanager
+async def received(request: Request, field: str, limits: Limits) -> AsyncIterator[list[UploadFile]]:
+    """The files of that name in the body. Raises HTTPException for none, for too many, and for one too large."""
+    async with request.form() as form:
+        images = [image for image in form.getlist(field) if isinstance(image, UploadFile)]
+        if not images:
+            raise HTTPException(422, f"No picture was given: send it as multipart/form-data, in a field named {field}.")
+        if len(images) > limits.images:
+            raise HTTPException(413, f"Too many pictures: give {limits.images} at once, or fewer.")
+        if any((image.size or 0) > limits.image_bytes for image in images):
+            raise HTTPException(413, f"A file may have {limits.image_bytes // MB} MB at most.")
+        yield images
 
 
 def explain_errors(app: FastAPI, classifier: Classifier) -> None:
     """One sentence in `detail` for whatever a route or FastAPI raises."""
     classes = classifier.class_names
     sentences = {
-        "image": NO_IMAGE,
-        "images": NO_IMAGES,
         "top_k": bad_top_k(len(classes)),
         "fit": BAD_FIT,
         "label": f"label must be one of {', '.join(classes)}.",
@@ -234,11 +210,14 @@ def explain_errors(app: FastAPI, classifier: Classifier) -> None:
 
     @app.exception_handler(StarletteHTTPException)
     async def refused(request: Request, error: StarletteHTTPException):
-        cause = error.__cause__
-        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
-            LOG.error("No room for the body of a request: %s", cause)
-            return problem(503, NO_ROOM, {"retry-after": str(RETRY_SECONDS)})
         return problem(error.status_code, DAMAGED if error.status_code == 400 else str(error.detail), error.headers)
+
+    @app.exception_handler(OSError)
+    async def no_room(request: Request, error: OSError):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise error
+        LOG.error("No room for the body of a request: %s", error)
+        return problem(503, NO_ROOM, {"retry-after": str(RETRY_SECONDS)})
 
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception):

@@ -33,6 +33,9 @@ PAGE_POLICY = (
 FILE_POLICY = "default-src 'none'; sandbox; frame-ancestors 'none'"
 
 
+FORWARDED = b"x-forwarded-"
+
+
 class Proxy:
     """What stands before the server.
 
@@ -87,21 +90,24 @@ class ForwardedHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        headers = MutableHeaders(scope=scope | {"headers": list(scope["headers"])})
-        said = {
-            name: headers.get(f"x-forwarded-{name}", "").split(",")[0].strip() for name in ("proto", "host", "prefix")
-        }
-        for name in [key for key in headers.keys() if key.startswith("x-forwarded-") or key == "x-gradio-server"]:
-            del headers[name]
-        if not self.proxy.trusts(scope.get("client")):
+        said: dict[str, str] = {}
+        headers, host = [], ""
+        for name, value in scope["headers"]:
+            if name.startswith(FORWARDED):
+                said.setdefault(name.removeprefix(FORWARDED).decode("latin-1"), value.decode("latin-1"))
+            elif name == b"host":
+                host = host or value.decode("latin-1")
+            elif name != b"x-gradio-server":
+                headers.append((name, value))
+        if said and not self.proxy.trusts(scope.get("client")):
             said = {}
-        scheme = said.get("proto") or self.proxy.scheme or scope["scheme"]
-        host = said.get("host") or self.proxy.host or headers.get("host") or "localhost"
-        prefix = said.get("prefix") or self.proxy.prefix
+        proto, forwarded, prefix = (said.get(name, "").split(",")[0].strip() for name in ("proto", "host", "prefix"))
+        scheme = proto or self.proxy.scheme or scope["scheme"]
+        host = forwarded or self.proxy.host or host or "localhost"
+        prefix = prefix or self.proxy.prefix
         if not HOST.fullmatch(host) or scheme not in ("http", "https") or not is_prefix(prefix):
             return await SecurityHeaders(refuse)(scope, receive, send)
-        headers["host"] = host
-        scope = scope | {"scheme": scheme, "headers": headers.raw}
+        scope = scope | {"scheme": scheme, "headers": [*headers, (b"host", host.encode())]}
         if prefix := unquote(prefix).rstrip("/"):  # as in the scope: /user/a%40b is /user/a@b
             inside = scope["path"] == prefix or scope["path"].startswith(prefix + "/")
             path = scope["path"] if inside else prefix + scope["path"]

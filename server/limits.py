@@ -225,32 +225,38 @@ class Request:
     async def send(self, message: Message) -> None:
         if self.refusal is not None and not self.started:
             return
-        self.started = True
-        self.ended = message["type"] == "http.response.body" and not message.get("more_body", False)
+        await self.send_on(message)
+
+    async def send_on(self, message: Message) -> None:
+        """An answer that comes before the body has is the connection's last, and ends after it."""
+        unread = not (self.body_done or self.gone)
+        if message["type"] == "http.response.start":
+            self.started = True
+            if unread:
+                MutableHeaders(scope=message)["connection"] = "close"
+        elif message["type"] == "http.response.body" and not message.get("more_body", False):
+            self.ended = True
+            if unread:
+                await self._send(message | {"more_body": True})
+                await self.drain()
+                message = {"type": "http.response.body"}
         await self._send(message)
 
     async def finish(self) -> None:
         """Sends the refusal, and ends what the application left open."""
-        if self.gone or self.ended:
+        if self.gone or self.ended or (self.refusal is None and not self.started):
             return
-        if self.started:
-            return await self._send({"type": "http.response.body", "body": b"", "more_body": False})
-        if self.refusal is None:
-            return
-        headers, body = self.refusal.answer(self.path)
-        unread = not self.body_done
-        if unread:
-            headers["connection"] = "close"
-        await self._send({"type": "http.response.start", "status": self.refusal.status, "headers": headers.raw})
-        await self._send({"type": "http.response.body", "body": body, "more_body": unread})
-        if unread:
-            await self.drain()
-            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        body = b""
+        if not self.started:
+            headers, body = self.refusal.answer(self.path)
+            await self.send_on({"type": "http.response.start", "status": self.refusal.status, "headers": headers.raw})
+        await self.send_on({"type": "http.response.body", "body": body})
 
     async def drain(self, seconds: float = 5) -> None:
         """Lets a client that sends its whole body before it reads come to the answer: closed at once, the connection
         would be reset and the answer lost. For a moment only, and not for one that was too slow."""
-        until = asyncio.get_running_loop().time() + (0 if self.refusal.status == 408 else seconds)
+        too_slow = self.refusal is not None and self.refusal.status == 408
+        until = asyncio.get_running_loop().time() + (0 if too_slow else seconds)
         more = True
         while more:
             try:

@@ -26,6 +26,7 @@ from tests.hostile import LEAK
 from tests.http_calls import END, MULTIPART, ask, connect, part
 from tests.serving import running_app
 
+NO_IMAGE = "No picture was given: send it as multipart/form-data, in a field named"
 WHOLE_NUMBER = "top_k must be a whole number from 1 to 10."
 KNOWN_FITS = "fit must be one of crop, pad, stretch."
 POSTS = ("/api/predict", "/api/predict/batch", "/api/activation-map")
@@ -161,7 +162,7 @@ def test_a_batch_is_answered_in_its_order_and_a_bad_image_alone_has_a_sentence(c
 def test_16_images_are_answered_17_and_none_are_refused(client):
     assert len(sent(client, "/api/predict/batch", *[noise(1)] * 16).json()) == 16
     assert refused(sent(client, "/api/predict/batch", *[noise(1)] * 17), 413).startswith("Too many pictures: give 16")
-    assert refused(client.post("/api/predict/batch", files={"other": noise(1)}), 422) == api.NO_IMAGES
+    assert refused(client.post("/api/predict/batch", files={"other": noise(1)}), 422) == f"{NO_IMAGE} images."
 
 
 @pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
@@ -230,7 +231,7 @@ def test_a_bad_file_is_refused_in_one_sentence_and_the_next_call_works(client, p
 
 def test_what_is_missing_or_no_file_is_refused_by_the_name_of_the_field(client):
     for path in POSTS:
-        told = api.NO_IMAGES if "batch" in path else api.NO_IMAGE
+        told = f"{NO_IMAGE} images." if "batch" in path else f"{NO_IMAGE} image."
         field = "images" if "batch" in path else "image"
         assert refused(client.post(path, files={"other": b"x"}), 422) == told
         assert refused(client.post(path, files={field: (None, "text")}), 422) == told
@@ -372,7 +373,7 @@ def test_the_schema_describes_every_route_with_its_answers_its_errors_and_exampl
         assert all(target(answers[status])["$ref"].endswith("/Problem") for status in errors)
         if path in POSTS:
             (kind,) = operation["requestBody"]["content"]
-            body = parts[operation["requestBody"]["content"][kind]["schema"]["$ref"].rsplit("/", 1)[1]]
+            body = operation["requestBody"]["content"][kind]["schema"]
             assert kind == "multipart/form-data" and body["required"] == ["images" if "batch" in path else "image"]
     (top_k, fit) = (one["schema"] for one in schema["paths"]["/api/predict"]["post"]["parameters"])
     assert (top_k["minimum"], top_k["maximum"], top_k["default"]) == (1, 10, 5)

@@ -203,3 +203,10 @@ def test_events_of_a_stream_come_as_they_happen(address):
             text += client.recv(4096)
     events = ask(address, "GET", f"/gradio_api/call/model_info/{answer['event_id']}")[2]
     assert events.startswith(b"event: complete")
+
+
+def test_an_answer_before_its_body_has_come_ends_the_connection(address):
+    """Else the server would read on for as long as the client sends."""
+    with posting(address, "/api/predict?top_k=99", 9_000_000) as client:
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 422 ") and b"connection: close" in answer

@@ -6,6 +6,7 @@ Their components are never shown: each is here for its place in the API. What th
 from collections.abc import Callable, Sequence
 
 import gradio as gr
+from pydantic import BaseModel, ConfigDict, Field
 
 from model import Classifier
 from model.classifier import Prediction
@@ -72,20 +73,56 @@ def details(found: Prediction) -> dict:
     return {"probably_none_of_these": not found.in_distribution, "milliseconds": round(found.milliseconds, 3)}
 
 
+class Recorded(BaseModel):
+    """A part of config.json or metrics.json."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+class Architecture(Recorded):
+    depth: int
+    stem_kernel: int
+    shortcut: str
+    temperature: float = Field(description="probabilities are softmax(logits / temperature)")
+    threshold: float | None = Field(description="an image whose highest logit is below is probably none")
+
+
+class Score(Recorded):
+    n: int = Field(description="images")
+    accuracy: float
+    accuracy_interval: tuple[float, float] = Field(description="95%, Wilson")
+
+
+class Training(Recorded):
+    recipe: str
+    seed: int
+    epochs: int
+    best_epoch: int
+    changes: list[str] = Field(description="flags that differ from the recipe")
+
+
+class ModelInfo(BaseModel):
+    source: str = Field(examples=["bundled"])
+    class_names: list[str]
+    image_size: int = Field(description="pixels along each side of the network's input")
+    config: Architecture
+    parameters: int
+    val: Score
+    test: Score
+    training: Training
+
+
 def model_info(classifier: Classifier) -> dict:
-    """Which model this is: source, classes, architecture, image size, accuracy on val and test, training."""
-    config, metrics = classifier.config, classifier.metrics
-    scores = ("n", "accuracy", "accuracy_interval")
-    training = ("recipe", "seed", "epochs", "best_epoch", "changes")
-    return {
-        "source": classifier.source.public,
-        "class_names": list(classifier.class_names),
-        "image_size": classifier.image_size,
-        "config": {
-            key: getattr(config, key) for key in ("depth", "stem_kernel", "shortcut", "temperature", "threshold")
-        },
-        "parameters": metrics.training.parameters,
-        "val": {key: getattr(metrics.val, key) for key in scores},
-        "test": {key: getattr(metrics.test, key) for key in scores},
-        "training": {key: getattr(metrics.training, key) for key in training},
-    }
+    """Which model this is, and how good: a `ModelInfo`."""
+    metrics = classifier.metrics
+    found = ModelInfo(
+        source=classifier.source.public,
+        class_names=list(classifier.class_names),
+        image_size=classifier.image_size,
+        config=Architecture.model_validate(classifier.config),
+        parameters=metrics.training.parameters,
+        val=Score.model_validate(metrics.val),
+        test=Score.model_validate(metrics.test),
+        training=Training.model_validate(metrics.training),
+    )
+    return found.model_dump()
