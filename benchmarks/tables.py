@@ -47,7 +47,7 @@ def spread(side: dict[str, Any]) -> str:
 
 
 def throughput(found: Results) -> str:
-    columns = ["measurement", "classic", "ours", "bare", "ours / classic", "pipeline and Lightning cost"]
+    columns = ["measurement", "standard loop", "this trainer", "upper bound", "speed-up", "overhead"]
     return table(
         columns,
         [
@@ -64,7 +64,7 @@ def throughput(found: Results) -> str:
 
 def costs(found: Results) -> str:
     """Warm-up and memory: the largest of the rounds."""
-    sides = ["classic", "ours", "bare"]
+    sides = ["standard loop", "this trainer", "upper bound"]
     columns = ["measurement", *(f"{what}, {side}" for what in ("warm-up s", "host", "GPU") for side in sides)]
     keys, rows = ("peak_host_bytes", "peak_device_bytes"), []
     for name, result, variant in each_variant(found, "train_throughput"):
@@ -99,7 +99,7 @@ def scaling(found: Results) -> str:
 
 
 def input_pipeline(found: Results) -> str:
-    columns = ["measurement", "crop", "batched", "one by one, Pillow", "one by one, v2 on tensors"]
+    columns = ["measurement", "crop", "batched", "per image, Pillow", "per image, v2 on tensors"]
     columns += ["batched / Pillow", "batched / v2", "batched on the GPU"]
     rows = []
     for name, result in found.items():
@@ -237,15 +237,15 @@ def growth(found: Results) -> str:
 
 
 def threshold(found: Results) -> str:
-    """A row per kind of pictures, and what the kinds come to."""
-    rows, columns = [], ["measurement", "pictures"]
+    """A row per category of images, and their mean."""
+    rows, columns = [], ["measurement", "images"]
     for name, result in of_kind(found, "threshold"):
         of_each = list(result["thresholds"])
-        columns = ["measurement", "pictures", *of_each]
-        below = {**result["below"], f"**mean of {len(result['below'])} kinds**": result["mean_below"]}
+        columns = ["measurement", "images", *of_each]
+        below = {**result["below"], f"**mean of {len(result['below'])} categories**": result["mean_below"]}
         below |= {"val images": result["val_below"]}
         rows += [[name, kind, *(f"{shares[score]:.1%}" for score in of_each)] for kind, shares in below.items()]
-        rows.append([name, "*the threshold itself*", *(f"{result['thresholds'][score]:.3f}" for score in of_each)])
+        rows.append([name, "*threshold*", *(f"{result['thresholds'][score]:.3f}" for score in of_each)])
     return table(columns, rows)
 
 

@@ -42,17 +42,26 @@ PROJECT = DOCS.parent
 BEGIN = "<!-- written by docs/ledger.py -->"
 
 PRINTED = """\
-| course report (as stated there) | 87.16% | 86.77% | | 50 | | | |
-| He et al. 2015, table 6 (as stated there) | | 92.49% | | 64,000 steps | | | |
+| course report (as reported) | 87.16% | 86.77% | | 50 | | | |
+| He et al. 2015, table 6 (as reported) | | 92.49% | | 64,000 steps | | | |
+"""
+PRINTED_SUMMARY = """\
+| [He et al. 2015](https://arxiv.org/abs/1512.03385), as reported | 0.46M | 64,000 steps | 92.49% | two GPUs |
+| Course report, as reported | | 50 | 86.77% | |
 """
 
 
 def runs() -> dict[str, Metrics]:
-    """Name -> metrics.json, the bundled model first, and not again where the run that it comes from is kept too."""
+    """Name -> metrics.json, of `kept`."""
+    return {name: run.metrics for name, run in kept().items()}
+
+
+def kept() -> dict[str, Artifact]:
+    """Name -> what is kept, the bundled model first, and not again where the run that it comes from is kept too."""
     bundled = read_kept(BUNDLED)
-    kept = {folder.name: read_kept(folder) for folder in sorted((DOCS / "runs").glob("*")) if folder.is_dir()}
-    kept = {name: run for name, run in kept.items() if run.config.sha256[WEIGHTS] != bundled.config.sha256[WEIGHTS]}
-    return {name: run.metrics for name, run in {"bundled model": bundled, **kept}.items()}
+    found = {folder.name: read_kept(folder) for folder in sorted((DOCS / "runs").glob("*")) if folder.is_dir()}
+    found = {name: run for name, run in found.items() if run.config.sha256[WEIGHTS] != bundled.config.sha256[WEIGHTS]}
+    return {"bundled model": bundled, **found}
 
 
 def read_kept(folder: Path) -> Artifact:
@@ -69,6 +78,46 @@ def results_table() -> str:
     rows = "".join(row(name, metrics) for name, metrics in runs().items())
     columns = ("run", "val", "test", "test, 95% interval", "epochs (best)", "minutes", "images/s", "device")
     return header(*columns) + rows + PRINTED
+
+
+def headline() -> str:
+    """The first sentence of the README."""
+    metrics = read_kept(BUNDLED).metrics
+    return (
+        f"Train a ResNet-32 on CIFAR-10 ({metrics.test.accuracy:.1%} test accuracy, "
+        f"{metrics.training.parameters / 1e6:.2f}M parameters) and serve it as a web demo.\n"
+    )
+
+
+def summary_table() -> str:
+    """For the README: the bundled model with the epochs of all runs that it continues, one run of each recipe, and what
+    was printed."""
+    bundled, *others = runs().items()
+    first = {metrics.training.recipe: (name, metrics) for name, metrics in reversed(others) if is_recipe(metrics)}
+    rows = summary_row("**Bundled model**", *bundled)
+    rows += "".join(summary_row(f"Recipe `{recipe}`, one run", *first[recipe]) for recipe in RECIPES if recipe in first)
+    return header("model", "parameters", "epochs", "test accuracy (95% CI)", "hardware") + rows + PRINTED_SUMMARY
+
+
+def summary_row(title: str, name: str, metrics: Metrics) -> str:
+    training, (low, high), epochs = metrics.training, metrics.test.accuracy_interval, epochs_of(name)
+    total = f"{sum(epochs)}" + (f", in {len(epochs)} runs" if len(epochs) > 1 else "")
+    accuracy = f"{metrics.test.accuracy:.2%} ({low:.2%} to {high:.2%})"
+    return f"| {title} | {training.parameters:,} | {total} | {accuracy} | {training.device} |\n"
+
+
+def epochs_of(name: str) -> list[int]:
+    """Of the run, after those of the kept runs whose weights it continues."""
+    by_weights = {run.config.sha256[WEIGHTS]: run.metrics.training for run in kept().values()}
+    chain = [kept()[name].metrics.training]
+    while chain[0].pretrained and chain[0].pretrained.initial_weights:
+        chain.insert(0, by_weights[chain[0].pretrained.initial_weights.sha256])
+    return [training.epochs for training in chain]
+
+
+def is_recipe(metrics: Metrics) -> bool:
+    """Whether the run is its recipe as that is today, but for length and seed."""
+    return changed(metrics.training.hyperparameters).keys() <= LENGTH | {"seed"}
 
 
 def row(name: str, metrics: Metrics) -> str:
@@ -117,13 +166,14 @@ def expectations_table() -> str:
     return columns + "".join(
         f"| `{training.recipe}` | {training.device} | {training.epochs} "
         f"| {training.images_per_second:,.0f} | {training.wall_seconds / 60:.0f} | {accuracy:.2%} |\n"
-        for training, accuracy in ((metrics.training, metrics.test.accuracy) for metrics in runs().values())
-        if changed(training.hyperparameters).keys() <= LENGTH | {"seed"}
+        for training, accuracy in (
+            (metrics.training, metrics.test.accuracy) for metrics in runs().values() if is_recipe(metrics)
+        )
     )
 
 
 def details_table() -> str:
-    calibration, flip = "calibration error, before and after", "test with the mirror image"
+    calibration, flip = "ECE, before and after calibration", "test accuracy with flip TTA"
     rows = "".join(details_row(name, metrics) for name, metrics in runs().items())
     return header("run", "precision", "PyTorch", "commit", calibration, flip) + rows
 
@@ -145,7 +195,7 @@ def seeds_table() -> str:
         settings = {name: value for name, value in settings.items() if name not in MACHINE | {"seed"}}
         settings |= {"device": training.device, "precision": training.precision} | digests(training.pretrained)
         groups[json.dumps(settings, sort_keys=True)].append(metrics)
-    columns = ("recipe", "epochs", "seeds", "val, mean", "test, mean", "test with the mirror image, mean", "device")
+    columns = ("recipe", "epochs", "seeds", "val, mean", "test, mean", "test with flip TTA, mean", "device")
     return header(*columns) + "".join(map(seeds_row, groups.values()))
 
 
@@ -180,7 +230,7 @@ def trials_table() -> str:
     """In groups of one recipe, length and machine: first the recipe as it is, with any seed, then the changes, best
     first."""
     columns = (
-        *("trial", "differs from its recipe in", "epochs", "val", "val, 95% interval", "against the recipe, points"),
+        *("trial", "overrides of its recipe", "epochs", "val", "val, 95% interval", "gain over the recipe, points"),
         *("minutes", "device", "commit"),
     )
     groups = defaultdict(list)
@@ -254,7 +304,7 @@ def pages() -> dict[Path, str]:
     readme, results, training = PROJECT / "README.md", DOCS / "results.md", DOCS / "training.md"
     in_results = (results_table(), seeds_table(), details_table(), trials_table())
     return {
-        readme: filled(readme.read_text(), results_table(), begin=BEGIN),
+        readme: filled(readme.read_text(), headline(), summary_table(), begin=BEGIN),
         results: filled(results.read_text(), *in_results, begin=BEGIN),
         training: filled(training.read_text(), expectations_table(), begin=BEGIN),
     }

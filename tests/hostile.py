@@ -1,6 +1,7 @@
 """Bad files and bad calls, as strangers send them to a page: what each is answered.
 
-`tests/test_hostile.py` sends all of them to a running page; `python -m tests.hostile` writes them into docs/hostile.md.
+`tests/test_hostile.py` sends all of them to a running page; `python -m tests.hostile` writes them into
+docs/security/malformed-input.md.
 """
 
 import io
@@ -24,7 +25,7 @@ from PIL import Image
 from tests.http_calls import END, MULTIPART, SECONDS, UPLOAD, ask, call, part, post, stored, upload
 from tests.serving import ROOT, running_app
 
-PAGE = ROOT / "docs" / "hostile.md"
+PAGE = ROOT / "docs" / "security" / "malformed-input.md"
 MAX_PEAK_MB = 300
 MB = 2**20
 ANSWER = "(an answer)"
@@ -471,13 +472,13 @@ class Memory:
 
 ABOUT = """# Malformed and malicious input
 
-Written by `python -m tests.hostile`: {count} files and requests, most of them bad, some odd but good, sent over HTTP to
-`python app.py`. A *file* goes to `POST /api/predict`, and *page* is the same file, uploaded and asked about as the page
-does it. *REST* are malformed requests to the REST routes; *upload*, *call* and *route* are those of Gradio. The status
-is that of the last request. Gradio answers a call by a stream of events: "200, error" is one that ends in an error.
+{count} files and requests sent over HTTP to `python app.py`, most of them bad, some unusual but valid. Written by
+`python -m tests.hostile`; [security.md](../security.md) explains the limits.
 
-Each was answered within {slowest} seconds. Between the first and the last of them, the server's memory was never more
-than {peak} MB above the {rest} MB that it had at rest, and it was {kept} MB above it at the end.
+Each was answered within {slowest} seconds. Memory peaked at {peak} MB above the {rest} MB at rest, and ended {kept} MB
+above it. *file*: `POST /api/predict`; *page*: the same file, sent as the page does it; *REST*: malformed REST requests;
+*upload*, *call*, *route*: Gradio's routes. The status is that of the last request; "200, error" is an event stream that
+ends in an error.
 
 """
 

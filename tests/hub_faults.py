@@ -1,6 +1,7 @@
 """Every request of a push, a pull and the hosting of a page, with faults at it: what a person reads, what is left.
 
-`tests/test_hub_faults.py` runs all cases; `python -m tests.hub_faults` writes them into docs/hub-faults.md.
+`tests/test_hub_faults.py` runs all cases; `python -m tests.hub_faults` writes them into
+docs/security/hub-failures.md.
 """
 
 import shutil
@@ -206,31 +207,31 @@ def table(outcomes: list[Outcome]) -> str:
         message = (found.message or "(succeeds)").replace("|", "\\|")
         again = "succeeds" if found.again else "FAILS"
         rows.setdefault((direction, words(fault), message, found.after, again), []).append(f"`{step}`")
-    lines = ["| | fault | at | what is printed | then there | same command again |", "|---|---|---|---|---|---|"]
+    lines = ["| | fault | request | message | version left | same command again |", "|---|---|---|---|---|---|"]
     for (direction, fault, message, after, again), steps in sorted(rows.items(), key=lambda row: row[0][:2]):
         lines.append(f"| {direction} | {fault} | {', '.join(steps)} | {message} | {after} | {again} |")
     return "\n".join(lines) + "\n"
 
 
-ABOUT = """# Faults of the Hub
+ABOUT = """# Hub failure modes
 
-Written by `python -m tests.hub_faults`: the bundled model is pushed and pulled, and its page hosted (space), over HTTP
-by the real client on a Hub on the loopback interface, with one fault at every answer to one kind of request. Where
-it falls silent, what waits for it waits {deadline} seconds here, and twice as long for a commit; for a person {ask} for
-a question, {commit} for a commit, {pull} for a pull and {start} for a pull at a start of the page.
+What `publish`, a download and `space` print and leave behind when one request fails. Written by
+`python -m tests.hub_faults`: the real client runs against a local Hub, with one fault at every answer to one kind of
+request. Timeouts are shortened to {deadline} seconds in this test (twice that for a commit); in use they are {ask}
+seconds for a question, {commit} for a commit, {pull} for a download and {start} for a download at a start of the page.
 
 - `reset`: the connection ends before an answer; `cut`: in the middle of one; `lost`: the Hub did as asked, but its
-  answer never came; `hang`, `stall`: no answer, or half of one, and then silence; `truncated`, `garbage`: a wrong file
-  that looks right to the client; `wrong-etag`: the Hub names another digest than the file has.
-- `old`, `new`: what the Hub (push), the local cache as one finds it offline (pull) or the hosted page (space) then
-  shows: the version from before, or all of the new one. It was one of these in every case, and the local folder was
-  unchanged. A Space may have its new code while it still shows the old model.
+  answer never came; `hang`, `stall`: no answer, or half of one, then silence; `truncated`, `garbage`: a wrong file that
+  looks right to the client; `wrong-etag`: another digest than the file has.
+- `old`, `new`: the version that the Hub (push), the local cache when offline (pull) or the hosted page (space) then
+  has, never a mixture. The local folder was unchanged in every case. A Space may have its new code while it still shows
+  the old model.
 
 """
 
 
 def main() -> None:
-    page = Path(__file__).resolve().parent.parent / "docs" / "hub-faults.md"
+    page = Path(__file__).resolve().parent.parent / "docs" / "security" / "hub-failures.md"
     outcomes = []
     about = ABOUT.format(
         deadline=DEADLINE,

@@ -179,7 +179,7 @@ def test_a_comparison_runs_end_to_end_and_writes_every_value(made_up_cifar, tmp_
     answer = CliRunner().invoke(
         train_throughput.app, [*command, "--", "--depth", "8", "--device", "cpu"], catch_exceptions=False
     )
-    assert answer.exit_code == 0 and "| ours / classic |" in answer.stdout
+    assert answer.exit_code == 0 and "| speed-up |" in answer.stdout
     result = json.loads(output.read_text())
     assert result["settings"] == {"max_epochs": 2, "batch_size": 30, "train_images": 60} and result["rounds"] == 1
     (variant,) = result["variants"]
@@ -611,7 +611,7 @@ def test_the_threshold_benchmark_counts_what_is_below_and_reads_no_test_image(
         assert result["below"][kind]["highest logit"] == expected
     for score, mean in result["mean_below"].items():
         assert mean == pytest.approx(np.mean([shares[score] for shares in result["below"].values()]))
-    assert f"| this run | **mean of {len(threshold.KINDS)} kinds** | " in answer.stdout
+    assert f"| this run | **mean of {len(threshold.KINDS)} categories** | " in answer.stdout
     assert str(tmp_path) not in output.read_text() and str(tiny_cifar) not in output.read_text()
 
 
@@ -631,9 +631,9 @@ def test_the_threshold_table_has_every_kind_the_mean_and_val():
     result |= {"mean_below": {"highest logit": 0.5}, "val_below": {"highest logit": 0.05}}
     assert tables.threshold({"threshold-x": result}).splitlines()[2:] == [
         "| threshold-x | noise | 32.5% |",
-        "| threshold-x | **mean of 1 kinds** | 50.0% |",
+        "| threshold-x | **mean of 1 categories** | 50.0% |",
         "| threshold-x | val images | 5.0% |",
-        "| threshold-x | *the threshold itself* | 5.450 |",
+        "| threshold-x | *threshold* | 5.450 |",
     ]
     assert tables.threshold({}) == "Not measured yet.\n"
 

@@ -5,7 +5,7 @@ import pytest
 from tests import hub_faults
 from tests.hub_faults import CASES, run_case, words
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "hub-faults.md"
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "security" / "hub-failures.md"
 
 CHANGES_NOTHING = [("push", "create", 401), ("push", "create", 403), ("space", "create", 403)]
 """The client then asks whether the repository is there already, which it is."""
