@@ -34,7 +34,7 @@ def test_the_card_states_numbers_selection_and_every_setting(found, tiny_artifac
     training = found.metrics.training
     assert f"| test | 250 | {found.metrics.test.accuracy:.2%} |" in text
     assert f"{training.parameters:,} parameters" in text
-    assert f"epoch {training.best_epoch}, the one with the highest accuracy on 30 validation images" in text
+    assert f"epoch {training.best_epoch}, the highest accuracy on 30 validation images" in text
     for name, value in training.hyperparameters.items():
         assert f"| `{name}` | {value} |" in text
     assert "More Information Needed" not in text
@@ -42,7 +42,7 @@ def test_the_card_states_numbers_selection_and_every_setting(found, tiny_artifac
 
 def test_the_card_tells_the_flipped_view_apart_where_it_is_known(found):
     text = card.card_text(found.metrics, found.config)
-    (line,) = [line for line in text.splitlines() if "mirror image" in line]
+    (line,) = [line for line in text.splitlines() if "horizontal flip" in line]
     for split in ("val", "test"):
         flip = getattr(found.metrics, split).flip_tta
         low, high = flip.accuracy_interval
@@ -55,31 +55,27 @@ def test_the_card_tells_the_flipped_view_apart_where_it_is_known(found):
 def test_the_card_says_what_the_run_has_otherwise_than_its_recipe(found):
     text = card.card_text(found.metrics, found.config)
     flags = " ".join(f"`{change}`" for change in found.metrics.training.changes)
-    assert "`--max-epochs 2`" in flags and f"\nRecipe `default` with {flags}, 2 epochs on " in text
+    assert "`--max-epochs 2`" in flags and f"\nRecipe `default` with the overrides {flags}, 2 epochs on " in text
     plain = replace(found.metrics, training=replace(found.metrics.training, changes=()))
-    assert card.card_text(plain, found.config) == text.replace(f" with {flags}", "")
+    assert card.card_text(plain, found.config) == text.replace(f" with the overrides {flags}", "")
 
 
 def test_the_card_says_which_networks_took_part(found):
-    facts = {"recipe": "record", "seed": 0, "epochs": 7, "parameters": 1, "depth": 56, "val_accuracy": 0.95}
-    first = PretrainedNetwork(**facts, sha256="0" * 64)
+    network = {"recipe": "record", "seed": 0, "epochs": 7, "parameters": 1, "depth": 56, "val_accuracy": 0.95}
+    first = PretrainedNetwork(**network, sha256="0" * 64)
     both = Pretrained(initial_weights=first, teacher=replace(first, depth=110))
     training = replace(found.metrics.training, pretrained=both)
     text = card.card_text(replace(found.metrics, training=training), found.config)
-    told = "(recipe `record`, 7 epochs, val accuracy 95.00%, the same validation images held out)."
-    sentence = (
-        f"\nThe training began with the weights of a ResNet-56 trained before {told} Part of the loss was the "
-        f"divergence from the probabilities of a ResNet-110 trained before {told}\n"
-    )
+    facts = "(recipe `record`, 7 epochs, val accuracy 95.00%, trained with the same validation images held out)."
+    sentence = f"\nFine-tuned from ResNet-56 {facts} Distilled from the teacher ResNet-110 {facts}\n"
     assert text.replace(sentence, "") == card.card_text(found.metrics, found.config) and sentence in text
 
 
 def test_the_card_says_what_the_threshold_is_where_there_is_one(found):
     text = card.card_text(found.metrics, found.config)
     sentence = (
-        " `Classifier.is_in_distribution` says that a picture is probably none of them where its highest logit is "
-        f"below {found.config.threshold:.3f}, which 95% of the validation images reach, but so do many "
-        "pictures of other things."
+        " `Classifier.is_in_distribution` reports an image whose highest logit is below the OOD threshold, "
+        f"{found.config.threshold:.3f}. 95% of validation images reach it, but so do many out-of-distribution images."
     )
     assert text.count(sentence) == 1
     assert card.card_text(found.metrics, replace(found.config, threshold=None)) == text.replace(sentence, "")

@@ -205,15 +205,15 @@ def usage_code(text: str) -> list[str]:
 
 def test_every_piece_of_code_in_the_published_card_runs(hub, copy, tmp_path, monkeypatch, capsys):
     publish(copy, REPO)
-    Image.new("RGB", (50, 40), "teal").save(tmp_path / "picture.png")
+    Image.new("RGB", (50, 40), "teal").save(tmp_path / "image.png")
     monkeypatch.chdir(tmp_path)
     codes = usage_code(pushed(hub)[artifact.CARD].decode())
     assert len(codes) == 3
     for code in codes:
         exec(compile(code, "README.md", "exec"), {})
     plain, ours = capsys.readouterr().out.splitlines()[:3], Classifier.load(copy)
-    picture = Image.open(tmp_path / "picture.png")
-    assert plain == [f"{label:12}{p:.1%}" for label, p in ours.predict(picture, top_k=3)]
+    image = Image.open(tmp_path / "image.png")
+    assert plain == [f"{label:12}{p:.1%}" for label, p in ours.predict(image, top_k=3)]
 
 
 def test_the_card_tells_the_hub_what_it_is(hub, copy):
@@ -232,7 +232,9 @@ def test_the_figures_that_the_card_shows_are_there(copy):
 
 def test_the_most_frequent_mistakes_are_counted_from_the_matrix():
     sentence = card.confused_text([[5, 3, 0], [0, 9, 1], [2, 0, 8]], ["cat", "dog", "frog"])
-    assert sentence.endswith("cat called dog (3 of 8), frog called cat (2 of 10), dog called frog (1 of 10).")
+    assert sentence.endswith(
+        "cat predicted as dog (3 of 8), frog predicted as cat (2 of 10), dog predicted as frog (1 of 10)."
+    )
 
 
 # The command line
