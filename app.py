@@ -31,7 +31,10 @@ def tidy_environment() -> None:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = _Parser(prog="app.py", description="A page that classifies pictures with a network trained on CIFAR-10.")
+    parser = _Parser(
+        prog="app.py",
+        description="Serve a web page and a REST API that classify images with a network trained on CIFAR-10.",
+    )
     parser.add_argument(
         "--model",
         default=os.environ.get("MODEL_REPO"),

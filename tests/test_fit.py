@@ -245,7 +245,7 @@ def test_a_gpu_without_bf16_trains_in_float32_and_refuses_the_other(monkeypatch)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert fit.resolve_precision("auto", "cuda") == "32-true"
-    with pytest.raises(ConfigError, match="--precision is bf16-mixed, which this GPU has no units for"):
+    with pytest.raises(ConfigError, match="--precision is bf16-mixed, which this GPU does not support"):
         fit.check_devices(TrainConfig(precision="bf16-mixed"), "cuda")
     fit.check_devices(TrainConfig(precision="32-true"), "cuda")
 
@@ -293,7 +293,7 @@ def test_a_damaged_last_checkpoint_is_named_and_the_one_before_is_used(
     capsys.readouterr()
     run(tiny_cifar, tmp_path, resume=True)
     told = capsys.readouterr().out.splitlines()[0]
-    assert "last.ckpt is damaged (" in told and told.endswith("going on from last.previous.ckpt, step 9")
+    assert "last.ckpt is damaged (" in told and told.endswith("continuing from last.previous.ckpt, step 9")
     assert told in (tmp_path / "train.log").read_text()
     assert history(tmp_path) == history(finished["cosine"])
     assert equal(weights(tmp_path), weights(finished["cosine"]))

@@ -190,7 +190,7 @@ def test_ctrl_c_and_sigterm_end_with_their_exit_code_and_one_line_that_says_how_
     _, error = process.communicate(timeout=180)
     assert process.returncode == code
     name = signal.Signals(signum).name
-    assert error == f"Stopped: interrupted by {name}. The same command with --resume goes on from here.\n"
+    assert error == f"Stopped: interrupted by {name}. To continue, repeat the command with --resume.\n"
     assert f"interrupted by {name}" in (tmp_path / "run" / "train.log").read_text()
 
 
@@ -201,7 +201,11 @@ def test_a_second_trainer_in_the_same_folder_is_refused_while_the_first_goes_on(
     for flags in ([], ["--resume"]):
         second = start(*flags)
         _, error = second.communicate(timeout=180)
-        assert second.returncode == 2 and f"is in use by process {first.pid}" in error and error.count("\n") == 1
+        assert (
+            second.returncode == 2
+            and f"is locked by the trainer with PID {first.pid}" in error
+            and error.count("\n") == 1
+        )
     assert first.poll() is None and (tmp_path / "run" / "run.json").read_bytes() == before
     first.kill()
     first.communicate()

@@ -27,13 +27,13 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 
 Branch = Annotated[str | None, typer.Option(help="Branch, created if it is missing.  [default: main]")]
 Tag = Annotated[str | None, typer.Option(help="Tag for the commit, such as v1.")]
-Private = Annotated[bool, typer.Option("--private", help="A repository that is created is private.")]
+Private = Annotated[bool, typer.Option("--private", help="Create the repository as private.")]
 
 DataDir = Annotated[
     Path | None,
     typer.Option(
-        help="Folder that holds cifar-10-batches-py/ or cifar-10-hub/, or receives one.  [default: $CIFAR10_DIR, else "
-        "./data]"
+        help="Folder with cifar-10-batches-py/ or cifar-10-hub/; a missing one is downloaded.  "
+        "[default: $CIFAR10_DIR, else ./data]"
     ),
 ]
 
@@ -82,22 +82,24 @@ def train(
     context: typer.Context,
     *,
     recipe: Annotated[
-        str, typer.Option(help=f"Named settings: {', '.join(RECIPES)}. Flags below replace single ones.")
+        str, typer.Option(help=f"Named hyperparameters: {', '.join(RECIPES)}. Flags below override them.")
     ] = "default",
     data_dir: DataDir = None,
     output_dir: Annotated[Path | None, typer.Option(help="The run's folder.  [default: runs/RECIPE-seedN]")] = None,
     download_from: Annotated[
-        Source, typer.Option(help="Where CIFAR-10 comes from if it is not there: its official host, or the Hub's copy.")
+        Source, typer.Option(help="Source of a missing CIFAR-10: its official host, or the copy on the Hub.")
     ] = "official",
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the interrupted run in the output folder.")
     ] = False,
-    no_test: Annotated[bool, typer.Option("--no-test", help="Stop after val: no test, no artifact.")] = False,
+    no_test: Annotated[
+        bool, typer.Option("--no-test", help="End after validation: the test set is not read, no artifact is written.")
+    ] = False,
     push_to_hub: Annotated[
         str | None,
         typer.Option(
             metavar="USER/REPO",
-            help="Publish the artifact there. Created, and checked for write access, before training.",
+            help="Publish the artifact to this model repository, created and checked for write access before training.",
         ),
     ] = None,
     private: Private = False,
@@ -105,7 +107,7 @@ def train(
 ) -> None:
     """Train a ResNet on CIFAR-10, evaluate it on val and test, export the artifact folder.
 
-    Without flags: the default recipe, on the best device there is, into runs/default-seed0/artifact.
+    Without flags: the default recipe, on the best available device, into runs/default-seed0/artifact.
     """
     if context.invoked_subcommand is not None:
         return refuse_flags_before_command(context)
@@ -141,7 +143,7 @@ def train(
                 publish_and_print(folder, push_to_hub, private=private)
     except Interrupted as interrupted:
         if (run_dir / RUN).exists():
-            interrupted.args = (f"{interrupted}. The same command with --resume goes on from here",)
+            interrupted.args = (f"{interrupted}. To continue, repeat the command with --resume",)
         raise
 
 
@@ -201,7 +203,7 @@ def export_and_print(run_dir: Path, data_dir: Path) -> Path:
             raise TrainingError(f"the artifact could not be written ({error}): try `export {run_dir}` again") from error
     metrics = artifact.read(folder).metrics
     print(summary_table({"val": metrics.val, "test": metrics.test}))
-    print(f"The artifact lies in {folder}. See it: python app.py --model {folder}")
+    print(f"Artifact: {folder}. To serve it: python app.py --model {folder}")
     return folder
 
 
@@ -209,7 +211,7 @@ def export_and_print(run_dir: Path, data_dir: Path) -> Path:
 def evaluate(
     folder: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="An artifact folder.")], data_dir: DataDir = None
 ) -> None:
-    """Recompute an artifact's metrics; exit code 1 if its claims do not hold."""
+    """Recompute an artifact's metrics; exit code 1 if they differ."""
     metrics = artifact.read(folder).metrics
     from trainer.evaluate import recompute, summary_table
 
@@ -219,7 +221,7 @@ def evaluate(
         print("\n".join(differences), file=sys.stderr)
         sys.exit(1)
     print(
-        "Recomputed on val and test: all counts are equal, losses, intervals and calibration errors as good as equal."
+        "Recomputed on val and test: counts are equal; losses, intervals and calibration errors agree within rounding."
     )
 
 

@@ -46,8 +46,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             with suppress(OSError):
                 temporary.unlink()
             raise TrainingError(
-                f"{path} could not be saved ({_reason(error)}); the checkpoints there are whole: make room or mend the "
-                "folder, then go on with --resume"
+                f"{path} could not be saved ({_reason(error)}); earlier checkpoints are intact: free space or fix "
+                "the folder, then continue with --resume"
             ) from error
 
 

@@ -50,111 +50,129 @@ class TrainConfig:
 
     recipe: str = "default"
 
-    depth: int = setting("Layers with weights, 6n+2.", 32)
-    stem_kernel: Literal[1, 3] = setting("Kernel size of the first convolution: 3 in the paper, 1 in the report.", 3)
-    shortcut: Literal["A", "B"] = setting("Where the width doubles: A pads with zeros, B is a 1x1 convolution.", "A")
+    depth: int = setting("Network depth: weighted layers, 6n+2.", 32)
+    stem_kernel: Literal[1, 3] = setting(
+        "Kernel size of the stem (first convolution): 3 in the paper, 1 in the report.", 3
+    )
+    shortcut: Literal["A", "B"] = setting(
+        "Residual connection where the width doubles: A pads with zeros, B is a 1x1 convolution.", "A"
+    )
 
     crop: Literal["pad", "resized"] = setting(
-        "Augmentation beside the horizontal flip: 'pad' shifts the image over a zero border, "
-        "'resized' is RandomResizedCrop.",
+        "Random crop: 'pad' zero-pads and crops back to the image size, 'resized' is RandomResizedCrop.",
         "pad",
     )
-    crop_padding: int = setting("Border in pixels.", 4, only_with=("crop", "pad"))
+    crop_padding: int = setting("Zero padding in pixels.", 4, only_with=("crop", "pad"))
     crop_scale: tuple[float, float] = setting(
-        "Area of the crop as a part of the image: smallest, largest.", (0.8, 1.0), only_with=("crop", "resized")
+        "Smallest and largest area of the crop, as a fraction of the image.", (0.8, 1.0), only_with=("crop", "resized")
     )
     crop_ratio: tuple[float, float] = setting(
-        "Width over height of the crop: smallest, largest.", (0.9, 1.1), only_with=("crop", "resized")
+        "Smallest and largest aspect ratio (width / height) of the crop.", (0.9, 1.1), only_with=("crop", "resized")
     )
 
     flip: Literal["random", "alternating"] = setting(
-        "Horizontal flip: 'random' draws anew each time, 'alternating' turns each image round from epoch to epoch.",
+        "Horizontal flip: 'random' with probability 0.5, 'alternating' every other epoch of each image.",
         "random",
     )
     trivial_augment: bool = setting(
         "TrivialAugmentWide after the crop: one of 14 operations of a random strength.", False
     )
-    cutout: int = setting("Side in pixels of a square that is blanked in every image; 0: none.", 0)
-    erasing: float = setting("Probability that a random rectangle of an image is blanked.", 0.0)
-    mixup: float = setting("Alpha of mixup; 0: off. With --cutmix, each batch takes one of them by chance.", 0.0)
+    cutout: int = setting("Side in pixels of the Cutout square that is blanked in every image; 0: off.", 0)
+    erasing: float = setting("Probability of random erasing: a random rectangle of the image is blanked.", 0.0)
+    mixup: float = setting(
+        "Alpha of mixup: each image is blended with its neighbour in the batch, one lambda per batch; 0: off. With "
+        "--cutmix, each batch uses one of the two at random.",
+        0.0,
+    )
     cutmix: float = setting("Alpha of CutMix; 0: off.", 0.0)
 
     max_epochs: int = setting("Passes over the training images. Schedules but plateau stretch to fit.", 50)
-    max_steps: int | None = setting("Stop after so many steps where the epochs would give more.", None)
+    max_steps: int | None = setting("Upper limit of optimizer steps, if it is below that of the epochs.", None)
     batch_size: int = setting(
-        "Images per step, of all devices together: each takes its equal part, so the learning rate stays as it is "
-        "whatever their number.",
+        "Global batch size: all devices together, an equal shard each. So the learning rate does not depend on their "
+        "number.",
         128,
     )
-    learning_rate: float = setting("Peak learning rate of SGD, for a step of the whole batch.", 0.2)
+    learning_rate: float = setting("Peak learning rate of SGD, for the global batch.", 0.2)
     momentum: float = setting("Momentum of SGD.", 0.9)
     nesterov: bool = setting("Nesterov momentum.", True)
-    label_smoothing: float = setting("Part of each label that is spread over all classes, in the training loss.", 0.0)
+    label_smoothing: float = setting(
+        "Fraction of each label that is spread over all classes in the training loss.", 0.0
+    )
     weight_decay: float = setting("L2 penalty.", 5e-4)
     weight_decay_on: Literal["all", "weights"] = setting(
-        "Parameters under the penalty: all, or the weights of convolutions and the linear layer without its bias and "
-        "batch normalisation.",
+        "Parameters with weight decay: all, or only the weights of convolutions and the linear layer, without biases "
+        "and batch normalisation.",
         "all",
     )
     ema_decay: float = setting(
-        "Validate and export an exponential moving average of the weights, which keeps this part of itself at each "
-        "step; 0: the weights themselves.",
+        "Decay per step of the exponential moving average (EMA) of the weights that is validated and exported; 0: off.",
         0.0,
     )
     initial_weights: str | None = setting(
-        "Artifact folder, or USER/REPO of the Hub, whose weights the training begins with instead of random ones.", None
+        "Artifact folder, or USER/REPO of the Hub, whose weights are fine-tuned instead of random ones.", None
     )
     teacher: str | None = setting(
-        "Artifact folder, or USER/REPO of the Hub, whose network teaches: part of the loss is the KL divergence to its "
-        "softened probabilities (distillation).",
+        "Artifact folder, or USER/REPO of the Hub, whose network is the teacher of a distillation: part of the loss is "
+        "the KL divergence to its softened probabilities.",
         None,
     )
     teacher_weight: float = setting(
-        "Part of the loss that the divergence from the teacher makes up; the rest is that from the labels.",
+        "Weight of the distillation loss; the rest is the loss from the labels.",
         0.9,
         only_with=("teacher", GIVEN),
     )
     teacher_temperature: float = setting(
-        "Divides the logits of both networks where they are compared: higher tells more of the wrong classes.",
+        "Distillation temperature: divides the logits of both networks in the KL divergence.",
         4.0,
         only_with=("teacher", GIVEN),
     )
     schedule: Literal["cosine", "plateau", "steps"] = setting(
-        "Learning rate: 'cosine' warms up linearly, then falls to 0 along a cosine, step by step; "
-        "'plateau' multiplies it when the val loss stops falling; 'steps' multiplies it at two milestones.",
+        "Learning rate: 'cosine' warms up linearly, then decays to 0 along a cosine, per step; "
+        "'plateau' is ReduceLROnPlateau on the val loss; 'steps' decays at two milestones.",
         "cosine",
     )
-    warmup_fraction: float = setting("Part of all steps spent warming up.", 0.1, only_with=("schedule", "cosine"))
-    plateau_factor: float = setting("Multiplies the learning rate.", 0.1, only_with=("schedule", "plateau"))
+    warmup_fraction: float = setting(
+        "Fraction of all steps for the linear warm-up.", 0.1, only_with=("schedule", "cosine")
+    )
+    plateau_factor: float = setting(
+        "Factor by which ReduceLROnPlateau multiplies the learning rate.", 0.1, only_with=("schedule", "plateau")
+    )
     plateau_patience: int = setting(
-        "Epochs without a lower val loss that are let pass.", 5, only_with=("schedule", "plateau")
+        "Patience of ReduceLROnPlateau: epochs without a lower val loss that it tolerates.",
+        5,
+        only_with=("schedule", "plateau"),
     )
 
     milestones: tuple[float, float] = setting(
-        "Where, as parts of all steps, the learning rate is multiplied.", (0.5, 0.75), only_with=("schedule", "steps")
+        "When the learning rate decays, as fractions of all steps.", (0.5, 0.75), only_with=("schedule", "steps")
     )
-    milestone_factor: float = setting("Multiplies the learning rate.", 0.1, only_with=("schedule", "steps"))
+    milestone_factor: float = setting("Factor of each decay.", 0.1, only_with=("schedule", "steps"))
 
-    seed: int = setting("Of weights, data order and augmentation. The train/val split never depends on it.", 0)
-    train_images: int | None = setting("Train on a stratified part of the 45,000, for trials.", None)
-    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto takes CUDA, else MPS, else the CPU.", "auto")
+    seed: int = setting(
+        "Random seed of weights, data order and augmentation. The train/val split never depends on it.", 0
+    )
+    train_images: int | None = setting(
+        "Train on a stratified subset of this many of the 45,000 images, for trials.", None
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto: CUDA, else MPS, else the CPU.", "auto")
     devices: int = setting(
-        "GPUs (or CPU processes) per machine, each with its part of every batch (distributed data parallel). Batch "
-        "normalisation sees each device's part alone. Under torchrun leave it out.",
+        "GPUs (or CPU processes) per machine, distributed data parallel: each processes a shard of every batch. Batch "
+        "normalisation is per device. Leave it out under torchrun.",
         1,
     )
-    num_nodes: int = setting("Machines.", 1)
+    num_nodes: int = setting("Number of machines (nodes).", 1)
     precision: Literal["auto", "32-true", "bf16-mixed"] = setting(
-        "auto: bf16-mixed on GPUs from 2020 on and on CPUs with AMX, else 32-true (others crawl in bf16). 32-true has "
-        "TF32 convolutions on CUDA, as is PyTorch's default.",
+        "auto: bf16-mixed on GPUs from 2020 on and on CPUs with AMX, else 32-true (bf16 is far slower on others). "
+        "32-true has TF32 convolutions on CUDA, as is PyTorch's default.",
         "auto",
     )
     compile: bool = setting("torch.compile the network: faster steps after a minute of compiling.", False)
     cuda_graphs: bool = setting(
-        "Replay the compiled network as CUDA graphs: pays where steps are short.", False, only_with=("compile", True)
+        "Replay the compiled network as CUDA graphs: helps if steps are short.", False, only_with=("compile", True)
     )
     deterministic: bool = setting(
-        "Only algorithms that give the same bits every time. Costs speed on CUDA; the CPU needs no such thing.", False
+        "Deterministic algorithms only. Slower on CUDA; the CPU is deterministic without it.", False
     )
 
     def __post_init__(self):

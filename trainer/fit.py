@@ -74,7 +74,7 @@ def fit(config: TrainConfig, data_dir: Path, run_dir: Path, resume: bool, progre
             if last is not None and last.step >= total_steps(config, data):
                 return True
             if last is not None and last.instead_of:
-                say(f"{last.instead_of}: going on from {last.path.name}, step {last.step:,}")
+                say(f"{last.instead_of}: continuing from {last.path.name}, step {last.step:,}")
                 set_aside(run_dir / FOLDER / LAST)
             if resume:
                 note_resumed(run_dir, description)
@@ -253,7 +253,7 @@ def check_devices(config: TrainConfig, device: str) -> None:
     if config.cuda_graphs and device != "cuda":
         raise ConfigError(f"--cuda-graphs has no effect on the device {device}: leave it out")
     if config.precision == "bf16-mixed" and device == "cuda" and not has_bf16():
-        raise ConfigError("--precision is bf16-mixed, which this GPU has no units for: leave it out or take 32-true")
+        raise ConfigError("--precision is bf16-mixed, which this GPU does not support: leave it out or use 32-true")
 
 
 def check_batch(config: TrainConfig, images: int) -> None:

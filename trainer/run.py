@@ -35,8 +35,8 @@ def at_work_in(run_dir: Path) -> Iterator[None]:
         if not lock.acquire(file):
             file.seek(0)
             raise RunError(
-                f"{run_dir} is in use by process {file.read().strip() or 'unknown'}: wait until it is done, or choose "
-                "another --output-dir"
+                f"{run_dir} is locked by the trainer with PID {file.read().strip() or 'unknown'}: wait for it, or "
+                "choose another --output-dir"
             )
         try:
             os.truncate(file.fileno(), 0)
