@@ -1,10 +1,11 @@
 import math
-import re
 
 import pytest
 
 from model.artifact import Bin
-from ui.curves import Line, curve, epoch_ticks, nice_ticks, path, reliability, thinned, tick_labels
+from tests.markup import find
+from ui.curves import CURVE, RELIABILITY, Line, curve, epoch_ticks, nice_ticks, path, reliability, thinned, tick_labels
+from ui.render import TEMPLATES
 
 
 @pytest.mark.parametrize(
@@ -55,68 +56,68 @@ def test_a_long_run_is_drawn_by_epochs_equally_far_apart_and_its_last():
     assert thinned(5, most=5) == [0, 1, 2, 3, 4]
     assert thinned(11, most=5) == [0, 3, 6, 9, 10]
     assert thinned(1) == [0]
-    values = [0.0] * 100_000
-    assert len(curve("Loss", range(1, 100_001), [Line("val", "validation", values)], 9, "{:g}".format)) < 40_000
+    chart = curve("Loss", range(1, 100_001), [Line("val", "validation", [0.0] * 100_000)], 9)
+    assert len(chart.paths[0][1]) < 40_000
 
 
-def test_a_line_goes_through_its_points():
+def test_a_line_goes_through_its_points_and_a_single_one_is_a_dot():
     assert path([0, 1, 2], [5, 6, 7]) == "M0.0 5.0L1.0 6.0L2.0 7.0"
-
-
-def test_a_single_epoch_is_drawn_as_a_dot():
     assert path([3], [4]) == "M3.0 4.0h0"
 
 
 TWO = [Line("train", "training", [0.1, 0.2, 0.3]), Line("val", "validation", [0.2, 0.5, 0.4])]
 
 
-def test_the_chart_draws_higher_values_higher_and_later_epochs_further_right():
+def test_a_curve_spans_its_frame_from_the_first_to_the_last_epoch_and_tick():
     chart = curve("Accuracy", [1, 2, 3], TWO, 2, percent=True)
-    line = re.search(r'<path class="val" d="([^"]+)"', chart).group(1)
-    points = [tuple(map(float, point.split())) for point in re.split("[ML]", line)[1:]]
-    (x1, y1), (x2, y2), (x3, y3) = points
-    assert x1 < x2 < x3
-    assert y2 < y3 < y1
-    best = re.search(r'<line class="best" x1="([\d.]+)"', chart).group(1)
-    assert float(best) == x2
+    left, middle, right = CURVE.x(0), CURVE.x(0.5), CURVE.x(1)
+    heights = [CURVE.y(share) for share in (0.25, 1, 0.75)]
+    assert [(tick.label, tick.at) for tick in chart.rows][:: len(chart.rows) - 1] == [
+        ("10%", CURVE.y(0)),
+        ("50%", CURVE.y(1)),
+    ]
+    assert chart.columns == [(left, "1"), (middle, "2"), (right, "3")] and chart.best == middle
+    assert [look for look, _ in chart.paths] == ["train", "val"]
+    assert chart.paths[1][1] == path([left, middle, right], heights)
 
 
-def test_the_chart_says_its_gist_to_a_screen_reader():
-    label = 'aria-label="Accuracy by epoch, 1 to 3: training goes from 10% to 30%; validation goes from 20% to 40%; '
-    assert label + 'the chosen epoch, 2, is marked"' in curve("Accuracy", [1, 2, 3], TWO, 2, "{:.0%}".format)
+def test_the_gist_of_a_curve_is_in_words():
+    assert curve("Accuracy", [1, 2, 3], TWO, 2, "{:.0%}".format).summary == (
+        "Accuracy by epoch, 1 to 3: training goes from 10% to 30%; validation goes from 20% to 40%; "
+        "the selected epoch, 2, is marked"
+    )
 
 
 @pytest.mark.parametrize("best", [0, 4, 10**12])
 def test_a_best_epoch_outside_the_run_is_not_marked(best):
     chart = curve("Accuracy", [1, 2, 3], TWO, best)
-    assert 'class="best"' not in chart and "chosen" not in chart
+    assert chart.best is None and "selected" not in chart.summary
 
 
-BINS = [
-    Bin(lower=0.0, upper=0.5, n=0, confidence=None, accuracy=None),
-    Bin(lower=0.5, upper=0.75, n=29, confidence=0.6, accuracy=0.5),
-    Bin(lower=0.75, upper=1.0, n=1200, confidence=0.9, accuracy=1.0),
-]
+def test_a_bar_spans_its_bin_up_to_the_accuracy_with_a_mark_at_the_mean_confidence():
+    x, y = RELIABILITY.x, RELIABILITY.y
+    chart = reliability(
+        "After",
+        "gist",
+        [
+            Bin(lower=0.0, upper=0.5, n=0, confidence=None, accuracy=None),
+            Bin(lower=0.5, upper=0.75, n=29, confidence=0.6, accuracy=0.5),
+            Bin(lower=0.75, upper=1.0, n=1200, confidence=0.9, accuracy=1.0),
+        ],
+    )
+    assert chart.bars == [
+        (x(0.5) + 1, x(0.75) - 1, y(0.5), y(0.6), 29, True),
+        (x(0.75) + 1, x(1) - 1, y(1), y(0.9), 1200, False),
+    ]
+    assert x(0) < x(1) <= RELIABILITY.width and 0 < y(1) < y(0) < RELIABILITY.height
 
 
-def rectangles(chart: str) -> list[tuple[str, list[float]]]:
-    found = re.findall(r'<rect class="([^"]+)" x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)"', chart)
-    return [(look, list(map(float, numbers))) for look, *numbers in found]
-
-
-def test_a_bar_of_the_reliability_diagram_spans_its_bin_and_is_as_high_as_the_accuracy():
-    chart = reliability("After", "gist", BINS)
-    (few, (x1, y1, wide1, high1)), (full, (x2, y2, wide2, high2)) = rectangles(chart)
-    assert high1 == pytest.approx(high2 / 2, abs=0.2)
-    assert y1 + high1 == pytest.approx(y2 + high2, abs=0.2)
-    assert wide1 == pytest.approx(wide2, abs=0.2) and x2 - x1 == pytest.approx(wide1 + 2, abs=0.2)
-    assert (few, full) == ("kept few", "kept")
-
-
-def test_the_mark_of_a_bar_lies_at_the_mean_confidence_and_its_count_stands_above():
-    chart = reliability("After", "gist", BINS)
-    _, (_, top, _, high) = rectangles(chart)[1]
-    marks = [float(y) for y in re.findall(r'class="claimed" x1="[\d.]+" x2="[\d.]+" y1="([\d.]+)"', chart)]
-    assert marks == pytest.approx([top + 0.4 * high, top + 0.1 * high], abs=0.2)
-    assert re.findall(r'class="count"[^>]*>([\d,]+)<', chart) == ["29", "1,200"]
-    assert 'role="img" aria-label="gist"' in chart
+def test_the_diagram_is_drawn_as_its_numbers_say():
+    chart = reliability("A", "gist", [Bin(lower=0.5, upper=1.0, n=29, confidence=0.6, accuracy=0.5)])
+    html = TEMPLATES.get_template("charts.html").module.reliability(chart)
+    (bar,), marks = find(html, "rect"), {line["class"]: line for line in find(html, "line") if "class" in line}
+    assert bar.classes == ["correct", "few"] and float(bar["y"]) == pytest.approx(chart.bars[0].top, abs=0.1)
+    assert float(bar["y"]) + float(bar["height"]) == pytest.approx(RELIABILITY.y(0), abs=0.1)
+    assert float(marks["mean"]["y1"]) == pytest.approx(chart.bars[0].mark, abs=0.1)
+    assert float(marks["diagonal"]["x2"]) == RELIABILITY.x(1) and float(marks["diagonal"]["y2"]) == RELIABILITY.y(1)
+    assert find(html, "svg")[0]["aria-label"] == "gist" and find(html, "text", "count")[0].text == "29"

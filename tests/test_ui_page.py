@@ -29,7 +29,7 @@ def config(page) -> dict:
 
 def test_the_page_has_four_tabs_in_this_order_by_the_names_of_its_address(config):
     tabs = [part["props"] for part in config["components"] if part["type"] == "tabitem"]
-    assert [tab["label"] for tab in tabs] == ["Predict", "Test images", "Accuracy", "About & API"]
+    assert [tab["label"] for tab in tabs] == ["Predict", "Test images", "Evaluation", "About & API"]
     assert tuple(tab["id"] for tab in tabs) == TABS == ("predict", "test-images", "accuracy", "about")
 
 

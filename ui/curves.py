@@ -1,20 +1,45 @@
-"""Charts as inline SVG: no script, no request, and they follow the page's light or dark theme."""
+"""Charts as numbers: what lies where. `templates/charts.html` draws them as inline SVG: no script, no request, and they
+follow the page's light or dark theme."""
 
 import math
 from collections.abc import Callable, Sequence
-from html import escape
 from typing import NamedTuple
 
 from model.artifact import Bin
-
-WIDTH, HEIGHT = 360, 240
-LEFT, RIGHT, TOP, BOTTOM = 46, 10, 12, 42
 
 MOST_EPOCHS = 2_000
 """Of a curve that is drawn in full; of a longer run every second, third, ... epoch is drawn, and the last."""
 
 FEW_IMAGES = 30
 """A bar of fewer is drawn pale: its height is mostly chance."""
+
+
+class Frame(NamedTuple):
+    """The size of a chart and the room around what is drawn, in pixels."""
+
+    width: int
+    height: int
+    top: int
+    left: int = 46
+    right: int = 10
+    bottom: int = 42
+
+    def x(self, share: float) -> float:
+        """Where a share of the width lies, from the left."""
+        return self.left + (self.width - self.left - self.right) * share
+
+    def y(self, share: float) -> float:
+        """Where a share of the height lies, from the bottom."""
+        return self.height - self.bottom - (self.height - self.top - self.bottom) * share
+
+
+CURVE = Frame(360, 240, top=12)
+RELIABILITY = Frame(420, 300, top=56)  # with room for the counts above the bars
+
+
+class Tick(NamedTuple):
+    at: float
+    label: str
 
 
 class Line(NamedTuple):
@@ -25,105 +50,92 @@ class Line(NamedTuple):
     values: Sequence[float]
 
 
+class Curve(NamedTuple):
+    """`paths` are (CSS class, `d` of an SVG path); `best` is where the selected epoch lies, None if it is not there."""
+
+    title: str
+    summary: str
+    rows: list[Tick]
+    columns: list[Tick]
+    paths: list[tuple[str, str]]
+    best: float | None
+    frame: Frame = CURVE
+
+
+class Bar(NamedTuple):
+    """A bin: its bar from `left` to `right` up to `top`, the mark at its mean confidence, and its number of images."""
+
+    left: float
+    right: float
+    top: float
+    mark: float
+    n: int
+    few: bool
+
+
+class Reliability(NamedTuple):
+    title: str
+    summary: str
+    rows: list[Tick]
+    columns: list[Tick]
+    bars: list[Bar]
+    frame: Frame = RELIABILITY
+
+
 def curve(
     title: str,
     epochs: Sequence[float],
     lines: Sequence[Line],
     best_epoch: int,
-    told: Callable[[float], str] = "{:.3g}".format,
+    text: Callable[[float], str] = "{:.3g}".format,
     percent: bool = False,
-) -> str:
-    """`<figure>` of one or two lines by epoch with the best epoch marked, if it is among them. `told`
-    writes a value in the sentence for screen readers."""
+) -> Curve:
+    """One or two lines by epoch with the best epoch marked. `text` writes a value in the sentence for screen
+    readers."""
     shown = thinned(len(epochs))
     epochs = [epochs[i] for i in shown]
-    lines = [line._replace(values=[line.values[i] for i in shown]) for line in lines]
-    values = [value for line in lines for value in line.values]
-    ticks = nice_ticks(min(values), max(values))
+    values = [[line.values[i] for i in shown] for line in lines]
+    ticks = nice_ticks(min(map(min, values)), max(map(max, values)))
     first, last = min(epochs), max(epochs)
 
     def x(epoch: float) -> float:
-        return LEFT + (WIDTH - LEFT - RIGHT) * ((epoch - first) / (last - first) if last > first else 0.5)
+        return CURVE.x((epoch - first) / (last - first) if last > first else 0.5)
 
     def y(value: float) -> float:
-        return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value - ticks[0]) / (ticks[-1] - ticks[0])
+        return CURVE.y((value - ticks[0]) / (ticks[-1] - ticks[0]))
 
-    best = ""
-    if first <= best_epoch <= last:
-        at = f"{x(best_epoch):.1f}"
-        best = f'<line class="best" x1="{at}" x2="{at}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
-    drawn = "".join(
-        f'<path class="{line.look}" d="{path([x(epoch) for epoch in epochs], [y(value) for value in line.values])}"/>'
-        for line in lines
+    marked = first <= best_epoch <= last
+    gist = "; ".join(
+        f"{line.name} goes from {text(of[0])} to {text(of[-1])}" for line, of in zip(lines, values, strict=True)
     )
-    marks = "".join(
-        f'<text x="{x(epoch):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{epoch:g}</text>'
-        for epoch in epoch_ticks(first, last)
-    )
-    gist = "; ".join(f"{line.name} goes from {told(line.values[0])} to {told(line.values[-1])}" for line in lines)
-    label = f"{title} by epoch, {first:g} to {last:g}: {gist}"
-    label += f"; the chosen epoch, {best_epoch}, is marked" if best else ""
-    inside = (
-        _grid(ticks, y, tick_labels(ticks, percent), WIDTH)
-        + f'{marks}<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 3}" text-anchor="middle">epoch</text>'
-        + best
-        + drawn
-    )
-    return _figure(title, label, inside, WIDTH, HEIGHT)
-
-
-def _grid(ticks: Sequence[float], y: Callable[[float], float], labels: Sequence[str], width: int) -> str:
-    return "".join(
-        f'<line x1="{LEFT}" x2="{width - RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>'
-        f'<text x="{LEFT - 8}" y="{y(tick) + 4:.1f}" text-anchor="end">{label}</text>'
-        for tick, label in zip(ticks, labels, strict=True)
+    selected = f"; the selected epoch, {best_epoch}, is marked" if marked else ""
+    return Curve(
+        title,
+        f"{title} by epoch, {first:g} to {last:g}: {gist}{selected}",
+        [Tick(y(tick), label) for tick, label in zip(ticks, tick_labels(ticks, percent), strict=True)],
+        [Tick(x(epoch), f"{epoch:g}") for epoch in epoch_ticks(first, last)],
+        [
+            (line.look, path([x(epoch) for epoch in epochs], [y(value) for value in of]))
+            for line, of in zip(lines, values, strict=True)
+        ],
+        x(best_epoch) if marked else None,
     )
 
 
-def _figure(title: str, label: str, inside: str, width: int, height: int) -> str:
-    return (
-        f'<figure><figcaption>{escape(title)}</figcaption><svg viewBox="0 0 {width} {height}" role="img" '
-        f'aria-label="{escape(label, quote=True)}">{inside}</svg></figure>'
-    )
-
-
-SIDE, HEAD = 420, 56  # of the reliability diagram: its width, and the room above it for the counts
-
-
-def reliability(title: str, label: str, bins: Sequence[Bin]) -> str:
-    """`<figure>` of one bar per bin, as high as the share that was right, a mark at the mean confidence, and the
-    number of images above."""
-    height = HEAD + (SIDE - LEFT - RIGHT) * 2 // 3 + BOTTOM
-
-    def x(share: float) -> float:
-        return LEFT + (SIDE - LEFT - RIGHT) * share
-
-    def y(share: float) -> float:
-        return height - BOTTOM - (height - HEAD - BOTTOM) * share
-
+def reliability(title: str, summary: str, bins: Sequence[Bin]) -> Reliability:
+    """One bar per bin that has images, as high as their accuracy."""
     ticks = [0, 0.2, 0.4, 0.6, 0.8, 1]
-    below = "".join(
-        f'<text x="{x(tick):.1f}" y="{height - BOTTOM + 18}" text-anchor="middle">{tick:.0%}</text>' for tick in ticks
-    )
-    inside = (
-        _grid(ticks, y, tick_labels(ticks, percent=True), SIDE)
-        + f'{below}<text x="{(LEFT + SIDE - RIGHT) / 2}" y="{height - 3}" text-anchor="middle">how sure it was</text>'
-        + f'<text x="{LEFT - 8}" y="{HEAD - 14}" text-anchor="end">images</text>'
-        + "".join(_bar(part, x, y) for part in bins if part.n)
-        + f'<line class="honest" x1="{x(0)}" y1="{y(0)}" x2="{x(1)}" y2="{y(1)}"/>'
-    )
-    return _figure(title, label, inside, SIDE, height)
-
-
-def _bar(part: Bin, x: Callable[[float], float], y: Callable[[float], float]) -> str:
-    left, right, top = x(part.lower) + 1, x(part.upper) - 1, y(part.accuracy)
-    middle, claimed = (left + right) / 2, y(part.confidence)
-    few = " few" if part.n < FEW_IMAGES else ""
-    return (
-        f'<rect class="kept{few}" x="{left:.1f}" y="{top:.1f}" width="{max(right - left, 1):.1f}" '
-        f'height="{y(0) - top:.1f}"/>'
-        f'<line class="claimed" x1="{left:.1f}" x2="{right:.1f}" y1="{claimed:.1f}" y2="{claimed:.1f}"/>'
-        f'<text class="count" transform="translate({middle + 4:.1f} {HEAD - 8}) rotate(-90)">{part.n:,}</text>'
+    x, y = RELIABILITY.x, RELIABILITY.y
+    return Reliability(
+        title,
+        summary,
+        [Tick(y(tick), f"{tick:.0%}") for tick in ticks],
+        [Tick(x(tick), f"{tick:.0%}") for tick in ticks],
+        [
+            Bar(x(part.lower) + 1, x(part.upper) - 1, y(part.accuracy), y(part.confidence), part.n, part.n < FEW_IMAGES)
+            for part in bins
+            if part.n
+        ],
     )
 
 

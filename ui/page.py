@@ -41,7 +41,7 @@ def build_page(
                 settings = predict.build_tab(classifier, max_images)
             with gr.Tab("Test images", id="test-images") as second:
                 filters, shown = test_images.build_tab(browser, second)
-            with gr.Tab("Accuracy", id="accuracy") as third:
+            with gr.Tab("Evaluation", id="accuracy") as third:
                 accuracy.build_tab(classifier, browser.cell_html)
             with gr.Tab("About & API", id="about") as fourth:
                 about.build_tab(classifier, max_images, max_request_bytes)
