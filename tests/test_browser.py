@@ -334,22 +334,6 @@ def test_the_quiz_is_played_to_its_end_by_keyboard_and_keeps_the_score(browser, 
 
 
 @pytest.mark.slow
-def test_a_cell_of_the_confusion_matrix_shows_its_images(browser, address, tiny_artifact):
-    matrix = np.array(Classifier.load(tiny_artifact).metrics.test.confusion_matrix)
-    true, said = np.unravel_index(np.where(np.eye(10), 0, matrix).argmax(), matrix.shape)
-    with visit(browser, address) as page:
-        open_tab(page, "Evaluation")
-        name = f"of {matrix[true].sum():,} {CLASS_NAMES[true]} images predicted as {CLASS_NAMES[said]}"
-        page.get_by_role("button", name=name).press("Enter")
-        heading = f"{matrix[true, said]:,} {CLASS_NAMES[true]} images called {CLASS_NAMES[said]}"
-        page.get_by_role("heading", name=heading).wait_for()
-        assert page.locator("#cell .tests img").count() >= 1
-        page.get_by_role("link", name="Browse them").click()
-        page.wait_for_url("**tab=test-images**")
-        wait_for_tiles(page, f": {CLASS_NAMES[true]}, called {CLASS_NAMES[said]},")
-
-
-@pytest.mark.slow
 def test_without_test_images_one_button_offers_to_download_them(browser, bundled):
     with visit(browser, bundled) as page:
         open_tab(page, "Test images")
@@ -454,23 +438,26 @@ def test_the_number_of_classes_is_shared_by_the_address(browser, bundled):
 
 
 @pytest.mark.slow
-def test_a_cell_of_the_confusion_matrix_is_shared_by_the_address(browser, address, tiny_artifact):
+def test_a_cell_of_the_confusion_matrix_shows_its_images_and_is_shared_by_the_address(browser, address, tiny_artifact):
     matrix = np.array(Classifier.load(tiny_artifact).metrics.test.confusion_matrix)
     true, said = np.unravel_index(np.where(np.eye(10), 0, matrix).argmax(), matrix.shape)
     names = CLASS_NAMES[true], CLASS_NAMES[said]
     heading = f"{matrix[true, said]:,} {names[0]} images called {names[1]}"
     with visit(browser, address) as page:
         open_tab(page, "Evaluation")
-        page.get_by_role("button", name=f"{names[0]} images predicted as {names[1]}: show them").click()
+        cell = f"of {matrix[true].sum():,} {names[0]} images predicted as {names[1]}: show them"
+        page.get_by_role("button", name=cell).press("Enter")
         page.get_by_role("heading", name=heading).wait_for()
         shared = address_of(page)
         assert shared.endswith(f"?tab=accuracy&row={names[0]}&column={names[1]}")
     with visit(browser, shared) as page:
         page.get_by_role("heading", name=heading).wait_for()
         assert page.locator("#cell .tests img").count() >= 1
-        pressed = page.locator("#confusion [aria-pressed=true]")
-        assert f"{names[0]} images predicted as {names[1]}" in pressed.get_attribute("aria-label")
+        assert cell in page.locator("#confusion [aria-pressed=true]").get_attribute("aria-label")
         assert address_of(page) == shared
+        page.get_by_role("link", name="Browse them").click()
+        page.wait_for_url("**tab=test-images**")
+        wait_for_tiles(page, f": {names[0]}, called {names[1]},")
 
 
 @pytest.mark.slow

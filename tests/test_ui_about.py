@@ -289,24 +289,6 @@ def test_the_code_carries_the_address_of_the_page_as_the_visitor_sees_it(open_ta
     assert page.errors == []
 
 
-@pytest.mark.slow
-def test_javascript_prints_the_answer_in_a_browser(open_tab, served, folder, expected):
-    page = open_tab()
-    page.evaluate("document.body.prepend(Object.assign(document.createElement('input'), {type: 'file', id: 'chosen'}))")
-    page.set_input_files("#chosen", folder / "image.png")
-    with page.expect_console_message(lambda message: message.type == "log") as said:
-        page.evaluate(IN_BROWSER.format(code=page.locator("#code-javascript").text_content()))
-    assert logged(said.value, expected)
-
-
-IN_BROWSER = "(async () => {{ const file = document.querySelector('#chosen, input[type=file]').files[0]; {code} }})()"
-
-
-def logged(message, expected: list[tuple[str, float]]) -> bool:
-    label, confidences = (argument.json_value() for argument in message.args)
-    return same({"label": label, "confidences": confidences}, expected)
-
-
 @pytest.fixture
 def another_site(tmp_path) -> Iterator[str]:
     """The address of a page with an input for files, which is not ours."""
@@ -321,24 +303,22 @@ def another_site(tmp_path) -> Iterator[str]:
 
 
 @pytest.mark.slow
-def test_javascript_works_on_a_page_of_another_site(browser, served, another_site, folder, expected):
+def test_javascript_works_on_a_page_of_another_site_and_throws_why_there_is_no_answer(
+    browser, served, another_site, folder, expected
+):
+    code = JAVASCRIPT.replace(PAGE, served)
+    code = f"(async () => {{ const file = document.querySelector('input').files[0]; {code} }})()"
     page = browser.new_page()
     page.goto(another_site)
     page.set_input_files("input", folder / "image.png")
     with page.expect_console_message(lambda message: message.type == "log") as said:
-        page.evaluate(IN_BROWSER.format(code=JAVASCRIPT.replace(PAGE, served)))
-    assert logged(said.value, expected)
+        page.evaluate(code)
+    label, confidences = (argument.json_value() for argument in said.value.args)
+    assert same({"label": label, "confidences": confidences}, expected)
+    (folder / "note.png").write_text("nothing")
+    page.set_input_files("input", folder / "note.png")
+    assert "please save the picture as" in page.evaluate(f"{code}.catch(error => error.message)")
     page.close()
-
-
-@pytest.mark.slow
-def test_javascript_throws_what_the_server_says_of_a_file_that_is_no_picture(open_tab, served):
-    page = open_tab()
-    code = page.locator("#code-javascript").text_content()
-    told = page.evaluate(
-        f"(async () => {{ const file = new File(['nothing'], 'a.png'); {code} }})().catch(error => error.message)"
-    )
-    assert "please save the picture as" in told
 
 
 @pytest.mark.slow
