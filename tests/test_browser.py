@@ -182,7 +182,7 @@ def test_a_picture_of_no_class_gets_a_notice_in_plain_words(browser, bundled, tm
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "sentence"),
-    [(b"<script>alert(1)</script>", "This file is not a picture that can be read here"), (b"", "This file is empty")],
+    [(b"<script>alert(1)</script>", "This file is not an image that can be read here"), (b"", "This file is empty")],
 )
 def test_a_file_that_is_no_picture_is_told_on_the_page_and_the_next_picture_is_answered(
     browser, bundled, drawing, tmp_path, content, sentence
@@ -211,7 +211,7 @@ def test_several_pictures_give_a_table_and_the_same_as_csv(browser, bundled, tmp
             text = rows.nth(row).inner_text()
             best = classifier.predict(Image.open(EXAMPLES / f"{name}.png"), top_k=3)
             assert f"{name}.png" in text and all(label in text for label, _ in best)
-        assert "This file is not a picture" in rows.nth(1).inner_text()
+        assert "This file is not an image" in rows.nth(1).inner_text()
         with page.expect_download() as download:
             page.get_by_role("link", name="Download as CSV").click()
         text = Path(download.value.path()).read_text("utf-8-sig")
@@ -221,7 +221,7 @@ def test_several_pictures_give_a_table_and_the_same_as_csv(browser, bundled, tmp
     assert [row["file"] for row in table] == ["cat.png", "note.png", "truck.png"]
     best = classifier.predict(Image.open(EXAMPLES / "cat.png"))[0]
     assert (table[0]["label_1"], float(table[0]["probability_1"])) == (best[0], pytest.approx(best[1], abs=1e-5))
-    assert "not a picture" in table[1]["error"]
+    assert "not an image" in table[1]["error"]
 
 
 @pytest.mark.slow
@@ -290,7 +290,7 @@ def test_the_test_images_can_be_filtered_and_one_is_asked_about(browser, address
         page.wait_for_function(
             "() => [...document.querySelectorAll('#test-images .tile')].every(t => t.querySelector('.error'))"
         )
-        page.get_by_label("True class").click()
+        page.locator("#true input").click()
         page.get_by_role("option", name=name).click()
         wait_for_tiles(page, f": true class {name},")
         assert 1 <= tiles.count() <= mistakes.max()
@@ -680,7 +680,7 @@ def test_what_a_screen_reader_says_is_changed_in_place(browser, address, drawing
         page.locator("#upload").get_by_role("button", name="Remove Image").click()
         page.locator("#answer .hint").wait_for()
         upload(page, tmp_path / "note.png")
-        told(page, "#answer", "Could not classify this image. This file is not a picture")
+        told(page, "#answer", "Could not classify this image. This file is not an image")
         open_tab(page, "Test images")
         page.locator("#test-images .tile").first.wait_for()
         mark(page, "#test-answer")

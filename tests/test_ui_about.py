@@ -213,7 +213,7 @@ def test_python_prints_the_answers_for_several_images_and_why_one_has_none(serve
     assert [same(one | {"confidences": one["confidences"][:3]}, expected) for one in python(code, folder)] == [True] * 2
     (folder / "broken.png").write_bytes(b"not a picture")
     found = python(code.replace('"picture.png"]', '"broken.png"]'), folder)
-    assert list(found[0]) != ["error"] and "please save the picture as" in found[1]["error"]
+    assert list(found[0]) != ["error"] and "please save the image as" in found[1]["error"]
 
 
 def test_gradio_client_prints_the_classifiers_answer(served, folder, expected):
@@ -370,7 +370,7 @@ def test_javascript_throws_what_the_server_says_of_a_file_that_is_no_picture(ope
     told = page.evaluate(
         f"(async () => {{ const file = new File(['nothing'], 'a.png'); {code} }})().catch(error => error.message)"
     )
-    assert "please save the picture as" in told
+    assert "please save the image as" in told
 
 
 @pytest.mark.slow

@@ -56,16 +56,16 @@ def test_without_an_image_there_is_a_hint_and_no_alarm(classifier, nothing):
 
 
 BAD = [
-    (lambda folder: stored(folder, b"no picture", "note.png"), "please save the picture as"),
+    (lambda folder: stored(folder, b"no picture", "note.png"), "please save the image as"),
     (lambda folder: stored(folder, b"", "note.png"), "This file is empty"),
-    (lambda folder: stored(folder, b"\x89PNG\r\n\x1a\n", "note.png"), "picture"),
+    (lambda folder: stored(folder, b"\x89PNG\r\n\x1a\n", "note.png"), "This image is damaged"),
     (lambda folder: stored(folder, Image.new("RGB", (1, 1)), "note.png") and half(folder), "damaged or incomplete"),
-    (lambda folder: {"path": str(folder / "note.png")}, "The uploaded picture is gone"),
-    (lambda folder: {"path": __file__}, "Upload the picture itself"),
-    (lambda folder: {"path": str(folder)}, "Upload the picture itself"),
-    (lambda folder: {"path": None, "url": "http://127.0.0.1:9/a.png"}, "Upload the picture itself"),
-    (lambda folder: "note.png", "Upload the picture itself"),
-    (lambda folder: [{"path": "note.png"}], "Upload the picture itself"),
+    (lambda folder: {"path": str(folder / "note.png")}, "The uploaded image is gone"),
+    (lambda folder: {"path": __file__}, "Upload the image itself"),
+    (lambda folder: {"path": str(folder)}, "Upload the image itself"),
+    (lambda folder: {"path": None, "url": "http://127.0.0.1:9/a.png"}, "Upload the image itself"),
+    (lambda folder: "note.png", "Upload the image itself"),
+    (lambda folder: [{"path": "note.png"}], "Upload the image itself"),
 ]
 
 

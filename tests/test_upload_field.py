@@ -64,7 +64,7 @@ def test_the_server_decides_about_a_file_whose_type_the_browser_does_not_know(br
         page.locator("#answer h2").wait_for()
         clear(page)
         upload(page, tmp_path / "note")
-        page.locator("#answer .problem", has_text="This file is not a picture").wait_for()
+        page.locator("#answer .problem", has_text="This file is not an image").wait_for()
         clear(page)
         drop(page, "#upload button.upload-container", EXAMPLES / "cat.png", "x.heic")
         page.locator("#answer h2").wait_for()
