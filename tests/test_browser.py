@@ -527,13 +527,12 @@ def test_the_images_for_the_filters_of_before_do_not_replace_the_later_ones(brow
         open_tab(page, "Test images")
         count = page.locator("#test-images .count")
         count.wait_for()
-        open_tab(page, "Predict")
         with first_call_held(page) as wait:
-            open_tab(page, "Test images")  # asks too, for what the filters were then
+            page.get_by_label("Lowest confidence").click()
             wait()
             page.get_by_label("Errors", exact=True).click()
             page.wait_for_timeout(1000)
-        page.wait_for_timeout(1000)
+        wait_for_answers(page)
         expect(count).to_contain_text(f"{len(grid.chosen('mistakes'))} of {len(grid.chosen())} images")
 
 
@@ -548,19 +547,22 @@ def test_of_quick_clicks_in_the_grid_the_last_is_shown(browser, address, grid):
             tiles.nth(3).click()
             wait()
             tiles.nth(8).click()
+        wait_for_answers(page)
         expect(page.locator("#test-answer .verdict")).to_contain_text(f"Test image {int(last):,}")
         assert f"image={last}" in address_of(page)
         with first_call_held(page) as wait:
             page.get_by_role("button", name="Next").click()
             wait()
             page.get_by_label("Errors", exact=True).click()
+        wait_for_answers(page)
         pages = pages_of(grid.chosen("mistakes"))
         assert pages > 1
         expect(count).to_have_text(f"{len(grid.chosen('mistakes'))} of {len(grid.chosen())} images; page 1 of {pages}")
         with first_call_held(page) as wait:
             page.get_by_label("All", exact=True).click()
             wait()
-            page.get_by_role("button", name="Next").click()  # of the mistakes
+            page.get_by_role("button", name="Next").click()  # of the errors
+        wait_for_answers(page)
         expect(count).to_have_text(
             f"{len(grid.chosen())} of {len(grid.chosen())} images; page 1 of {pages_of(grid.chosen())}"
         )

@@ -101,6 +101,30 @@ def test_camera_and_clipboard_are_offered_only_where_the_browser_lends_them(brow
         page.locator("#answer h2").wait_for()
 
 
+COPY = """async () => {
+  const canvas = document.createElement('canvas');
+  [canvas.width, canvas.height] = [60, 40];
+  canvas.getContext('2d').fillRect(0, 0, 20, 40);
+  const blob = await new Promise((found) => canvas.toBlob(found));
+  await navigator.clipboard.write([new ClipboardItem({'image/png': blob})]);
+}"""
+
+
+def test_an_image_comes_from_the_camera_and_from_the_clipboard(browser, address):
+    """Under the content security policy; Chromium has a made-up camera."""
+    with visit(browser, address, permissions=["clipboard-read", "clipboard-write"]) as page:
+        field = page.locator("#upload")
+        field.get_by_label("Capture from camera").click()
+        field.get_by_text("Click to Access Webcam").click()
+        field.get_by_label("capture photo").click()
+        page.locator("#answer h2").wait_for()
+        clear(page)
+        page.evaluate(COPY)
+        field.get_by_label("Paste from clipboard").click()
+        page.locator("#answer h2").wait_for()
+        page.wait_for_function("document.querySelector('#upload img').naturalWidth === 60")
+
+
 @pytest.mark.slow
 def test_a_tab_that_outlives_the_server_asks_for_the_picture_again(browser, tmp_path):
     port = free_port()
