@@ -290,7 +290,7 @@ def test_the_test_images_can_be_filtered_and_one_is_asked_about(browser, address
         page.wait_for_function(
             "() => [...document.querySelectorAll('#test-images .tile')].every(t => t.querySelector('.error'))"
         )
-        page.locator("#true input").click()
+        page.locator("#true input").fill(name[:4])  # a list of many classes can be searched
         page.get_by_role("option", name=name).click()
         wait_for_tiles(page, f": true class {name},")
         assert 1 <= tiles.count() <= mistakes.max()
@@ -301,18 +301,6 @@ def test_the_test_images_can_be_filtered_and_one_is_asked_about(browser, address
         said = page.locator("#test-answer h2").inner_text()
         assert said != name and f"Predicted {said}, true class {name}." in verdict.inner_text()
         expect(page.locator("#test-answer .map:visible")).to_have_count(1)
-
-
-@pytest.mark.slow
-def test_the_pages_of_test_images_can_be_turned(browser, address):
-    with visit(browser, address) as page:
-        open_tab(page, "Test images")
-        page.locator("#test-images .count", has_text="page 1 of").wait_for()
-        first = page.locator("#test-images .tile").first.get_attribute("data-index")
-        assert page.get_by_role("button", name="Previous").is_disabled()
-        page.get_by_role("button", name="Next").click()
-        page.locator("#test-images .count", has_text="page 2 of").wait_for()
-        assert page.locator("#test-images .tile").first.get_attribute("data-index") != first
 
 
 @pytest.mark.slow
@@ -510,18 +498,6 @@ def pages_of(images: list) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("asked", "shown"), [("-3", 1), ("2.5", 1), ("1e99", 1), ("999999", "the last"), ("9" * 30, 1)]
-)
-def test_a_page_that_is_not_there_is_the_nearest_or_the_first(browser, address, grid, asked, shown):
-    pages = pages_of(grid.chosen())
-    assert pages > 1
-    with visit(browser, f"{address}?tab=test-images&grid-page={asked}") as page:
-        shown = pages if shown == "the last" else shown
-        page.locator("#test-images .count", has_text=f"page {shown} of {pages}").wait_for()
-
-
-@pytest.mark.slow
 def test_the_images_for_the_filters_of_before_do_not_replace_the_later_ones(browser, address, grid):
     with visit(browser, address) as page:
         open_tab(page, "Test images")
@@ -602,11 +578,8 @@ def test_each_tab_can_be_shared_by_its_address(browser, bundled, tab):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "query", ["tab=nope&fit=x&show=<b>&true=7&image=99999999999", "image=-1&predicted=", "tab=&image=x"]
-)
-def test_an_address_that_names_nothing_opens_the_usual_page(browser, address, query):
-    with visit(browser, f"{address}?{query}") as page:
+def test_an_address_that_names_nothing_opens_the_usual_page(browser, address):
+    with visit(browser, f"{address}?tab=nope&fit=x&show=<b>&true=7&predicted=&image=x") as page:
         page.wait_for_timeout(500)
         expect(page.get_by_role("tab", name="Predict")).to_have_attribute("aria-selected", "true")
         expect(page.get_by_label("Center crop")).to_be_checked()

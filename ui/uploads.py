@@ -15,9 +15,7 @@ KEEP_SECONDS = 15 * 60
 
 NO_IMAGE = "No image was given: upload one as the first input."
 NOT_UPLOADED = "Upload the image itself: web addresses, data URLs and paths on the server are not read."
-GONE = (
-    f"The uploaded image is gone: it was kept for {KEEP_SECONDS // 60} minutes after its last use. Upload it again."
-)
+GONE = f"The uploaded image is gone: it was kept for {KEEP_SECONDS // 60} minutes after its last use. Upload it again."
 
 
 @contextmanager
