@@ -80,13 +80,8 @@ def chosen(browser, *filters) -> list[int]:
 
 
 @pytest.mark.parametrize("show", ["all", "mistakes", "confident", "unsure"])
-def test_each_choice_shows_its_images_in_its_order(browser, rows, show):
-    assert chosen(browser, show) == expected(rows, show)
+def test_each_choice_shows_its_images_in_its_order_and_both_classes_narrow_it(browser, rows, show):
     assert 30 < len(expected(rows, "mistakes")) < len(rows)  # the made-up network errs, but not always
-
-
-@pytest.mark.parametrize("show", ["all", "mistakes", "confident", "unsure"])
-def test_the_true_and_the_predicted_class_narrow_every_choice(browser, rows, show):
     for true in (ANY, *CLASS_NAMES):
         for predicted in (ANY, *CLASS_NAMES):
             assert chosen(browser, show, true, predicted) == expected(rows, show, true, predicted)

@@ -76,11 +76,11 @@ def percent(probability: float) -> str:
 
 def heat(activation: np.ndarray) -> Image.Image:
     """An activation map (8, 8) in [0, 1] as a translucent image to lay over the photo; the browser smooths it."""
-    position = np.clip(activation, 0, 1) * (len(HEAT) - 1)
+    position = activation * (len(HEAT) - 1)
     low = np.minimum(position.astype(int), len(HEAT) - 2)
     share = (position - low)[..., None]
     colour = HEAT[low] * (1 - share) + HEAT[low + 1] * share
-    opacity = np.clip(activation, 0, 1)[..., None] * HEAT_OPACITY * 255
+    opacity = activation[..., None] * HEAT_OPACITY * 255
     return Image.fromarray(np.concatenate([colour, opacity], -1).round().astype(np.uint8), "RGBA")
 
 

@@ -38,5 +38,5 @@ for (const name of ['dragenter', 'dragover', 'dragleave', 'drop']) {
 }
 const ask = pageAddress.follow('batch', () => {
   const fit = pageAddress.view().searchParams.get('fit');
-  return stored && {asked: `${stored.id} ${fit}`, files: stored.files, fit};
+  return stored && {asked: `${stored.id} ${encodeURIComponent(fit)}`, files: stored.files, fit};
 }, {element, trigger, watch});
