@@ -319,8 +319,7 @@ def test_the_tab_offers_the_download_until_the_images_are_there_and_then_shows_t
     drawn = drawn_grid(own_browser, "")
     assert visible(drawn) == [True, "hidden", True] and drawn[-1] == ""
     assert text(drawn[2]) == (
-        "CIFAR-10 not found The model on this page has no sample images. Download the dataset to this server, once, to "
-        "browse its 10,000 test images."
+        "CIFAR-10 not found The model on this page has no sample images. Download the dataset to browse it."
     )
     asked = []
     monkeypatch.setattr(module.download, "download", lambda *of: asked.append(of[0]))

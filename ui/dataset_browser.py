@@ -212,6 +212,7 @@ def build_tab(browser: DatasetBrowser) -> dict[str, gr.components.Component]:
                 label="Filter",
                 elem_id="show",
                 scale=3,
+                min_width=320,
             )
             classes = [("any class", ANY), *((name, name) for name in names)]
             true = gr.Dropdown(classes, value=ANY, label="True class", elem_id="true", min_width=140)
