@@ -182,7 +182,8 @@ class DatasetBrowser:
         """What the network predicts now for the test image of an index, as an address writes it, beside the truth."""
         index = whole_number(asked)
         if self.read() is None or index not in self.tests.indices:
-            return problem_html("This test image is not here: choose another one.", "No such image", asked=str(asked))
+            again = str(asked) if self.tests else None  # a download may bring it
+            return problem_html("This test image is not here: choose another one.", "No such image", again)
         names = self.classifier.class_names
         square = Image.fromarray(self.tests.images[list(self.tests.indices).index(index)])
         (found,) = self.classifier.classify([square])
