@@ -96,7 +96,7 @@ if AvifImagePlugin.SUPPORTED:
 
 
 _DAMAGED = (
-    "This picture is damaged or incomplete and cannot be decoded: open it in another program, save it again as JPEG or "
+    "This image is damaged or incomplete and cannot be decoded: open it in another program, save it again as JPEG or "
     "PNG, and upload that."
 )
 
@@ -214,7 +214,7 @@ def to_square_rgb(image: Image.Image, fit: str = "crop", side: int = IMAGE_SIZE)
         raise PictureError(_too_large()) from None
     except Exception:
         raise PictureError(
-            f"This picture's colours (stored as {image.mode}) cannot be read: save it as JPEG or PNG, and use that."
+            f"This image's colours (stored as {image.mode}) cannot be read: save it as JPEG or PNG, and use that."
         ) from None
 
 
@@ -241,7 +241,7 @@ def _read(file: str | Path | bytes | BinaryIO) -> bytes:
         except (OSError, ValueError):  # ValueError: a closed file, or a path with a zero byte
             raise PictureError("The uploaded file is gone or cannot be read: please upload it again.") from None
     if not data:
-        raise PictureError(f"This file is empty: please upload a picture ({_allowed()}).")
+        raise PictureError(f"This file is empty: please upload an image ({_allowed()}).")
     if len(data) > MAX_BYTES:
         raise PictureError(f"This file is over the limit of {MAX_BYTES // 10**6} MB: save it smaller, and upload that.")
     return data
@@ -257,7 +257,7 @@ def _reader(data: bytes) -> type[ImageFile.ImageFile]:
         if accepts(data[:16]) is True:
             return reader
     raise PictureError(
-        f"This file is not a picture that can be read here: please save the picture as {_allowed()}, and upload that."
+        f"This file is not an image that can be read here: please save the image as {_allowed()}, and upload that."
     )
 
 
@@ -273,7 +273,7 @@ def _is_heic(data: bytes) -> bool:
 def _heic_to_png(data: bytes) -> bytes:
     if importlib.util.find_spec("pi_heif") is None:
         raise PictureError(
-            "HEIC photos cannot be read here, because the package pi-heif is not installed: please save the picture as "
+            "HEIC photos cannot be read here, because the package pi-heif is not installed: please save the image as "
             "JPEG or PNG, and upload that."
         )
     command = [sys.executable, "-P", heic.__file__, str(MAX_PIXELS), str(DRAFT_SIDE)]
@@ -309,7 +309,7 @@ def _check_size(image: ImageFile.ImageFile, data: bytes, by_rows: bool) -> None:
 
 def _too_large(given: str = "more pixels than memory holds") -> str:
     return (
-        f"This picture has {given}, and the limit is {MAX_PIXELS // 10**6} million pixels, or "
+        f"This image has {given}, and the limit is {MAX_PIXELS // 10**6} million pixels, or "
         f"{MAX_PIXELS_JPEG // 10**6} million in a plain JPEG that has {2 * DRAFT_SIDE} on its shorter side: make it "
         "smaller, and upload that."
     )
@@ -342,7 +342,7 @@ def _check_depth(image: Image.Image) -> None:
     if image.mode in ("F", "I"):
         kind = "floating-point" if image.mode == "F" else "32-bit integer"
         raise PictureError(
-            f"This picture holds {kind} pixels, which do not say how bright white is: save it with 8 or 16 bits per "
+            f"This image holds {kind} pixels, which do not say how bright white is: save it with 8 or 16 bits per "
             "channel, and use that."
         )
 

@@ -24,6 +24,7 @@ OTHER_HOST = "lan.test"
 CHROMIUM_FLAGS = [
     *"--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking".split(),
     *"--disable-component-update --disable-sync".split(),
+    *"--use-fake-device-for-media-stream --use-fake-ui-for-media-stream".split(),  # a camera, and leave to use it
     f"--host-resolver-rules=MAP {OTHER_HOST} 127.0.0.1",
 ]
 

@@ -56,7 +56,7 @@ class _Parser(HTMLParser):
 def elements(html: str) -> list[Element]:
     """All elements, in the order of the document. Fails where a tag is not closed in its place."""
     parser = _Parser()
-    parser.feed(html)
+    parser.feed(str(html))
     parser.close()
     assert parser.open == [], f"left open: {[element.tag for element in parser.open]}"
     for element in parser.found:

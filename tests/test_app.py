@@ -29,7 +29,7 @@ from tests.markup import find, pixels
 from tests.serving import ROOT, free_port, running_app
 
 WHOLE_NUMBER = "top_k must be a whole number from 1 to 10."
-NOT_UPLOADED = "Upload the picture itself: web addresses, data URLs and paths on the server are not read."
+NOT_UPLOADED = "Upload the image itself: web addresses, data URLs and paths on the server are not read."
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +118,8 @@ def truncated(photo: Path) -> bytes:
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("note.txt", lambda photo: b"not a picture", "please save the picture as"),
-        ("note.png", lambda photo: b"not a picture", "please save the picture as"),
+        ("note.txt", lambda photo: b"not a picture", "please save the image as"),
+        ("note.png", lambda photo: b"not a picture", "please save the image as"),
         ("empty.png", lambda photo: b"", "This file is empty"),
         ("half.jpg", truncated, "damaged or incomplete"),
     ],
@@ -151,7 +151,7 @@ def test_only_an_uploaded_file_is_read(served, image):
 
 
 def test_a_call_without_a_picture_says_so(served):
-    assert call(served, "predict", [None, 5, "crop"]) == (200, "No picture was given: upload one as the first input.")
+    assert call(served, "predict", [None, 5, "crop"]) == (200, "No image was given: upload one as the first input.")
 
 
 def test_there_are_two_calls_for_others(client):

@@ -48,7 +48,7 @@ def test_in_another_page_it_names_its_own_address_and_leaves_that_of_the_page_al
             open_tab(page, "Test images")
             page.get_by_role("button", name="Next").click()
             page.locator("#test-images .count", has_text="page 2 of").wait_for()
-            page.locator("#test-images .test").first.click()
+            page.locator("#test-images .tile").first.click()
             page.locator("#test-answer .verdict").wait_for()
             open_tab(page, "Evaluation")
             page.locator("#confusion button").first.click()

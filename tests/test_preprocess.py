@@ -654,7 +654,7 @@ class Command:
 )
 def test_what_is_not_a_picture_is_refused_and_the_formats_are_listed(data):
     message = refusal(data)
-    assert "not a picture" in message
+    assert "not an image" in message
     assert all(name in message for name in ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF", "HEIC"))
 
 

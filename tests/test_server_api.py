@@ -41,7 +41,7 @@ def noise(seed: int) -> bytes:
 
 
 BAD = {
-    "no picture": (b"no picture", "please save the picture as"),
+    "no picture": (b"no picture", "please save the image as"),
     "empty": (b"", "This file is empty"),
     "half": (noise(3)[:1500], "damaged or incomplete"),
 }
@@ -154,7 +154,7 @@ def test_what_the_caller_leaves_out_is_5_classes_and_the_fit_of_the_model(classi
 def test_a_batch_is_answered_in_its_order_and_a_bad_image_alone_has_a_sentence(client, classifier, fit):
     found = sent(client, "/api/predict/batch", noise(1), b"no", noise(2), b"", noise(1), top_k=3, fit=fit).json()
     assert [confidences(found[k]) for k in (0, 2, 4)] == [expected_of(classifier, noise(k), 3, fit) for k in (1, 2, 1)]
-    assert "please save the picture as" in sentence(checked(api.Failure, found[1])["error"])
+    assert "please save the image as" in sentence(checked(api.Failure, found[1])["error"])
     assert "This file is empty" in sentence(checked(api.Failure, found[3])["error"])
     assert [list(one) for one in sent(client, "/api/predict/batch", b"no", b"no").json()] == [["error"]] * 2
 

@@ -182,7 +182,7 @@ def test_python_prints_the_answers_for_several_images_and_why_one_has_none(serve
     assert [same(one | {"confidences": one["confidences"][:3]}, expected) for one in python(code, folder)] == [True] * 2
     (folder / "broken.png").write_bytes(b"not a picture")
     found = python(code.replace('"image.png"]', '"broken.png"]'), folder)
-    assert list(found[0]) != ["error"] and "please save the picture as" in found[1]["error"]
+    assert list(found[0]) != ["error"] and "please save the image as" in found[1]["error"]
 
 
 def test_gradio_client_prints_the_classifiers_answer(served, folder, expected):
@@ -317,7 +317,7 @@ def test_javascript_works_on_a_page_of_another_site_and_throws_why_there_is_no_a
     assert same({"label": label, "confidences": confidences}, expected)
     (folder / "note.png").write_text("nothing")
     page.set_input_files("input", folder / "note.png")
-    assert "please save the picture as" in page.evaluate(f"{code}.catch(error => error.message)")
+    assert "please save the image as" in page.evaluate(f"{code}.catch(error => error.message)")
     page.close()
 
 

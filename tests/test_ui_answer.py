@@ -5,18 +5,20 @@ import pytest
 from PIL import Image
 
 from model import Classifier
+from model.classifier import Prediction
 from model.preprocess import to_square_rgb
 from tests.markup import EVIL, elements, find, picture, pixels, text
-from ui import answer as module
 from ui.answer import (
-    Prediction,
+    Verdict,
     answer_html,
+    bars_of,
     heat,
     hint_html,
     in_words,
+    inline_jpeg,
+    inline_png,
     percent,
     problem_html,
-    spoken_html,
     view_of,
 )
 
@@ -32,43 +34,10 @@ def squares():
     return [Image.fromarray(random.randint(0, 256, (32, 32, 3), np.uint8)) for _ in range(3)]
 
 
-@pytest.mark.parametrize(
-    ("probability", "told"),
-    [
-        (0.0, "<1%"),
-        (0.004999, "<1%"),
-        (0.005, "<1%"),  # Python rounds a half to the even 0
-        (0.0051, "1%"),
-        (0.0149, "1%"),
-        (0.5, "50%"),
-        (0.9949, "99%"),
-        (0.995, ">99%"),  # and to the even 100
-        (1.0, ">99%"),
-        (np.float32(0.2), "20%"),
-    ],
-)
-def test_a_probability_is_told_in_whole_percent(probability, told):
-    assert percent(probability) == told
-
-
-def test_nothing_is_ever_0_or_100_percent():
-    told = {percent(k / 10_000) for k in range(10_001)}
-    assert told == {"<1%", ">99%", *(f"{k}%" for k in range(1, 100))}
-
-
-def test_asked_together_each_picture_gets_the_answer_that_it_gets_alone(classifier, squares):
-    answers = classifier.classify(squares)
-    logits = classifier.logits(squares)
-    for k, found in enumerate(answers):
-        np.testing.assert_allclose(found.probabilities, classifier.probabilities([squares[k]])[0], atol=1e-6)
-        assert found.in_distribution is bool(classifier.is_in_distribution(logits[k : k + 1])[0])
-        assert 0 < found.milliseconds == answers[0].milliseconds
-
-
-def test_what_reaches_the_threshold_is_recognised_and_what_does_not_is_not(classifier, squares, monkeypatch):
-    heights = classifier.logits(squares).max(1)
-    monkeypatch.setattr(classifier, "config", replace(classifier.config, threshold=float(np.median(heights))))
-    assert [found.in_distribution for found in classifier.classify(squares)] == (heights >= np.median(heights)).tolist()
+def test_a_probability_is_shown_in_whole_percent_and_never_as_0_or_100():
+    given = (0.0, 0.005, 0.0051, 0.0149, np.float32(0.2), 0.5, 0.9949, 0.995, 1.0)  # a half is rounded to the even
+    assert [percent(p) for p in given] == ["<1%", "<1%", "1%", "1%", "20%", "50%", "99%", ">99%", ">99%"]
+    assert {percent(k / 10_000) for k in range(10_001)} == {"<1%", ">99%", *(f"{k}%" for k in range(1, 100))}
 
 
 # The views
@@ -85,17 +54,6 @@ def test_heat_is_opaque_where_the_evidence_is_and_its_colour_goes_from_yellow_to
     assert drawn.getpixel((7, 7)) == (255, 168, 5, 50)
 
 
-def test_the_opacity_of_heat_grows_with_the_value_and_0_shows_nothing():
-    alpha = np.asarray(heat(np.linspace(0, 1, 64).reshape(8, 8)))[..., 3].ravel().astype(int)
-    assert alpha[0] == 0 and (np.diff(alpha) > 0).all()
-
-
-def test_heat_of_values_outside_0_to_1_is_that_of_the_ends():
-    outside, ends = np.full((8, 8), -3.0), np.zeros((8, 8))
-    outside[4:], ends[4:] = 7, 1
-    assert heat(outside) == heat(ends)
-
-
 @pytest.mark.parametrize(
     ("size", "side"), [((300, 180), 180), ((1000, 800), 224), ((224, 500), 224), ((20, 10), 32), ((1, 4000), 32)]
 )
@@ -107,18 +65,18 @@ def test_the_photo_is_shown_in_its_own_detail_within_32_and_224_pixels(size, sid
 
 @pytest.mark.parametrize("orientation", [1, 6])
 @pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
-def test_the_photo_shows_the_same_part_as_the_32x32_picture(fit, orientation):
+def test_the_photo_shows_the_same_part_as_the_models_input(fit, orientation):
     across, down = np.meshgrid(np.linspace(0, 255, 320), np.linspace(0, 255, 160))
     photo = Image.fromarray(np.stack([across, down, 255 - across], -1).astype(np.uint8))
     photo.getexif()[274] = orientation
     view, square = view_of(photo, fit), to_square_rgb(photo, fit)
     shrunk = np.asarray(view.reduce(view.width // 32), int)
-    assert np.abs(shrunk - np.asarray(square)).max() <= 6  # a smooth picture: only resampling may differ
+    assert np.abs(shrunk - np.asarray(square)).max() <= 6  # a smooth image: only resampling may differ
 
 
-def test_pictures_are_put_into_the_html_whole(squares):
-    assert np.array_equal(pixels(module.inline_png(squares[0])), np.asarray(squares[0]))
-    photo = picture(module.inline_jpeg(Image.new("RGB", (224, 224), "teal")))
+def test_images_are_put_into_the_html_whole(squares):
+    assert np.array_equal(pixels(inline_png(squares[0])), np.asarray(squares[0]))
+    photo = picture(inline_jpeg(Image.new("RGB", (224, 224), "teal")))
     assert (photo.format, photo.size) == ("JPEG", (224, 224))
     assert np.abs(np.asarray(photo, int) - (0, 128, 128)).max() <= 3
 
@@ -126,91 +84,89 @@ def test_pictures_are_put_into_the_html_whole(squares):
 # The answer
 
 
-def answer_of(classifier, square, count=5, **changes) -> str:
-    found = classifier.classify([square])[0]
-    values = {"probabilities": found.probabilities, "in_distribution": True, "milliseconds": 1.26} | changes
-    return answer_html(classifier, Prediction(**values), square, square.resize((96, 96)), count)
-
-
 @pytest.mark.parametrize("count", [1, 5, 10])
-def test_there_is_a_bar_per_class_in_the_classifiers_order_and_the_first_is_pressed(classifier, squares, count):
-    html = answer_of(classifier, squares[0], count)
+def test_there_is_a_bar_with_its_heat_map_per_class_the_most_probable_first(classifier, squares, count):
+    (found,) = classifier.classify(squares[:1])
+    bars = bars_of(classifier, found, squares[0], count)
     expected = classifier.predict(squares[0], top_k=count)
-    bars = find(html, "button", "bar")
-    assert [bar["data-name"] for bar in bars] == [name for name, _ in expected]
-    assert [bar["data-class"] for bar in bars] == [str(classifier.class_names.index(name)) for name, _ in expected]
-    assert [bar["aria-pressed"] for bar in bars] == ["true"] + ["false"] * (count - 1)
-    assert [name.text for name in find(html, "span", "name")] == [name for name, _ in expected]
-    assert [part.text for part in find(html, "span", "percent")] == [percent(p) for _, p in expected]
-    shares = [part["style"] for part in elements(html) if (part.attributes.get("style") or "").startswith("--share")]
-    assert shares == [f"--share: {p:.4f}" for _, p in expected]
+    assert [(bar.name, bar.percent) for bar in bars] == [(name, percent(p)) for name, p in expected]
+    assert [bar.probability for bar in bars] == pytest.approx([p for _, p in expected], abs=1e-6)
+    for bar in bars:
+        assert classifier.class_names[bar.label] == bar.name
+        assert np.array_equal(pixels(bar.map), np.asarray(heat(classifier.activation_map(squares[0], bar.name))))
 
 
-def test_every_bar_has_its_heat_map_and_only_that_of_the_first_shows(classifier, squares):
-    html = answer_of(classifier, squares[0], 10)
-    maps = find(html, "img", "map")
-    assert [one["data-class"] for one in maps] == [bar["data-class"] for bar in find(html, "button", "bar")]
-    assert ["hidden" in one for one in maps] == [False] + [True] * 9
-    for one in maps:
-        name = classifier.class_names[int(one["data-class"])]
-        expected = heat(classifier.activation_map(squares[0], name))
-        assert np.array_equal(pixels(one["src"]), np.asarray(expected))
-    assert find(html, "b", "of")[0].text == find(html, "button", "bar")[0]["data-name"]
+def answer_of(classifier, square, verdict=None, **changes) -> str:
+    found = replace(classifier.classify([square])[0], milliseconds=1.26, **changes)
+    return answer_html(classifier, found, square, square.resize((96, 96)), 10, verdict, "asked")
 
 
-def test_the_headline_names_the_first_class_and_how_sure_the_network_is(classifier, squares):
-    html = answer_of(classifier, squares[0])
+def test_the_answer_shows_the_first_class_the_models_input_and_one_heat_map_at_a_time(classifier, squares):
+    html = answer_of(classifier, squares[0], in_distribution=True)
     name, probability = classifier.predict(squares[0], top_k=1)[0]
-    headline = find(html, "div", "headline")[0]
-    assert headline.text == f"{name}{percent(probability)} sure"
-    assert "1.3 ms in the network" in text(html)
-
-
-def test_what_the_network_was_given_is_shown_pixel_by_pixel_above_no_other_copy_of_it(classifier, squares):
-    html = answer_of(classifier, squares[0])
+    assert find(html, "div", "headline")[0].text == f"{name} confidence {percent(probability)}"
+    assert "Inference time 1.3 ms (1 CPU core)" in text(html) and "out of distribution" not in text(html)
     (seen,) = find(html, "img", "pixels")
     assert np.array_equal(pixels(seen["src"]), np.asarray(squares[0]))
-    assert seen["alt"] == "Your picture, reduced to 32 by 32 pixels"
+    assert seen["alt"] == "Your image, reduced to 32 by 32 pixels"
     (view,) = [image for image in find(html, "img") if not image.classes]
     assert picture(view["src"]).format == "JPEG" and picture(view["src"]).size == (96, 96)
-    assert all("alt" in image for image in find(html, "img"))
+    bars, maps = find(html, "button", "bar"), find(html, "img", "map")
+    assert [bar["data-class"] for bar in bars] == [one["data-class"] for one in maps]
+    assert [bar["aria-pressed"] for bar in bars] == ["true"] + ["false"] * 9
+    assert ["hidden" in one for one in maps] == [False] + [True] * 9
+    assert find(html, "span", "of")[0].text == name and find(html, "section")[0]["aria-label"] == "Prediction"
 
 
-def test_a_picture_that_is_probably_none_of_the_classes_is_told_so_and_no_other(classifier, squares):
-    sentence = "This is probably none of the 10 classes."
-    assert sentence in text(answer_of(classifier, squares[0], in_distribution=False))
-    assert find(answer_of(classifier, squares[0], in_distribution=False), "div", "unsure")
-    known = answer_of(classifier, squares[0], in_distribution=True)
-    assert sentence not in text(known) and not find(known, "div", "unsure") and not find(known, "p", "none")
+def test_a_screen_reader_hears_the_headline_and_a_script_what_was_asked(classifier, squares):
+    region = elements(answer_of(classifier, squares[0], in_distribution=False))[0]
+    name, probability = classifier.predict(squares[0], top_k=1)[0]
+    assert (region.tag, region["role"], region["data-asked"]) == ("p", "status", "asked")
+    assert region.text == f"{name}, confidence {percent(probability)}. Possibly out of distribution."
 
 
-def test_no_class_name_and_no_name_of_a_picture_brings_markup(classifier, squares, monkeypatch):
+def test_an_image_that_may_be_none_of_the_classes_gets_a_notice(classifier, squares):
+    html = answer_of(classifier, squares[0], in_distribution=False)
+    assert find(html, "div", "unsure") and find(html, "p", "none")[0].text == (
+        "Possibly out of distribution. It may show none of the 10 classes: 95% of validation images get a higher top "
+        "score than this one."
+    )
+
+
+def test_a_test_image_gets_its_verdict_in_words(classifier, squares):
+    html = answer_of(classifier, squares[0], Verdict(1234, "cat", "Incorrect"), in_distribution=True)
+    name, probability = classifier.predict(squares[0], top_k=1)[0]
+    (verdict,) = find(html, "div", "incorrect")
+    assert verdict.text == f"Incorrect Predicted {name}, true class cat. Test image 1,234"
+    words = f"Incorrect. Test image 1,234: true class cat, predicted {name}, confidence {percent(probability)}."
+    assert elements(html)[0].text == words
+    assert find(html, "img", "pixels")[0]["alt"] == "Test image 1234, reduced to 32 by 32 pixels"
+
+
+def test_no_class_name_brings_markup(classifier, squares, monkeypatch):
     names = tuple(f"{EVIL}{k}" for k in range(10))
     monkeypatch.setattr(classifier, "class_names", names)
-    found = classifier.classify(squares[:1])[0]
-    html = answer_html(classifier, found, squares[0], squares[0], 10, whose=EVIL)
+    html = answer_of(classifier, squares[0], Verdict(3, EVIL, "Incorrect"))
+    expected = [names[label] for label in classifier.classify(squares[:1])[0].best(10)]
     assert find(html, "i") == []
-    expected = [names[k] for k in found.best(10)]
     assert [bar["data-name"] for bar in find(html, "button", "bar")] == expected
     assert [part.text for part in find(html, "span", "name")] == expected
-    assert find(html, "h2")[0].text == expected[0] == find(html, "b", "of")[0].text
-    assert find(html, "img", "pixels")[0]["alt"] == f"{EVIL}, reduced to 32 by 32 pixels"
+    assert find(html, "h2")[0].text == expected[0] == find(html, "span", "of")[0].text
+    assert find(html, "div", "verdict")[0].text == f"Incorrect Predicted {expected[0]}, true class {EVIL}. Test image 3"
 
 
-def test_the_answer_in_words_is_the_headline_and_whether_it_is_none_of_the_classes():
+def test_the_headline_in_words_says_when_it_may_be_none_of_the_classes():
     names, probabilities = ["cat", EVIL], np.array([0.2, 0.8])
-    assert in_words(Prediction(probabilities, True, 1.0), names) == f"{EVIL}, 80% sure."
-    told = in_words(Prediction(probabilities, False, 1.0), names)
-    assert told == f"{EVIL}, 80% sure. This is probably none of the 2 classes."
-    (region,) = elements(spoken_html(told))
-    assert (region.tag, region["role"], region.text) == ("p", "status", told)
+    assert in_words(Prediction(probabilities, True, 1.0), names) == f"{EVIL}, confidence 80%."
+    assert in_words(Prediction(probabilities, False, 1.0), names).endswith("80%. Possibly out of distribution.")
 
 
-@pytest.mark.parametrize(("make", "kind"), [(problem_html, "problem"), (hint_html, "hint")])
-def test_a_sentence_is_shown_as_it_is(make, kind):
-    html = make(EVIL)
-    assert find(html, "i") == []
-    spoken, shown = find(html, "p")
-    assert shown.text == EVIL and len(find(html, "div", kind)) == 1
-    assert elements(html)[0] == spoken and spoken["role"] == "status"
-    assert spoken.text == (f"No answer. {EVIL}" if kind == "problem" else "")
+def test_a_sentence_is_shown_as_it_is():
+    for html, spoken in (
+        (problem_html(EVIL, asked=EVIL), f"Could not classify this image. {EVIL}"),
+        (problem_html(EVIL, EVIL), f"{EVIL}. {EVIL}"),
+        (hint_html(EVIL), ""),
+    ):
+        region, shown = find(html, "p")
+        assert find(html, "i") == [] and shown.text == EVIL
+        assert elements(html)[0] == region and (region["role"], region.text) == ("status", spoken)

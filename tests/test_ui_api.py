@@ -52,12 +52,12 @@ BAD = {
         "damaged or incomplete",
     ),
     "an empty file": (lambda folder: stored(folder, b"", "empty.png"), "This file is empty"),
-    "nothing": (lambda folder: None, "No picture was given"),
-    "a file of the server": (lambda folder: {"path": __file__}, "Upload the picture itself"),
-    "an address": (lambda folder: {"path": "http://127.0.0.1:9/a.png"}, "Upload the picture itself"),
-    "a word": (lambda folder: "picture.png", "Upload the picture itself"),
-    "a number": (lambda folder: 7, "Upload the picture itself"),
-    "one that is gone": (lambda folder: {"path": str(folder / "gone.png")}, "The uploaded picture is gone"),
+    "nothing": (lambda folder: None, "No image was given"),
+    "a file of the server": (lambda folder: {"path": __file__}, "Upload the image itself"),
+    "an address": (lambda folder: {"path": "http://127.0.0.1:9/a.png"}, "Upload the image itself"),
+    "a word": (lambda folder: "picture.png", "Upload the image itself"),
+    "a number": (lambda folder: 7, "Upload the image itself"),
+    "one that is gone": (lambda folder: {"path": str(folder / "gone.png")}, "The uploaded image is gone"),
 }
 
 
@@ -91,7 +91,7 @@ def test_predict_gives_the_classifiers_answer_for_top_k_and_fit(classifier, uplo
 @pytest.mark.parametrize(("make", "sentence"), BAD.values(), ids=BAD)
 def test_a_bad_picture_is_refused_in_one_sentence(classifier, uploads, make, sentence):
     message = told(classifier, make(uploads), 3, "crop")
-    assert one_sentence(message, uploads) and (sentence or "picture") in message
+    assert one_sentence(message, uploads) and (sentence or "This image is damaged") in message
 
 
 @pytest.mark.parametrize("fit", ["Crop", "", None, ["crop"], {"a": 1}, EVIL])

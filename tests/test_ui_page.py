@@ -1,4 +1,3 @@
-import json
 import os
 import re
 from dataclasses import replace
@@ -13,7 +12,7 @@ from model.artifact import Scores
 from model.hub import BUNDLED, Source
 from tests.markup import EVIL, find, text
 from ui import predict
-from ui.page import SET_ADDRESS, TABS, build_page, head_html, model_name, notice_html, theme
+from ui.page import TABS, build_page, head_html, model_name, notice_html, theme
 from ui.render import CSS
 
 
@@ -154,22 +153,16 @@ def function(page: gr.Blocks, name: str):
 
 
 def restored(page, **asked) -> list:
-    """What the page changes for an address: tab, answer for an image, fit, top, show, true, predicted; None: as it
-    was."""
+    """What the page changes for an address: tab, fit, top, show, true, predicted; None: as it was."""
     updates = function(page, "restore")(SimpleNamespace(query_params=asked))
     return [None if part == gr.skip() else part for part in updates]
 
 
-def test_an_address_without_a_word_changes_nothing(page):
-    assert restored(page) == [None] * 7
-
-
 def test_an_address_restores_what_it_names(page):
-    tab, answer, *settings = restored(
-        page, tab="test-images", fit="pad", top="10", show="mistakes", true="cat", predicted="dog", image="20"
-    )
+    assert restored(page) == [None] * 6
+    named = {"fit": "pad", "top": "10", "show": "mistakes", "true": "cat", "predicted": "dog"}
+    tab, *settings = restored(page, tab="test-images", **named)
     assert tab.selected == "test-images" and settings == ["pad", 10, "mistakes", "cat", "dog"]
-    assert "Test image 20" in text(answer) and find(answer, "button", "bar")
 
 
 @pytest.mark.parametrize(
@@ -177,31 +170,20 @@ def test_an_address_restores_what_it_names(page):
 )
 def test_what_an_address_names_and_there_is_not_is_ignored(page, word):
     names = ("tab", "fit", "top", "show", "true", "predicted", "other")
-    assert restored(page, **dict.fromkeys(names, word)) == [None] * 7
-
-
-@pytest.mark.parametrize("word", ["", "nonsense", EVIL, "null", "-1", "2.5"])
-def test_a_word_that_is_no_image_is_ignored(page, word):
-    assert restored(page, image=word) == [None] * 7
-
-
-@pytest.mark.parametrize("index", ["99999999", "00000000000000000020", "9" * 5000])
-def test_an_image_that_is_not_there_is_told_or_ignored(page, index):
-    answer = restored(page, image=index)[1]
-    assert answer is None or "This test image is not here" in text(answer)
-
-
-def scripts(config) -> list[str]:
-    return [js for call in config["dependencies"] if isinstance(js := call["js"], str) and SET_ADDRESS in js]
+    assert restored(page, **dict.fromkeys(names, word)) == [None] * 6
 
 
 def test_what_is_chosen_is_written_into_the_address_and_what_is_usual_is_left_out(config):
-    said = [re.search(r"\}\)\((.*)\);? *\n?\}$", script)[1].strip() for script in scripts(config)]
-    assert sorted(said) == sorted(
+    scripts = [call["js"] for call in config["dependencies"] if isinstance(call["js"], str)]
+    written = [re.search(r"write\((.*)\)", js)[1] for js in scripts if "write(" in js]
+    assert sorted(written) == sorted(
         [
-            *[f"'tab', selected.find((name) => {json.dumps(TABS)}.includes(name)), 'predict'"] * len(TABS),
-            "'fit', value, \"crop\"",
-            "'top', value, 5",
+            *[f'"tab", "{tab}", "predict", null' for tab in TABS],
+            '"fit", value, "crop", null',
+            '"top", value, 5, null',
+            '"show", value, "all", "grid-page"',
+            '"true", value, "<any>", "grid-page"',
+            '"predicted", value, "<any>", "grid-page"',
         ]
     )
 
@@ -223,7 +205,7 @@ def test_gradios_analytics_are_off_and_its_table_of_calls_is_not_rebuilt_on_ever
     assert os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] == "100000"
 
 
-def test_without_drawings_the_page_has_no_place_for_them(tiny_artifact, tmp_path, monkeypatch):
+def test_without_examples_the_page_has_no_place_for_them(tiny_artifact, tmp_path, monkeypatch):
     monkeypatch.setattr(predict, "EXAMPLES", tmp_path)
     config = build_page(Classifier.load(tiny_artifact), tmp_path).get_config_file()
     assert not any(part["props"].get("elem_id") == "examples" for part in config["components"])

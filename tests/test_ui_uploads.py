@@ -32,7 +32,7 @@ def stored(folder: Path, picture: Image.Image) -> dict:
 def test_no_picture_is_told(nothing):
     with pytest.raises(PictureError) as caught:
         read(nothing)
-    assert str(caught.value) == reading.NO_PICTURE
+    assert str(caught.value) == reading.NO_IMAGE
 
 
 @pytest.mark.parametrize(

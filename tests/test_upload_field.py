@@ -40,12 +40,12 @@ def drop(page, where: str, file, name: str) -> None:
 
 
 def show_batch(page) -> None:
-    page.get_by_role("button", name="Several pictures at once").click()
-    page.locator("#pictures .zone").wait_for()
+    page.get_by_role("button", name="Batch prediction").click()
+    page.locator("#uploads .zone").wait_for()
 
 
 def clear(page) -> None:
-    page.locator("#picture").get_by_role("button", name="Remove Image").click()
+    page.locator("#upload").get_by_role("button", name="Remove Image").click()
     page.locator("#answer .hint").wait_for()
 
 
@@ -58,25 +58,25 @@ def test_the_server_decides_about_a_file_whose_type_the_browser_does_not_know(br
     with visit(browser, address) as page:
         upload(page, tmp_path / "IMG_0001")
         page.locator("#answer h2").wait_for()
-        page.wait_for_function("document.querySelector('#picture img').naturalWidth > 1")
-        drop(page, "#picture img", EXAMPLES / "cat.png", "x.heic")  # in place of the first
-        page.wait_for_function("document.querySelector('#picture img')?.src.endsWith('/x.heic')")
+        page.wait_for_function("document.querySelector('#upload img').naturalWidth > 1")
+        drop(page, "#upload img", EXAMPLES / "cat.png", "x.heic")  # in place of the first
+        page.wait_for_function("document.querySelector('#upload img')?.src.endsWith('/x.heic')")
         page.locator("#answer h2").wait_for()
         clear(page)
         upload(page, tmp_path / "note")
-        page.locator("#answer .problem", has_text="This file is not a picture").wait_for()
+        page.locator("#answer .problem", has_text="This file is not an image").wait_for()
         clear(page)
-        drop(page, "#picture button.upload-container", EXAMPLES / "cat.png", "x.heic")
+        drop(page, "#upload button.upload-container", EXAMPLES / "cat.png", "x.heic")
         page.locator("#answer h2").wait_for()
         show_batch(page)
-        page.set_input_files("#pictures input[type=file]", [tmp_path / "IMG_0001"])
+        page.set_input_files("#uploads input[type=file]", [tmp_path / "IMG_0001"])
         page.locator("#batch tbody tr:not(:has(.wrong))", has_text="IMG_0001").wait_for()
-        drop(page, "#pictures .zone", EXAMPLES / "cat.png", "x.heic")
+        drop(page, "#uploads .zone", EXAMPLES / "cat.png", "x.heic")
         page.locator("#batch tbody tr:not(:has(.wrong))", has_text="x.heic").wait_for()
 
 
 def test_a_file_that_the_browser_cannot_draw_is_shown_as_the_answer_shows_it(browser, address, tiff):
-    shown = "document.querySelector('#picture img').src"
+    shown = "document.querySelector('#upload img').src"
     prepared = "document.querySelector('#answer .stack img')?.src"
     with visit(browser, address) as page:
         upload(page, tiff)
@@ -92,13 +92,37 @@ def test_a_file_that_the_browser_cannot_draw_is_shown_as_the_answer_shows_it(bro
 
 def test_camera_and_clipboard_are_offered_only_where_the_browser_lends_them(browser, address):
     with visit(browser, address) as page:
-        page.locator("#picture").get_by_label("Paste from clipboard").wait_for()
-        page.locator("#picture").get_by_label("Capture from camera").wait_for()
+        page.locator("#upload").get_by_label("Paste from clipboard").wait_for()
+        page.locator("#upload").get_by_label("Capture from camera").wait_for()
     with visit(browser, address.replace("127.0.0.1", OTHER_HOST)) as page:
         for source in ("Paste from clipboard", "Capture from camera"):
-            page.locator("#picture").get_by_label(source).wait_for(state="hidden")
+            page.locator("#upload").get_by_label(source).wait_for(state="hidden")
         upload(page, EXAMPLES / "cat.png")
         page.locator("#answer h2").wait_for()
+
+
+COPY = """async () => {
+  const canvas = document.createElement('canvas');
+  [canvas.width, canvas.height] = [60, 40];
+  canvas.getContext('2d').fillRect(0, 0, 20, 40);
+  const blob = await new Promise((found) => canvas.toBlob(found));
+  await navigator.clipboard.write([new ClipboardItem({'image/png': blob})]);
+}"""
+
+
+def test_an_image_comes_from_the_camera_and_from_the_clipboard(browser, address):
+    """Under the content security policy; Chromium has a made-up camera."""
+    with visit(browser, address, permissions=["clipboard-read", "clipboard-write"]) as page:
+        field = page.locator("#upload")
+        field.get_by_label("Capture from camera").click()
+        field.get_by_text("Click to Access Webcam").click()
+        field.get_by_label("capture photo").click()
+        page.locator("#answer h2").wait_for()
+        clear(page)
+        page.evaluate(COPY)
+        field.get_by_label("Paste from clipboard").click()
+        page.locator("#answer h2").wait_for()
+        page.wait_for_function("document.querySelector('#upload img').naturalWidth === 60")
 
 
 @pytest.mark.slow
@@ -109,7 +133,7 @@ def test_a_tab_that_outlives_the_server_asks_for_the_picture_again(browser, tmp_
             page = stack.enter_context(visit(browser, address, may_fail=True))
             upload(page, EXAMPLES / "cat.png")
             show_batch(page)
-            page.set_input_files("#pictures input[type=file]", [EXAMPLES / "cat.png"])
+            page.set_input_files("#uploads input[type=file]", [EXAMPLES / "cat.png"])
             page.locator("#batch tbody tr").wait_for()
             page.locator("#answer h2").wait_for()
         with running_app(tmp_path, port=port):

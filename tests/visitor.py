@@ -42,7 +42,7 @@ def visit(browser, address: str, may_fail: bool = False, **settings) -> Iterator
     page.on("dialog", lambda dialog: (errors.append(dialog.message), dialog.dismiss()))
     page.goto(address)
     page.get_by_role("tab", name="Predict").wait_for()
-    page.wait_for_function("window.addressIsRead")
+    page.wait_for_function("globalThis.pageAddress?.isRead()")
     wait_for_answers(page)
     yield page
     context.close()
@@ -64,4 +64,4 @@ def address_of(page) -> str:
 
 
 def upload(page, file) -> None:
-    page.set_input_files("#picture input[type=file]", file)
+    page.set_input_files("#upload input[type=file]", file)

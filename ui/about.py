@@ -9,7 +9,6 @@ import gradio as gr
 from model import Classifier
 from model.hub import BUNDLED_NAME, Source
 from model.preprocess import DRAFT_SIDE, FITS, MAX_PIXELS, MAX_PIXELS_JPEG, MAX_UPLOAD_BYTES
-from ui.address import fill
 from ui.api import TOP_K
 from ui.render import FOLDER, render, script
 from ui.uploads import KEEP_SECONDS
@@ -26,7 +25,7 @@ def build_tab(classifier: Classifier, max_images: int, max_request_bytes: int) -
     """Puts the tab's content into the Blocks that is being built."""
     gr.HTML(
         about_html(classifier, max_images, max_request_bytes),
-        js_on_load=fill(script("about.js")),
+        js_on_load=script("address.js", "about.js"),
         elem_id="about",
         apply_default_css=False,
     )

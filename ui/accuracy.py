@@ -24,7 +24,6 @@ from model.artifact import (
 )
 from model.cifar10 import CLASS_NAMES
 from model.schema import Plain
-from ui.address import fill
 from ui.curves import FEW_IMAGES, Curve, Line, Reliability, curve, reliability
 from ui.render import render, script
 
@@ -55,11 +54,11 @@ def build_tab(classifier: Classifier, cell_html: Callable[[int, int], str]) -> N
     gr.HTML(accuracy_html(metrics, names, config), apply_default_css=False)
     with gr.Column(elem_id="confusion-card"):
         matrix = gr.HTML(
-            matrix_html(counts, names), js_on_load=fill(script("confusion_matrix.js")), apply_default_css=False
+            matrix_html(counts, names), js_on_load=script("address.js", "confusion_matrix.js"), apply_default_css=False
         )
         area = gr.HTML(
             html_template=render("cell.html"),
-            js_on_load=fill(script("cell.js")),
+            js_on_load=script("address.js", "cell.js"),
             elem_id="cell",
             apply_default_css=False,
         )

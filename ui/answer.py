@@ -1,13 +1,13 @@
-"""An answer as HTML: the bars, the 32x32 picture that the network was given, and what spoke for each class.
+"""A prediction as HTML: the bars, the image that the network was given, and a class activation map for each class.
 
-Pictures are put into the HTML itself (data URLs): nothing of a visitor's picture is written to the server's disk, and
-no request is made for it.
+Images are put into the HTML itself (data URLs): nothing of a visitor's image is written to the server's disk, and no
+request is made for it.
 """
 
 import base64
 import io
 from collections.abc import Sequence
-from html import escape
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
@@ -16,6 +16,7 @@ from model import Classifier
 from model.cifar10 import IMAGE_SIZE
 from model.classifier import Prediction
 from model.preprocess import to_square_rgb
+from ui.render import render
 
 VIEW_SIDE = 224
 """Pixels of the photo below the heat map: enough to recognise it, and small to send back."""
@@ -25,9 +26,32 @@ HEAT = np.array([(255, 214, 10), (255, 122, 0), (214, 0, 28)], np.float64)
 HEAT_OPACITY = 0.78
 
 
-def view_of(picture: Image.Image, fit: str) -> Image.Image:
-    """What the network is shown of the picture, in as much detail as there is, VIEW_SIDE pixels at most."""
-    return to_square_rgb(picture, fit, side=max(IMAGE_SIZE, min(VIEW_SIDE, *picture.size)))
+@dataclass(frozen=True)
+class Bar:
+    """A class among the most probable: position in the class names, name, probability, and heat map as a data URL."""
+
+    label: int
+    name: str
+    probability: float
+    map: str
+
+    @property
+    def percent(self) -> str:
+        return percent(self.probability)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A test image: its index in the test set, its class, and "Correct" or "Incorrect"."""
+
+    index: int
+    true: str
+    outcome: str
+
+
+def view_of(image: Image.Image, fit: str) -> Image.Image:
+    """What the network is shown of the image, in as much detail as there is, VIEW_SIDE pixels at most."""
+    return to_square_rgb(image, fit, side=max(IMAGE_SIZE, min(VIEW_SIDE, *image.size)))
 
 
 def inline_png(image: Image.Image) -> str:
@@ -51,105 +75,67 @@ def percent(probability: float) -> str:
 
 
 def heat(activation: np.ndarray) -> Image.Image:
-    """An activation map (8, 8) in [0, 1] as a translucent picture to lay over the photo; the browser smooths it."""
-    position = np.clip(activation, 0, 1) * (len(HEAT) - 1)
+    """An activation map (8, 8) in [0, 1] as a translucent image to lay over the photo; the browser smooths it."""
+    position = activation * (len(HEAT) - 1)
     low = np.minimum(position.astype(int), len(HEAT) - 2)
     share = (position - low)[..., None]
     colour = HEAT[low] * (1 - share) + HEAT[low + 1] * share
-    opacity = np.clip(activation, 0, 1)[..., None] * HEAT_OPACITY * 255
+    opacity = activation[..., None] * HEAT_OPACITY * 255
     return Image.fromarray(np.concatenate([colour, opacity], -1).round().astype(np.uint8), "RGBA")
+
+
+def bars_of(classifier: Classifier, found: Prediction, square: Image.Image, count: int) -> list[Bar]:
+    """The `count` most probable classes of the network's input `square`."""
+    names, best = classifier.class_names, found.best(count)
+    maps = classifier.activation_maps(square, [names[label] for label in best])
+    return [
+        Bar(label, names[label], float(found.probabilities[label]), inline_png(heat(own)))
+        for label, own in zip(best, maps, strict=True)
+    ]
 
 
 def answer_html(
     classifier: Classifier,
-    answer: Prediction,
+    found: Prediction,
     square: Image.Image,
     view: Image.Image,
     count: int,
-    whose: str = "Your picture",
+    verdict: Verdict | None = None,
+    asked: str | None = None,
 ) -> str:
-    """The answer for the eye. `square` is the 32x32 picture, `view` the same part of the photo in more detail.
-
-    The bars are buttons that choose whose heat map is shown; ANSWER_JS answers them.
-    """
-    names = classifier.class_names
-    shown = answer.best(count)
-    maps = dict(zip(shown, classifier.activation_maps(square, [names[k] for k in shown]), strict=True))
-    bars = "".join(_bar(names[k], k, float(answer.probabilities[k]), k == shown[0]) for k in shown)
-    layers = "".join(
-        f'<img class="map" data-class="{k}" src="{inline_png(heat(own))}" alt=""{"" if k == shown[0] else " hidden"}>'
-        for k, own in maps.items()
-    )
-    top = escape(names[shown[0]])
-    return (
-        f'<section class="answer" aria-label="Answer">{_headline(answer, names)}'
-        f'<ol class="bars" aria-label="Most probable classes">{bars}</ol>'
-        f'<div class="views"><figure><img class="pixels" src="{inline_png(square)}" width="{IMAGE_SIZE}" '
-        f'height="{IMAGE_SIZE}" alt="{escape(whose)}, reduced to 32 by 32 pixels">'
-        f"<figcaption>All that the network sees: 32 × 32 pixels</figcaption></figure>"
-        f'<figure class="heat"><div class="stack"><img src="{inline_jpeg(view)}" '
-        f'alt="{escape(whose)} below a heat map">{layers}</div>'
-        f'<figcaption>What spoke for <b class="of">{top}</b> <span class="more">(choose a bar for another class)</span>'
-        f'</figcaption></figure></div><p class="small">{answer.milliseconds:.1f} ms in the network, '
-        "on one CPU core.</p></section>"
+    """The prediction for the eye and for screen readers. `square` is the network's input, `view` the same part of the
+    photo in more detail. A click on one of the `count` bars shows its heat map (static/answer.js)."""
+    words = in_words(found, classifier.class_names)
+    return render(
+        "answer.html",
+        bars=bars_of(classifier, found, square, count),
+        words=f"{verdict.outcome}. Test image {verdict.index:,}: true class {verdict.true}, predicted {words}"
+        if verdict
+        else words,
+        whose=f"Test image {verdict.index}" if verdict else "Your image",
+        input=inline_png(square),
+        view=inline_jpeg(view),
+        size=square.width,
+        in_distribution=found.in_distribution,
+        classes=len(classifier.class_names),
+        milliseconds=found.milliseconds,
+        verdict=verdict,
+        asked=asked,
     )
 
 
-def _headline(answer: Prediction, names: Sequence[str]) -> str:
-    best = answer.best(1)[0]
-    said = f"<h2>{escape(names[best])}</h2><p>{percent(answer.probabilities[best])} sure</p>"
-    if answer.in_distribution:
-        return f'<div class="headline">{said}</div>'
-    return (
-        f'<div class="headline unsure">{said}</div>'
-        f'<p class="none"><strong>This is probably none of the {len(names)} classes.</strong> 95 of 100 validation '
-        "images speak more clearly for some class than this picture does. The network must name a class, whatever it "
-        "is shown.</p>"
-    )
+def in_words(found: Prediction, names: Sequence[str]) -> str:
+    """The headline in a sentence."""
+    best = found.best(1)[0]
+    note = "" if found.in_distribution else " Possibly out of distribution."
+    return f"{names[best]}, confidence {percent(found.probabilities[best])}.{note}"
 
 
-def _bar(name: str, label: int, probability: float, chosen: bool) -> str:
-    name = escape(name)
-    return (
-        f'<li><button type="button" class="bar" data-class="{label}" data-name="{name}" aria-pressed="'
-        f'{"true" if chosen else "false"}"><span class="name">{name}</span>'
-        f'<span class="track"><span style="--share: {probability:.4f}"></span></span>'
-        f'<span class="percent">{escape(percent(probability))}</span></button></li>'
-    )
-
-
-def in_words(answer: Prediction, names: Sequence[str]) -> str:
-    """The headline, for `spoken_html`."""
-    best = answer.best(1)[0]
-    none = "" if answer.in_distribution else f" This is probably none of the {len(names)} classes."
-    return f"{names[best]}, {percent(answer.probabilities[best])} sure.{none}"
-
-
-def spoken_html(sentence: str = "") -> str:
-    """What a screen reader says when an area changes; nobody sees it. It must come first in all that the area shows:
-    gradio then keeps the element and changes its text, and a new element is not said by all of them."""
-    return f'<p class="sr-only" role="status">{escape(sentence)}</p>'
-
-
-def problem_html(sentence: str) -> str:
-    """In place of an answer: what is wrong with the picture, and what to do."""
-    shown = f'<div class="problem"><strong>No answer</strong><p>{escape(sentence)}</p></div>'
-    return spoken_html(f"No answer. {sentence}") + shown
+def problem_html(sentence: str, title: str = "Could not classify this image", asked: str | None = None) -> str:
+    """In place of an answer: what is wrong, and what to do."""
+    return render("problem.html", title=title, sentence=sentence, asked=asked)
 
 
 def hint_html(sentence: str) -> str:
     """In place of an answer, as long as there is nothing to answer."""
-    return f'{spoken_html()}<div class="hint"><p>{escape(sentence)}</p></div>'
-
-
-ANSWER_JS = """
-element.addEventListener('click', (event) => {
-  const bar = event.target.closest('.bar');
-  if (!bar) return;
-  const answer = bar.closest('.answer');
-  for (const one of answer.querySelectorAll('.bar')) one.setAttribute('aria-pressed', one === bar);
-  for (const map of answer.querySelectorAll('.map')) map.hidden = map.dataset.class !== bar.dataset.class;
-  answer.querySelector('.of').textContent = bar.dataset.name;
-});
-"""
-"""`js_on_load` of the gr.HTML that shows an answer: a bar was chosen."""
+    return render("hint.html", sentence=sentence)

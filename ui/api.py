@@ -35,7 +35,7 @@ def predict(classifier: Classifier) -> Callable:
     """The function behind /predict."""
 
     def predict(image, top_k, fit):
-        """Classify a picture. Returns the top_k most probable classes, and whether it is probably none of them."""
+        """Classify an image. Returns the top_k most probable classes, and whether it is probably none of them."""
         try:
             count = whole_number(top_k, len(classifier.class_names))
             if fit not in FITS:

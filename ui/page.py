@@ -9,11 +9,10 @@ from model import Classifier
 from model.artifact import Training
 from model.hub import Source
 from model.preprocess import MAX_UPLOAD_BYTES
-from ui import about, accuracy, predict, test_images
-from ui.address import fill
+from ui import about, accuracy, dataset_browser, predict
 from ui.api import build_api
-from ui.render import render
-from ui.test_images import Browser
+from ui.dataset_browser import DatasetBrowser
+from ui.render import render, script
 
 TITLE = "CIFAR-10 image classifier"
 
@@ -31,74 +30,49 @@ def build_page(
     """The page for one classifier. `data_dir` may hold CIFAR-10, for test images that the artifact does not bring.
     `notice` stands at the top: why this is not the model that was asked for. A request may have `max_images` and
     `max_request_bytes`. Raises ArtifactError."""
-    browser = Browser.of(classifier, data_dir)
+    browser = DatasetBrowser.of(classifier, data_dir)
     with gr.Blocks(title=TITLE) as page:
         if notice:
             gr.HTML(notice_html(notice), elem_id="notice", apply_default_css=False)
-        gr.HTML(head_html(classifier), elem_id="head", apply_default_css=False)
+        gr.HTML(head_html(classifier), elem_id="head", apply_default_css=False, js_on_load=script("address.js"))
         with gr.Tabs() as tabs:
             with gr.Tab("Predict", id="predict") as first:
                 settings = predict.build_tab(classifier, max_images)
             with gr.Tab("Test images", id="test-images") as second:
-                filters, shown = test_images.build_tab(browser, second)
+                filters = dataset_browser.build_tab(browser)
             with gr.Tab("Evaluation", id="accuracy") as third:
                 accuracy.build_tab(classifier, browser.cell_html)
             with gr.Tab("About & API", id="about") as fourth:
                 about.build_tab(classifier, max_images, max_request_bytes)
         build_api(classifier)
-        share_by_address(page, tabs, (first, second, third, fourth), settings, filters, browser, shown)
+        for tab in (first, second, third, fourth):
+            tab.select(None, js=write_js("tab", TABS[0], json.dumps(tab.id)), api_visibility="private")
+        for name, part in settings.items():
+            part.change(None, part, None, js=write_js(name, part.value), api_visibility="private")
+        for name, part in filters.items():
+            js = write_js(name, part.value, reset=dataset_browser.PAGE)
+            part.change(None, part, None, js=js, api_visibility="private")
+        restore_from_address(page, tabs, settings | filters)
     return page
 
 
-def share_by_address(
-    page: gr.Blocks,
-    tabs: gr.Tabs,
-    each: tuple[gr.Tab, ...],
-    settings: dict[str, gr.components.Component],
-    filters: dict[str, gr.components.Component],
-    browser: Browser,
-    shown: gr.HTML,
-) -> None:
-    """Keeps `?tab=...` and the `settings` in step with what is chosen, in the browser alone, and chooses what they, the
-    `filters` and `image=...` say when the page is opened. What they name and there is not is ignored. The scripts of
-    their tabs keep the rest: filters, page and image of the grid, and the cell of the confusion matrix."""
-    parts = settings | filters
-    for tab in each:
-        tab.select(None, js=TAB_JS, api_visibility="private")
-    for name, part in settings.items():
-        js = f"(value) => {{ ({SET_ADDRESS})('{name}', value, {json.dumps(part.value)}) }}"
-        part.change(None, part, None, js=js, api_visibility="private")
+def write_js(name: str, usual: object, value: str = "value", reset: str | None = None) -> str:
+    """A JavaScript function that writes a choice into the address; see static/address.js."""
+    arguments = f"{json.dumps(name)}, {value}, {json.dumps(usual)}, {json.dumps(reset)}"
+    return f"(value) => {{ globalThis.pageAddress?.write({arguments}); }}"
+
+
+def restore_from_address(page: gr.Blocks, tabs: gr.Tabs, parts: dict[str, gr.components.Component]) -> None:
+    """Chooses what `?tab=...` and the parameters of `parts` say when the page is opened. What they name and there is
+    not is ignored. The scripts of the tabs read the rest: page and image of the grid, cell of the confusion matrix."""
 
     def restore(request: gr.Request):
         asked = dict(request.query_params)
         tab = gr.Tabs(selected=asked["tab"]) if asked.get("tab") in TABS else gr.skip()
-        image = asked.get("image", "")
-        answer = browser.answer_html(int(image)) if image.isdecimal() and len(image) < 9 else gr.skip()
-        return [tab, answer, *(_allowed(part, asked.get(name)) for name, part in parts.items())]
+        return [tab, *(_allowed(part, asked.get(name)) for name, part in parts.items())]
 
-    restored = page.load(
-        restore, None, [tabs, shown, *parts.values()], show_progress="hidden", api_visibility="private"
-    )
-    restored.then(None, js="() => { window.addressIsRead = true; }", api_visibility="private")
-
-
-SET_ADDRESS = fill("""(name, value, usual) => {
-  if (!window.addressIsRead) return;
-  const url = $VIEW;
-  if (value === usual) url.searchParams.delete(name); else url.searchParams.set(name, value);
-  $SHOW(url);
-}""")
-"""A JavaScript function: what is as usual is left out of the address. It waits until `restore` has read the address,
-because gradio selects the first tab when the page is built."""
-
-
-TAB_JS = f"""async () => {{
-  await new Promise((shown) => setTimeout(shown));
-  const selected = [...document.querySelectorAll('[role=tab][aria-selected=true]')].map((tab) => tab.dataset.tabId);
-  ({SET_ADDRESS})('tab', selected.find((name) => {json.dumps(TABS)}.includes(name)), 'predict');
-}}"""
-"""A JavaScript function: writes the tab that is shown. It may run late, behind a call for the images of a tab that is
-not shown any more."""
+    restored = page.load(restore, None, [tabs, *parts.values()], show_progress="hidden", api_visibility="private")
+    restored.then(None, js="() => { pageAddress.start(); }", api_visibility="private")
 
 
 def _allowed(part: gr.components.Component, word: str | None):

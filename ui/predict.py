@@ -1,7 +1,6 @@
-"""The Predict tab: a picture in; the most probable classes, what the network saw and what spoke for each class out.
-Below it, several pictures at once (ui/batch.py)."""
+"""The Predict tab: an image in; the most probable classes, the network's input and class activation maps out.
+Below it, batch prediction (ui/batch.py)."""
 
-from html import escape
 from pathlib import Path
 
 import gradio as gr
@@ -10,20 +9,19 @@ from PIL import Image
 from model import Classifier
 from model.preprocess import FITS, PictureError, to_square_rgb
 from ui import batch
-from ui.answer import ANSWER_JS, answer_html, hint_html, in_words, inline_jpeg, problem_html, spoken_html, view_of
+from ui.answer import answer_html, hint_html, inline_jpeg, problem_html, view_of
 from ui.api import BAD_FIT, TOP_K, whole_number
-from ui.upload_field import UPLOAD_FIELD_JS
+from ui.render import render, script
 from ui.uploads import open_upload
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "assets" / "examples"
-"""Pictures drawn for this project, one file per class, named after it."""
+"""Images drawn for this project, one file per class, named after it."""
 
 THUMBNAIL = 96
 
-FIT_LABELS = {"crop": "Crop to the centre", "pad": "Keep all, add white bars", "stretch": "Squash"}
-"""What becomes of a picture that is not square, in the words of a visitor."""
+FIT_LABELS = {"crop": "Center crop", "pad": "Pad", "stretch": "Stretch"}
 
-NOTHING_YET = "The answer appears here: drop a picture on the left, paste one, take one, or choose a drawing below."
+NOTHING_YET = "Upload an image or pick an example to see a prediction."
 
 
 def build_tab(classifier: Classifier, most: int) -> dict[str, gr.components.Component]:
@@ -33,33 +31,34 @@ def build_tab(classifier: Classifier, most: int) -> dict[str, gr.components.Comp
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=320, elem_id="ask"):
             image = gr.Image(
-                label="Your picture",
+                label="Image",
                 sources=["upload", "webcam", "clipboard"],
                 type="filepath",
                 height=280,
                 buttons=["fullscreen"],
-                placeholder="Drop a picture here\nor click to choose one",
-                elem_id="picture",
+                placeholder="Drop an image here\nor click to upload",
+                elem_id="upload",
             )
             fit = gr.Radio(
                 [(FIT_LABELS[fit], fit) for fit in FITS],
                 value=classifier.config.fit,
-                label="If it is not square",
+                label="Resize mode",
+                info="How a non-square image becomes square.",
                 elem_id="fit",
             )
             top_k = gr.Slider(
-                1, classes, value=min(TOP_K, classes), step=1, label="Classes to show", buttons=[], elem_id="top-k"
+                1, classes, value=min(TOP_K, classes), step=1, label="Top-k classes", buttons=[], elem_id="top-k"
             )
             build_examples(image)
-        with gr.Column(scale=6, min_width=320, elem_id="said"):
+        with gr.Column(scale=6, min_width=320, elem_id="result"):
             shown = gr.HTML(
                 hint_html(NOTHING_YET),
                 elem_id="answer",
                 apply_default_css=False,
-                js_on_load=ANSWER_JS + UPLOAD_FIELD_JS,
+                js_on_load=script("answer.js", "upload_field.js"),
             )
-    with gr.Accordion("Several pictures at once", open=False, elem_id="batch-accordion"):
-        batch.build(classifier, fit, most)
+    with gr.Accordion("Batch prediction", open=False, elem_id="batch-accordion"):
+        batch.build(classifier, most)
 
     def answer(image, top_k, fit):
         return answer_of(classifier, image, top_k, fit)
@@ -78,29 +77,29 @@ def build_tab(classifier: Classifier, most: int) -> dict[str, gr.components.Comp
     return {"fit": fit, "top": top_k}
 
 
-def answer_of(classifier: Classifier, image: object, top_k: object, fit: object) -> str:
-    """What the page shows for an upload: the answer, a hint where there is no picture, or why there is no answer."""
-    if not image:
+def answer_of(classifier: Classifier, upload: object, top_k: object, fit: object) -> str:
+    """What the page shows for an upload: the prediction, a hint where there is no image, or why there is no answer."""
+    if not upload:
         return hint_html(NOTHING_YET)
     try:
         count = whole_number(top_k, len(classifier.class_names))
         if fit not in FITS:
             raise PictureError(BAD_FIT)
-        with open_upload(image) as picture:
-            square, view = to_square_rgb(picture, fit), view_of(picture, fit)
+        with open_upload(upload) as image:
+            square, view = to_square_rgb(image, fit), view_of(image, fit)
     except PictureError as error:
         return problem_html(str(error))
-    (answer,) = classifier.classify([square])
-    said = spoken_html(in_words(answer, classifier.class_names))
-    return said + answer_html(classifier, answer, square, view, count)
+    (found,) = classifier.classify([square])
+    return answer_html(classifier, found, square, view, count)
 
 
 def build_examples(image: gr.Image) -> None:
-    """Pictures to click, for a visitor without one at hand; nothing where the folder is absent."""
+    """Images to click, for a visitor without one at hand; nothing where the folder is absent."""
     examples = {path.stem: path for path in sorted(EXAMPLES.glob("*.png"))}
     if not examples:
         return
-    shown = gr.HTML(examples_html(examples), elem_id="examples", apply_default_css=False, js_on_load=EXAMPLES_JS)
+    html = render("examples.html", examples={name: thumbnail(path) for name, path in examples.items()}, side=THUMBNAIL)
+    shown = gr.HTML(html, elem_id="examples", apply_default_css=False, js_on_load=script("examples.js"))
 
     def pick(event: gr.EventData):
         name = getattr(event, "name", None)
@@ -109,24 +108,7 @@ def build_examples(image: gr.Image) -> None:
     shown.pick(pick, None, image, show_progress="hidden", api_visibility="private")
 
 
-def examples_html(examples: dict[str, Path]) -> str:
-    """A button per drawing: its name, and its file as a thumbnail."""
-    tiles = []
-    for name, path in examples.items():
-        with Image.open(path) as drawing:
-            thumbnail = drawing.convert("RGB").resize((THUMBNAIL, THUMBNAIL))
-        tiles.append(
-            f'<li><button type="button" data-name="{escape(name)}"><img src="{inline_jpeg(thumbnail)}" '
-            f'width="{THUMBNAIL}" height="{THUMBNAIL}" alt="">{escape(name)}</button></li>'
-        )
-    return (
-        f'<h2 id="drawings">Or try a drawing</h2><ul class="examples" aria-labelledby="drawings">{"".join(tiles)}</ul>'
-    )
-
-
-EXAMPLES_JS = """
-element.addEventListener('click', (event) => {
-  const button = event.target.closest('button');
-  if (button) trigger('pick', {name: button.dataset.name});
-});
-"""
+def thumbnail(path: Path) -> str:
+    """A data URL, THUMBNAIL pixels a side."""
+    with Image.open(path) as image:
+        return inline_jpeg(image.convert("RGB").resize((THUMBNAIL, THUMBNAIL)))

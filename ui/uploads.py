@@ -13,11 +13,9 @@ from model.preprocess import PictureError, open_limited
 KEEP_SECONDS = 15 * 60
 """After its last use."""
 
-NO_PICTURE = "No picture was given: upload one as the first input."
-NOT_UPLOADED = "Upload the picture itself: web addresses, data URLs and paths on the server are not read."
-GONE = (
-    f"The uploaded picture is gone: it was kept for {KEEP_SECONDS // 60} minutes after its last use. Upload it again."
-)
+NO_IMAGE = "No image was given: upload one as the first input."
+NOT_UPLOADED = "Upload the image itself: web addresses, data URLs and paths on the server are not read."
+GONE = f"The uploaded image is gone: it was kept for {KEEP_SECONDS // 60} minutes after its last use. Upload it again."
 
 
 @contextmanager
@@ -39,7 +37,7 @@ def open_upload(upload: object) -> Iterator[Image.Image]:
 def upload_path(upload: object) -> str:
     """Where it is stored. Raises PictureError unless that is below `upload_folder()`."""
     if not upload:
-        raise PictureError(NO_PICTURE)
+        raise PictureError(NO_IMAGE)
     path = upload.get("path") if isinstance(upload, dict) else None
     try:
         if isinstance(path, str) and upload_folder().resolve() in Path(path).resolve().parents:

@@ -1,4 +1,4 @@
-const address = $APP;
+const address = pageAddress.app();
 const served = element.querySelector('.about').dataset.page;
 const status = element.querySelector('[role=status]');
 // What is no plain address stays out: the code is pasted into shells.

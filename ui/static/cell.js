@@ -13,6 +13,6 @@ watch('value', () => {
 });
 // Where the app is a part of another page, a link to another view would leave that.
 element.addEventListener('click', (event) => {
-  const link = $EMBEDDED && event.target.closest('a[href^="?"]');
-  if (link) Object.assign(link, {href: `${$APP}/${link.getAttribute('href')}`, target: '_blank', rel: 'noopener'});
+  const link = pageAddress.embedded() && event.target.closest('a[href^="?"]');
+  if (link) Object.assign(link, {href: `${pageAddress.app()}/${link.getAttribute('href')}`, target: '_blank', rel: 'noopener'});
 });

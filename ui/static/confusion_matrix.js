@@ -44,11 +44,11 @@ element.addEventListener('click', (event) => {
   table.querySelector('[aria-pressed]')?.removeAttribute('aria-pressed');
   button.setAttribute('aria-pressed', 'true');
   const [row, column] = place(button);
-  const url = $VIEW;
+  const url = pageAddress.view();
   url.searchParams.set('row', trueNames[row]);
   url.searchParams.set('column', predictedNames[column]);
-  $SHOW(url);
+  pageAddress.show(url);
   trigger('cell', {true: row - 1, predicted: column - 1});
 });
-const asked = $VIEW.searchParams;
+const asked = pageAddress.view().searchParams;
 buttonAt(trueNames.indexOf(asked.get('row')), predictedNames.indexOf(asked.get('column')))?.click();

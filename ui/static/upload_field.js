@@ -1,8 +1,7 @@
-"""What the browser does to the upload field (gr.Image) that gradio has no setting for."""
-
-UPLOAD_FIELD_JS = r"""
+// What the upload field (gr.Image) needs and gradio has no setting for. Events send the file that gradio has stored,
+// whatever is drawn in its place.
 {
-  const inField = (event) => event.target instanceof Element && event.target.closest('#picture');
+  const inField = (event) => event.target instanceof Element && event.target.closest('#upload');
   const isImage = (file) => file.type.startsWith('image/');
 
   // Gradio refuses a file whose type is no image's, but a browser tells the type by the name, and knows few.
@@ -29,7 +28,7 @@ UPLOAD_FIELD_JS = r"""
   // A file that the browser cannot draw (TIFF, HEIC) is shown by what the answer brings of it.
   const nothing = 'data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA=';
   const draw = () => {
-    for (const image of document.querySelectorAll('#picture img[data-undrawn]')) {
+    for (const image of document.querySelectorAll('#upload img[data-undrawn]')) {
       if (image.src.startsWith('data:') || image.src === image.dataset.undrawn) {
         image.src = element.querySelector('.stack img')?.src ?? nothing;
       } else {  // another file since
@@ -47,6 +46,3 @@ UPLOAD_FIELD_JS = r"""
   // Browsers lend the camera and the clipboard only to https and to pages of their own computer.
   element.closest('.gradio-container').toggleAttribute('data-no-devices', !window.isSecureContext);
 }
-"""
-"""`js_on_load` of the gr.HTML that shows the answer. Events send the file that gradio has stored, whatever is drawn
-in its place."""

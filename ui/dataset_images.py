@@ -1,0 +1,111 @@
+"""Where the official test images come from: a CIFAR-10 folder, or the samples/ of the artifact."""
+
+import json
+import logging
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from model import Classifier
+from model.artifact import SAMPLES
+from model.cifar10 import CLASS_NAMES, IMAGE_SIZE, DatasetError, missing_files, read_test
+
+LOG = logging.getLogger(__name__)
+
+MAX_SAMPLES = 1000
+"""Images of a sheet, and columns: a bound on what an artifact from the Hub can make this page decode, 3 MB."""
+
+
+@dataclass(frozen=True)
+class DatasetImages:
+    """Images of the official test set: uint8 (N, 32, 32, 3), their labels (N,) and their index in that set (N,)."""
+
+    images: np.ndarray
+    labels: Sequence[int]
+    indices: Sequence[int]
+    drawn: Sequence[int]
+    """Positions of those that are here whatever the network said of them: not only because it was wrong."""
+
+
+class NoDataset(DatasetError):
+    """A download of CIFAR-10 helps."""
+
+
+def find_images(classifier: Classifier, data_dir: Path) -> DatasetImages:
+    """All of the CIFAR-10 folder if there is an intact one and the model's classes are CIFAR-10's, else those of the
+    artifact's `samples/`. Raises DatasetError, which says what is wrong and what to do."""
+    samples = classifier.folder / SAMPLES
+    if tuple(classifier.class_names) == CLASS_NAMES and not missing_files(data_dir):
+        try:
+            images, labels = read_test(data_dir)
+        except DatasetError as error:  # it names a path of the server
+            LOG.warning("%s", error)
+            if not samples.is_dir():
+                raise NoDataset("The CIFAR-10 files on this server are damaged or altered.") from None
+        else:
+            return DatasetImages(images, labels.tolist(), list(range(len(labels))), range(len(labels)))
+    if samples.is_dir():
+        return read_samples(samples, len(classifier.class_names))
+    if tuple(classifier.class_names) != CLASS_NAMES:
+        raise DatasetError("The model on this page has no sample images, and its classes are not those of CIFAR-10.")
+    raise NoDataset("The model on this page has no sample images.")
+
+
+DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    RecursionError,
+    SyntaxError,  # Pillow: a broken PNG chunk
+    struct.error,  # Pillow: one that is too short
+    Image.DecompressionBombError,
+)
+"""What readers of JSON and PNG, and the arithmetic on what they found, raise for a file that is no such thing."""
+
+
+def read_samples(folder: Path, classes: int) -> DatasetImages:
+    """The images of both sheets (`docs/architecture.md`, samples/samples.json), each once; labels below `classes`.
+    Raises DatasetError."""
+    try:
+        about = json.loads((folder / "samples.json").read_text(encoding="utf-8"))
+        sheets = [_read_sheet(folder, about, name, classes) for name in ("test", "mistakes")]
+    except DAMAGE as error:
+        LOG.warning("%s: %s", folder, error)  # it may name a path of the server
+        raise DatasetError(
+            f"The sample images of this model are damaged ({folder.name}/). Export the artifact again, or delete that "
+            "folder: the app then takes the images from a CIFAR-10 folder."
+        ) from None
+    once = {index: (tile, label) for sheet in sheets for tile, label, index in zip(*sheet, strict=True)}
+    indices, drawn = sorted(once), set(sheets[0][2])
+    return DatasetImages(
+        images=np.stack([once[index][0] for index in indices]),
+        labels=[once[index][1] for index in indices],
+        indices=indices,
+        drawn=[position for position, index in enumerate(indices) if index in drawn],
+    )
+
+
+def _read_sheet(folder: Path, about: dict, name: str, classes: int) -> tuple[np.ndarray, list[int], list[int]]:
+    """Tiles uint8 (N, 32, 32, 3), labels and indices of one sheet; "mistakes" may be empty. Raises any of DAMAGE."""
+    tile, columns, entries = about["tile"], about["columns"], about[name]["images"]
+    if name == "mistakes" and len(entries) == 0:
+        return np.empty((0, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8), [], []
+    if not (1 <= columns <= MAX_SAMPLES and 1 <= len(entries) <= MAX_SAMPLES):
+        raise ValueError(f"{len(entries)} images in {columns} columns; each may be 1 to {MAX_SAMPLES}")
+    rows = -(-len(entries) // columns)
+    file = Path(about[name]["sheet"]).name  # never a file of another folder
+    with Image.open(folder / file, formats=["PNG"]) as sheet:
+        if tile != IMAGE_SIZE or sheet.size != (columns * tile, rows * tile):
+            raise ValueError(f"the sheet has {sheet.size} pixels")
+        pixels = np.asarray(sheet.convert("RGB"))
+    labels, indices = [entry["label"] for entry in entries], [int(entry["index"]) for entry in entries]
+    if not all(label in range(classes) for label in labels):
+        raise ValueError(f"a label is not one of the {classes} classes")
+    tiles = pixels.reshape(rows, tile, columns, tile, 3).swapaxes(1, 2)  # (rows, columns, 32, 32, 3)
+    return tiles.reshape(-1, tile, tile, 3)[: len(entries)], labels, indices
