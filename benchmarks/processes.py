@@ -42,6 +42,7 @@ def balanced(count: int) -> Iterator[Server]:
             uploads, port = Path(stack.enter_context(tempfile.TemporaryDirectory())), free_port()
             servers.append(stack.enter_context(running(app_command(port), port, environment(uploads))))
         folder, port = Path(stack.enter_context(tempfile.TemporaryDirectory())), free_port()
+        folder.chmod(0o755)  # started by root, nginx works as another user, who keeps bodies here
         names = "".join(f"server {server.address.removeprefix('http://')}; " for server in servers)
         (folder / "nginx.conf").write_text(NGINX.format(folder=folder, servers=names, port=port))
         nginx = shutil.which("nginx") or "/usr/sbin/nginx"
