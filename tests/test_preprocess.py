@@ -276,7 +276,7 @@ def test_a_jpeg_is_shrunk_by_its_decoder_to_256_pixels_and_then_turned():
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
-@pytest.mark.parametrize("block", [exif(99), b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff" + b"\xff" * 60])
+@pytest.mark.parametrize("block", [exif(99), b"Exif\0\0not TIFF", b"Exif\0\0II*\0\xff\xff\xff\xff" + b"\xff" * 60])
 def test_a_broken_exif_block_is_ignored(block):
     assert np.array_equal(square(encode(noise(), exif=block)), noise())
     jpeg = encode(smooth(32, 32), "JPEG", quality=100, subsampling=0, exif=block)
