@@ -118,11 +118,13 @@ def test_the_folder_lies_where_it_should_and_can_be_removed(tmp_path, monkeypatc
 def test_the_folders_of_dead_processes_go_and_those_of_living_ones_stay(tmp_path):
     code = "import sys, time; from server.uploads import Sweeper; kept = Sweeper(sys.argv[1]); "
     command = [sys.executable, "-c", code + "print(kept.folder, flush=True); time.sleep(60)", str(tmp_path)]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(2)]
+    processes, folders = [], []
     try:
-        dead, living = (Path(process.stdout.readline().strip()) for process in processes)
-        for folder in (dead, living):
-            put(folder, "a.png")
+        for _ in range(2):
+            processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT))
+            folders.append(Path(processes[-1].stdout.readline().strip()))
+            put(folders[-1], "a.png")
+        dead, living = folders
         processes[0].kill()
         processes[0].wait(10)
         assert dead.exists()
