@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -114,6 +115,7 @@ def test_rest_the_page_and_the_plain_demo_are_measured_in_one_run(measured, tiny
 
 
 @pytest.mark.slow
+@pytest.mark.xfail(os.geteuid() == 0, reason="nginx then works as nobody, who may not store bodies", strict=True)
 def test_one_process_is_compared_with_two(measured):
     if not Path("/usr/sbin/nginx").exists():
         cannot_run("nginx is not installed")
