@@ -9,6 +9,6 @@ os.environ["ORT_DISABLE_TELEMETRY"] = os.environ.get("ORT_DISABLE_TELEMETRY") or
 from model.artifact import ArtifactError
 from model.classifier import Classifier
 from model.hub import HubError
-from model.preprocess import PictureError, preprocess
+from model.preprocess import ImageError, preprocess
 
-__all__ = ["ArtifactError", "Classifier", "HubError", "PictureError", "preprocess"]
+__all__ = ["ArtifactError", "Classifier", "HubError", "ImageError", "preprocess"]

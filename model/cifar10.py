@@ -41,7 +41,7 @@ MD5 = {
 
 HUB_FOLDER = "cifar-10-hub"
 """Where the Hub's copy lies, a file NAME.npz per batch: `images` uint8 (n, 32, 32, 3), `labels` int64 (n,). Files with
-the official md5 cannot be made of it, because it lacks the pictures' file names."""
+the official md5 cannot be made of it, because it lacks the images' file names."""
 
 SHA256 = {
     "data_batch_1": "5c3aa79ef222352f26d831f464b4e498b7ac64504c67e061f0888d2f598eac17",

@@ -136,7 +136,7 @@ class Classifier:
         return logits.max(axis=1) >= (-np.inf if threshold is None else threshold)
 
     def activation_map(self, image: Image.Image, label: str, fit: str | None = None) -> np.ndarray:
-        """Where the picture speaks for the class `label`: float32 (8, 8) in [0, 1], a number per 4x4 pixels of what
+        """Where the image speaks for the class `label`: float32 (8, 8) in [0, 1], a number per 4x4 pixels of what
         the network sees.
 
         The class activation map (Zhou et al. 2016, https://arxiv.org/abs/1512.04150): the last feature maps, weighted

@@ -1,8 +1,8 @@
-"""The one place that turns a picture into what the network eats. Needs numpy and Pillow (>= 11.3) only.
+"""The one place that turns an image into what the network eats. Needs numpy and Pillow (>= 11.3) only.
 
-    file --open_picture--> Pillow picture --to_square_rgb--> 32x32 RGB --preprocess--> float32 (3, 32, 32) in [0, 1]
+    file --open_image--> Pillow image --to_square_rgb--> 32x32 RGB --preprocess--> float32 (3, 32, 32) in [0, 1]
 
-`open_picture` takes bytes that nobody has vouched for: it looks at the size a file claims before it decodes anything.
+`open_image` takes bytes that nobody has vouched for: it looks at the size a file claims before it decodes anything.
 HEIC photos need the package pi-heif too, in a process of their own (`model/heic.py`).
 """
 
@@ -34,7 +34,7 @@ from model import heic
 from model.cifar10 import IMAGE_SIZE
 
 FITS = ("crop", "pad", "stretch")
-"""How a picture that is not square becomes one: its central square, white bars beside it, or squashed."""
+"""How an image that is not square becomes one: its central square, white bars beside it, or squashed."""
 
 MAX_BYTES = 64_000_000
 """Of a file. Read into memory once, because Pillow's readers seek and some of them read everything anyway."""
@@ -51,10 +51,10 @@ MAX_PIXELS_JPEG = 64_000_000
 has no more than MAX_PIXELS."""
 
 ROWS_SHARE = 16
-"""What decoding such a JPEG costs beside the shrunk picture: one part in so many of its pixels."""
+"""What decoding such a JPEG costs beside the shrunk image: one part in so many of its pixels."""
 
 MAX_SCANS = 100
-"""Of a JPEG; programs write 1 to about 15. Each scan walks over the whole picture again (1.7 ms at 25 million pixels),
+"""Of a JPEG; programs write 1 to about 15. Each scan walks over the whole image again (1.7 ms at 25 million pixels),
 so that 20 MB of 50-byte scans would hold a core for ten minutes."""
 
 DRAFT_SIDE = 256
@@ -84,7 +84,7 @@ _TURNS = {
 """EXIF orientation (tag 274) -> what undoes it; 1 and unknown values need nothing."""
 
 _READERS: dict[str, type[ImageFile.ImageFile]] = {
-    "JPEG": JpegImagePlugin.JpegImageFile,  # also MPO, a JPEG with further pictures behind the first
+    "JPEG": JpegImagePlugin.JpegImageFile,  # also MPO, a JPEG with further images behind the first
     "PNG": PngImagePlugin.PngImageFile,
     "WebP": WebPImagePlugin.WebPImageFile,
     "GIF": GifImagePlugin.GifImageFile,
@@ -101,28 +101,28 @@ _DAMAGED = (
 )
 
 
-class PictureError(ValueError):
-    """A picture is of no use. The message is a sentence for a visitor: what was given, what is allowed, what to do."""
+class ImageError(ValueError):
+    """An image is of no use. The message is a sentence for a visitor: what was given, what is allowed, what to do."""
 
 
-class BusyError(PictureError):
-    """The picture may be of use, but not now."""
+class BusyError(ImageError):
+    """The image may be of use, but not now."""
 
 
-def open_picture(
+def open_image(
     file: str | Path | bytes | BinaryIO, before_decoding: Callable[[int], object] | None = None
 ) -> Image.Image:
     """Decode one untrusted upload completely; of an animation, the first frame.
 
-    `file` is a path, a file's bytes, or a binary file (read from where it stands, left open). The picture keeps its
+    `file` is a path, a file's bytes, or a binary file (read from where it stands, left open). The image keeps its
     mode, its EXIF block and its size (a large JPEG or HEIC is shrunk, both sides >= DRAFT_SIDE; a HEIC comes upright
     and without EXIF). `before_decoding` is told how many pixels the decoder will hold at once, when the file is
-    recognised and small enough; it may wait. Raises PictureError and no other: broken bytes make Pillow's readers raise
+    recognised and small enough; it may wait. Raises ImageError and no other: broken bytes make Pillow's readers raise
     nearly every exception there is.
     """
     data = _read(file)
     if _is_heic(data):
-        return open_picture(_heic_to_png(data), before_decoding)
+        return open_image(_heic_to_png(data), before_decoding)
     reader = _reader(data)
     try:
         # The reader's own class instead of Image.open, whose bomb warning could only be silenced for the whole process.
@@ -133,19 +133,19 @@ def open_picture(
         if reader is JpegImagePlugin.JpegImageFile:
             image.draft("RGB", (DRAFT_SIDE, DRAFT_SIDE))
         if image.width * image.height > MAX_PIXELS:  # too narrow to be shrunk
-            raise PictureError(_too_large(f"{image.width} x {image.height} pixels"))
+            raise ImageError(_too_large(f"{image.width} x {image.height} pixels"))
         if before_decoding is not None:
             before_decoding(max(pixels, image.width * image.height))
         image.load()
         _check_depth(image)
         if reader is TiffImagePlugin.TiffImageFile and image.mode == "I;16":
             _normalize_grey16_tiff(image)
-    except PictureError:
+    except ImageError:
         raise
     except (MemoryError, Image.DecompressionBombError):
-        raise PictureError(_too_large()) from None
+        raise ImageError(_too_large()) from None
     except Exception:
-        raise PictureError(_DAMAGED) from None
+        raise ImageError(_DAMAGED) from None
     return image
 
 
@@ -176,30 +176,30 @@ _DECODED = PixelSemaphore(MAX_PIXELS)
 
 @contextmanager
 def open_limited(file: str | Path | bytes | BinaryIO) -> Iterator[Image.Image]:
-    """`open_picture`, while all threads together hold at most MAX_PIXELS decoded pixels: it waits for its turn.
+    """`open_image`, while all threads together hold at most MAX_PIXELS decoded pixels: it waits for its turn.
 
-    What is made of the picture should be made inside, and be small. A thread must not open a second one inside: it
+    What is made of the image should be made inside, and be small. A thread must not open a second one inside: it
     would wait for itself.
     """
     with ExitStack() as held:
-        yield open_picture(file, lambda pixels: held.enter_context(_DECODED.take(pixels)))
+        yield open_image(file, lambda pixels: held.enter_context(_DECODED.take(pixels)))
 
 
 def to_square_rgb(image: Image.Image, fit: str = "crop", side: int = IMAGE_SIZE) -> Image.Image:
-    """The 32x32 RGB picture that the network sees; with another `side`, the same part of the picture for a person.
+    """The 32x32 RGB image that the network sees; with another `side`, the same part of the image for a person.
 
     Turned as its EXIF block asks, transparency laid over white, then `fit`: "crop" keeps the central square (half a
     pixel towards the top left where the sides differ by an odd number), "pad" keeps everything and fills up with white,
-    the same white that shows through transparency, "stretch" squashes. A 32x32 RGB picture comes back bit for bit.
+    the same white that shows through transparency, "stretch" squashes. A 32x32 RGB image comes back bit for bit.
     The result carries no metadata, so that preprocessing it once more changes nothing.
-    Raises PictureError for a picture that cannot be converted, ValueError for an unknown `fit`, TypeError for anything
-    but a Pillow picture.
+    Raises ImageError for an image that cannot be converted, ValueError for an unknown `fit`, TypeError for anything
+    but a Pillow image.
     """
     if fit not in FITS:
         raise ValueError(f"unknown fit {fit!r}: use one of {', '.join(FITS)}")
     if not isinstance(image, Image.Image):
         given = type(image).__name__
-        raise TypeError(f"expected a Pillow picture, got {given}: open_picture() and Image.fromarray() make one")
+        raise TypeError(f"expected a Pillow image, got {given}: open_image() and Image.fromarray() make one")
     try:
         image = _upright(image)
         if fit == "crop":
@@ -208,18 +208,18 @@ def to_square_rgb(image: Image.Image, fit: str = "crop", side: int = IMAGE_SIZE)
         square = _pad_to_square(image, side) if fit == "pad" else _resize(image, (side, side))
         square.info = {}  # Pillow hands the EXIF block on, and whoever preprocesses the square would turn it again
         return square
-    except PictureError:
+    except ImageError:
         raise
     except MemoryError:
-        raise PictureError(_too_large()) from None
+        raise ImageError(_too_large()) from None
     except Exception:
-        raise PictureError(
+        raise ImageError(
             f"This image's colours (stored as {image.mode}) cannot be read: save it as JPEG or PNG, and use that."
         ) from None
 
 
 def preprocess(image: Image.Image, fit: str = "crop") -> np.ndarray:
-    """A Pillow picture as float32 (3, 32, 32), RGB in [0, 1], C-contiguous: `to_square_rgb` divided by 255.
+    """A Pillow image as float32 (3, 32, 32), RGB in [0, 1], C-contiguous: `to_square_rgb` divided by 255.
 
     Raises what `to_square_rgb` raises. No mean or std here: normalisation is inside the network.
     """
@@ -239,24 +239,24 @@ def _read(file: str | Path | bytes | BinaryIO) -> bytes:
             else:
                 data = file.read(MAX_BYTES + 1)
         except (OSError, ValueError):  # ValueError: a closed file, or a path with a zero byte
-            raise PictureError("The uploaded file is gone or cannot be read: please upload it again.") from None
+            raise ImageError("The uploaded file is gone or cannot be read: please upload it again.") from None
     if not data:
-        raise PictureError(f"This file is empty: please upload an image ({_allowed()}).")
+        raise ImageError(f"This file is empty: please upload an image ({_allowed()}).")
     if len(data) > MAX_BYTES:
-        raise PictureError(f"This file is over the limit of {MAX_BYTES // 10**6} MB: save it smaller, and upload that.")
+        raise ImageError(f"This file is over the limit of {MAX_BYTES // 10**6} MB: save it smaller, and upload that.")
     return data
 
 
 def _reader(data: bytes) -> type[ImageFile.ImageFile]:
     """By the content, never by the name. Not Image.open(formats=...): it warns above Pillow's own limit, which only a
-    change for the whole process could silence, and cannot tell a damaged file from one that is no picture."""
+    change for the whole process could silence, and cannot tell a damaged file from one that is no image."""
     if data[4:8] == b"ftyp" and b"avif" in data[8:64] and "AVIF" in _READERS:  # Pillow knows it by its first brand only
         return _READERS["AVIF"]
     for reader in _READERS.values():
         accepts = Image.OPEN[reader.format][1]
         if accepts(data[:16]) is True:
             return reader
-    raise PictureError(
+    raise ImageError(
         f"This file is not an image that can be read here: please save the image as {_allowed()}, and upload that."
     )
 
@@ -272,7 +272,7 @@ def _is_heic(data: bytes) -> bool:
 
 def _heic_to_png(data: bytes) -> bytes:
     if importlib.util.find_spec("pi_heif") is None:
-        raise PictureError(
+        raise ImageError(
             "HEIC photos cannot be read here, because the package pi-heif is not installed: please save the image as "
             "JPEG or PNG, and upload that."
         )
@@ -283,25 +283,25 @@ def _heic_to_png(data: bytes) -> bytes:
         with _ONE_HEIC:
             done = subprocess.run(command, input=data, capture_output=True, timeout=HEIC_SECONDS)
     except (OSError, subprocess.TimeoutExpired):
-        raise PictureError(_DAMAGED) from None
+        raise ImageError(_DAMAGED) from None
     finally:
         _HEIC_PLACES.release()
     if done.returncode == heic.TOO_LARGE:
-        raise PictureError(_too_large(done.stdout.decode()))
+        raise ImageError(_too_large(done.stdout.decode()))
     if done.returncode != 0:
-        raise PictureError(_DAMAGED)
+        raise ImageError(_DAMAGED)
     return done.stdout
 
 
 def _check_size(image: ImageFile.ImageFile, data: bytes, by_rows: bool) -> None:
-    """Raise PictureError before pixels are decoded, by what the header claims."""
+    """Raise ImageError before pixels are decoded, by what the header claims."""
     limit = MAX_PIXELS_JPEG if by_rows else MAX_PIXELS
     width, height = image.size
     if width * height > limit:
-        raise PictureError(_too_large(f"{width} x {height} pixels"))
+        raise ImageError(_too_large(f"{width} x {height} pixels"))
     # Inside a scan 0xff is always followed by zero, so this counts scans (and those of an embedded thumbnail).
     if isinstance(image, JpegImagePlugin.JpegImageFile) and data.count(b"\xff\xda") > MAX_SCANS:
-        raise PictureError(
+        raise ImageError(
             f"This JPEG is stored in more than {MAX_SCANS} passes, which takes too long to decode: save it again as an "
             "ordinary JPEG, and upload that."
         )
@@ -317,7 +317,7 @@ def _too_large(given: str = "more pixels than memory holds") -> str:
 
 def _decodes_by_rows(image: ImageFile.ImageFile) -> bool:
     """Whether an opened file is a JPEG of which the decoder holds a few rows: baseline, with all its channels in
-    the first scan. Otherwise libjpeg holds the coefficients of the whole picture, whatever draft() asks: 370 MB at 64
+    the first scan. Otherwise libjpeg holds the coefficients of the whole image, whatever draft() asks: 370 MB at 64
     million pixels. A file whose segments do not follow each other plainly is none, because where padding or a marker
     without a length stands, the decoder may find another first scan than this. Reads from the image's file; load()
     finds its own place there."""
@@ -341,7 +341,7 @@ def _check_depth(image: Image.Image) -> None:
     """Refuse pixel types that do not say which value is white."""
     if image.mode in ("F", "I"):
         kind = "floating-point" if image.mode == "F" else "32-bit integer"
-        raise PictureError(
+        raise ImageError(
             f"This image holds {kind} pixels, which do not say how bright white is: save it with 8 or 16 bits per "
             "channel, and use that."
         )
@@ -360,7 +360,7 @@ def _normalize_grey16_tiff(image: TiffImagePlugin.TiffImageFile) -> None:
 def _upright(image: Image.Image) -> Image.Image:
     try:
         turn = _TURNS.get(image.getexif().get(274))
-    except Exception:  # a broken EXIF block must not cost the visitor the picture; its parser raises anything
+    except Exception:  # a broken EXIF block must not cost the visitor the image; its parser raises anything
         return image
     return image if turn is None else image.transpose(turn)
 
@@ -368,12 +368,12 @@ def _upright(image: Image.Image) -> Image.Image:
 def _central_square(image: Image.Image) -> Image.Image:
     width, height = image.size
     side = min(width, height)
-    left, top = (width - side) // 2, (height - side) // 2  # whole pixels: a 33x32 picture must not be blurred
+    left, top = (width - side) // 2, (height - side) // 2  # whole pixels: a 33x32 image must not be blurred
     return image if width == height else image.crop((left, top, left + side, top + side))
 
 
 def _pad_to_square(image: Image.Image, side: int) -> Image.Image:
-    """Shrunk first and padded then: the white square around a 65500x1 picture would be 13 GB."""
+    """Shrunk first and padded then: the white square around a 65500x1 image would be 13 GB."""
     longer = max(image.size)
     width, height = (max(1, round(side * own / longer)) for own in image.size)
     square = Image.new("RGB", (side, side), WHITE)
@@ -404,12 +404,12 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode != "RGBA":
         image = image.convert("RGBA")
     canvas = Image.new("RGB", image.size, WHITE)
-    canvas.paste(image, mask=image)  # the mask is the picture's own alpha channel
+    canvas.paste(image, mask=image)  # the mask is the image's own alpha channel
     return canvas
 
 
 def _grey16_to_8(image: Image.Image) -> Image.Image:
-    """Keep the upper byte; Pillow's own convert() clips at 255 and turns nearly every 16-bit picture white."""
+    """Keep the upper byte; Pillow's own convert() clips at 255 and turns nearly every 16-bit image white."""
     values = np.asarray(image)  # uint16 (H, W)
     grey = Image.fromarray((values >> 8).astype(np.uint8))
     if "transparency" in image.info:  # one 16-bit value of a PNG that means "nothing here"

@@ -17,7 +17,7 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from model import Classifier
-from model.preprocess import FITS, BusyError, PictureError, open_limited, to_square_rgb
+from model.preprocess import FITS, BusyError, ImageError, open_limited, to_square_rgb
 from server.gradio_routes import NO_ROOM, NOT_FOUND
 from server.limits import DAMAGED, MB, RETRY_SECONDS, Limits
 from ui.api import BAD_FIT, TOP_K, ModelInfo, bad_top_k, details, label_dict, model_info
@@ -178,9 +178,9 @@ async def received(request: Request, field: str, limits: Limits) -> AsyncIterato
     async with request.form() as form:
         images = [image for image in form.getlist(field) if isinstance(image, UploadFile)]
         if not images:
-            raise HTTPException(422, f"No picture was given: send it as multipart/form-data, in a field named {field}.")
+            raise HTTPException(422, f"No image was given: send it as multipart/form-data, in a field named {field}.")
         if len(images) > limits.images:
-            raise HTTPException(413, f"Too many pictures: give {limits.images} at once, or fewer.")
+            raise HTTPException(413, f"Too many images: give {limits.images} at once, or fewer.")
         if any((image.size or 0) > limits.image_bytes for image in images):
             raise HTTPException(413, f"A file may have {limits.image_bytes // MB} MB at most.")
         yield images
@@ -198,8 +198,8 @@ def explain_errors(app: FastAPI, classifier: Classifier) -> None:
     def problem(status: int, sentence: str, headers: dict[str, str] | None = None) -> JSONResponse:
         return JSONResponse({"detail": sentence}, status, headers)
 
-    @app.exception_handler(PictureError)
-    async def bad_image(request: Request, error: PictureError):
+    @app.exception_handler(ImageError)
+    async def bad_image(request: Request, error: ImageError):
         if isinstance(error, BusyError):
             return problem(503, str(error), {"retry-after": str(RETRY_SECONDS)})
         return problem(422, str(error))

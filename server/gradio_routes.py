@@ -51,15 +51,15 @@ SPARE_BYTES = 4 * MB
 """Of the disk: several uploads are checked before any of them is written."""
 
 NO_ROOM = "The server has no room for uploads at the moment. Try again in a few minutes."
-NOT_FOUND = "There is nothing here."
+NOT_FOUND = "Not found."
 NOT_JSON = "The body must be a JSON object."
 BAD_SESSION = "session_hash must be a text of 1 to 100 characters."
-BAD_CALL = "This call does not fit the API: GET /gradio_api/info lists the calls and their inputs."
+BAD_CALL = "Invalid API request: GET /gradio_api/info lists the calls and their inputs."
 BAD_INPUTS = (
-    "These inputs do not fit the call: GET /gradio_api/info lists them, and a picture is the path that "
+    "These inputs do not fit the call: GET /gradio_api/info lists them, and an image is the path that "
     "POST /gradio_api/upload answered with."
 )
-NOT_MULTIPART = "Send the picture as multipart/form-data, in a field named files."
+NOT_MULTIPART = "Send the image as multipart/form-data, in a field named files."
 
 
 class GradioRoutes:
@@ -167,7 +167,7 @@ class GradioRoutes:
             raise Refusal(400, BAD_INPUTS)
         count[0] += 1
         if count[0] > self.limits.images:
-            raise Refusal(413, f"Too many pictures: give {self.limits.images} at once, or fewer.")
+            raise Refusal(413, f"Too many images: give {self.limits.images} at once, or fewer.")
         file = {"path": os.path.join(self.folder, *stored.groups()), "meta": META}
         return file | ({"orig_name": name} if name else {})
 

@@ -17,7 +17,7 @@ HOST = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})
 FRAME = re.compile(r"'none'|(https?://)?(\*\.)?[A-Za-z0-9._-]+(:(\d{1,5}|\*))?/?|https?:|\*")
 PREFIX = re.compile(r"(/[A-Za-z0-9._~%!$&'()*+,;=:@-]+)*/?")
 
-PICTURES = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp", "image/tiff", "image/avif")
+IMAGE_TYPES = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp", "image/tiff", "image/avif")
 """The types of an uploaded file that a browser may show by itself; it saves any other, which may be HTML."""
 
 FRAMES = ("'self'", "https://huggingface.co", "https://*.hf.space")
@@ -142,7 +142,7 @@ class SecurityHeaders:
                 kind = headers.get("content-type", "").split(";")[0]
                 if kind == "text/event-stream":
                     headers["x-accel-buffering"] = "no"  # nginx would hold events back
-                if file and message["status"] == 200 and kind not in PICTURES:
+                if file and message["status"] == 200 and kind not in IMAGE_TYPES:
                     headers["content-type"] = "application/octet-stream"
                     headers["content-disposition"] = "attachment"
                 if file or not path.startswith((API, "/config", "/api/", "/openapi.json", "/static/fonts/")):

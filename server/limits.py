@@ -23,9 +23,9 @@ MANY_IMAGES, ONE_IMAGE = (UPLOAD, "/api/predict/batch"), ("/api/predict", "/api/
 
 RETRY_SECONDS = 5
 
-NOT_MULTIPART = "Send the picture as multipart/form-data."
+NOT_MULTIPART = "Send the image as multipart/form-data."
 DAMAGED = "The upload is damaged or incomplete: send it again."
-TOO_SLOW = "The upload took too long: try a smaller picture or a faster connection."
+TOO_SLOW = "The upload took too long: try a smaller image or a faster connection."
 MANY_UPLOADS = "The server is busy: too many uploads at once. Try again in a few seconds."
 MANY_REQUESTS = "The server is busy: too many visitors at once. Try again in a few seconds."
 LONG_QUERY = "The part of the address behind the question mark is too long."
@@ -180,7 +180,7 @@ class Request:
         if count <= limit:
             return
         if limit == self.limits.json_bytes:
-            raise Refusal(413, f"A call may have {limit // 1024} kB at most: send pictures to {UPLOAD} first.")
+            raise Refusal(413, f"A call may have {limit // 1024} kB at most: send images to {UPLOAD} first.")
         if limit < self.limits.request_bytes:
             raise Refusal(413, f"A file may have {self.limits.image_bytes // MB} MB at most.")
         raise Refusal(413, f"An upload may have {limit // MB} MB at most.")

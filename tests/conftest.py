@@ -135,6 +135,20 @@ def uploads(tmp_path, monkeypatch) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
+    """A tests.tiny_server.Served with the usual limits and the bundled model."""
+    from tests.tiny_server import served
+
+    with served(tmp_path_factory.mktemp("uploads")) as server:
+        yield server
+
+
+@pytest.fixture
+def address(server) -> str:
+    return server.address
+
+
 def cannot_run(reason: str) -> None:
     """Skips on a person's machine; where CI=true says that the tool must be there, fails."""
     if os.environ.get("CI") == "true":

@@ -4,7 +4,6 @@
 docs/security/malformed-input.md.
 """
 
-import io
 import json
 import math
 import re
@@ -15,6 +14,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -22,19 +22,13 @@ from urllib.parse import urlsplit
 import numpy as np
 from PIL import Image
 
-from tests.http_calls import END, MULTIPART, SECONDS, UPLOAD, ask, call, part, post, stored, upload
+from tests.http_calls import END, JSON, MULTIPART, SECONDS, ask, call, part, post, sent, stored, upload
+from tests.image_files import chunk, encode, hand_built_png, with_claimed_size
 from tests.serving import ROOT, running_app
 
 PAGE = ROOT / "docs" / "security" / "malformed-input.md"
-MAX_PEAK_MB = 300
 MB = 2**20
 ANSWER = "(an answer)"
-
-
-def encoded(image: Image.Image, kind: str, **options) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
 
 
 @cache
@@ -45,17 +39,12 @@ def photo(width: int = 320, height: int = 240) -> Image.Image:
     return Image.fromarray((np.dstack([across, down, 255 - across]) + noise).clip(0, 255).astype(np.uint8))
 
 
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
 def png_bomb(side: int = 20_000) -> bytes:
     """50 MB of black pixels, one bit each, in 50 kB."""
     packer = zlib.compressobj(9)
     row = bytes(1 + side // 8)
     packed = b"".join([packer.compress(row) for _ in range(side)]) + packer.flush()
-    head = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+    return hand_built_png(side, side, 1, 0, packed)
 
 
 def webp_bomb(side: int = 16_383) -> bytes:
@@ -70,7 +59,7 @@ def bmp_bomb(side: int = 30_000) -> bytes:
 
 def gif_bomb(side: int = 65_535) -> bytes:
     """A small GIF whose screen and frame claim to be huge."""
-    data = bytearray(encoded(Image.new("P", (8, 8)), "GIF"))
+    data = bytearray(encode(Image.new("P", (8, 8)), "GIF"))
     frame = data.index(b"\x2c")
     data[6:10] = data[frame + 5 : frame + 9] = struct.pack("<HH", side, side)
     return bytes(data)
@@ -82,18 +71,11 @@ def tiff_bomb(side: int = 60_000) -> bytes:
     return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
 
 
-def jpeg_bomb(side: int = 65_000) -> bytes:
-    data = bytearray(encoded(photo(16, 16), "JPEG"))
-    start = data.index(b"\xff\xc0") + 5
-    data[start : start + 4] = struct.pack(">HH", side, side)
-    return bytes(data)
-
-
 def text_bomb() -> bytes:
     """A PNG of 8 x 8 pixels with 200 MB of text, packed."""
     packer = zlib.compressobj(9)
     packed = b"".join([packer.compress(bytes(MB)) for _ in range(200)]) + packer.flush()
-    small = encoded(photo(8, 8), "PNG")
+    small = encode(photo(8, 8), "PNG")
     return small[:33] + chunk(b"zTXt", b"note\0\0" + packed) + small[33:]
 
 
@@ -103,26 +85,26 @@ BOMBS = {
     "bomb.bmp": bmp_bomb(),
     "bomb.gif": gif_bomb(),
     "bomb.tif": tiff_bomb(),
-    "bomb.jpg": jpeg_bomb(),
+    "bomb.jpg": with_claimed_size(encode(photo(16, 16), "JPEG"), 65_000, 65_000),
 }
 
 
 def files() -> Iterator[tuple[str, str, bytes]]:
     """What it is, the name it is uploaded by, its bytes."""
     picture = photo()
-    jpeg, png = encoded(picture, "JPEG"), encoded(picture, "PNG")
+    jpeg, png = encode(picture, "JPEG"), encode(picture, "PNG")
     grey16 = Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257)
     frames = [Image.new("P", (60, 60), n) for n in range(50)]
     yield "a JPEG", "photo.jpg", jpeg
     yield "a JPEG named .txt", "photo.txt", jpeg
     yield "a PNG named .gif", "photo.gif", png
-    yield "a JPEG in CMYK", "print.jpg", encoded(picture.convert("CMYK"), "JPEG")
-    yield "a PNG of 16 bits", "scan.png", encoded(grey16, "PNG")
-    yield "a GIF of 50 frames", "moving.gif", encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
-    yield "a PNG of 1 x 1 pixel", "dot.png", encoded(photo(1, 1), "PNG")
-    yield "a PNG of 20000 x 2 pixels", "line.png", encoded(photo(20_000, 2), "PNG")
-    yield "a JPEG of 7000 x 7000 pixels", "big.jpg", encoded(Image.new("RGB", (7000, 7000), "teal"), "JPEG")
-    yield "a PNG of 4900 x 4900 pixels with transparency", "big.png", encoded(Image.new("RGBA", (4900, 4900)), "PNG")
+    yield "a JPEG in CMYK", "print.jpg", encode(picture.convert("CMYK"), "JPEG")
+    yield "a PNG of 16 bits", "scan.png", encode(grey16, "PNG")
+    yield "a GIF of 50 frames", "moving.gif", encode(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    yield "a PNG of 1 x 1 pixel", "dot.png", encode(photo(1, 1), "PNG")
+    yield "a PNG of 20000 x 2 pixels", "line.png", encode(photo(20_000, 2), "PNG")
+    yield "a JPEG of 7000 x 7000 pixels", "big.jpg", encode(Image.new("RGB", (7000, 7000), "teal"), "JPEG")
+    yield "a PNG of 4900 x 4900 pixels with transparency", "big.png", encode(Image.new("RGBA", (4900, 4900)), "PNG")
     yield "a PNG named `<img src=x onerror=alert(1)>.png`", "<img src=x onerror=alert(1)>.png", png
     yield "a PNG named `../../../tmp/x.png`", "../../../tmp/x.png", png
     yield "a PNG with a name of 3000 characters", "x" * 3000 + ".png", png
@@ -131,10 +113,10 @@ def files() -> Iterator[tuple[str, str, bytes]]:
     yield "a bomb: 200 MB of text in a small PNG", "text.png", text_bomb()
     yield "half a JPEG", "half.jpg", jpeg[: len(jpeg) // 2]
     yield "half a PNG", "half.png", png[: len(png) // 2]
-    yield "half a WebP", "half.webp", (webp := encoded(picture, "WEBP"))[: len(webp) // 2]
+    yield "half a WebP", "half.webp", (webp := encode(picture, "WEBP"))[: len(webp) // 2]
     yield "a PNG with a damaged byte", "damaged.png", png[:3000] + bytes([png[3000] ^ 1]) + png[3001:]
-    yield "a TIFF of floating-point numbers", "float.tif", encoded(Image.fromarray(np.ones((9, 9), np.float32)), "TIFF")
-    yield "a TIFF of 32-bit whole numbers", "int.tif", encoded(Image.fromarray(np.ones((9, 9), np.int32)), "TIFF")
+    yield "a TIFF of floating-point numbers", "float.tif", encode(Image.fromarray(np.ones((9, 9), np.float32)), "TIFF")
+    yield "a TIFF of 32-bit whole numbers", "int.tif", encode(Image.fromarray(np.ones((9, 9), np.int32)), "TIFF")
     yield "an empty file", "empty.png", b""
     yield "one byte", "one.png", b"\x89"
     yield "noise", "noise.jpg", np.random.RandomState(1).bytes(5000)
@@ -266,7 +248,7 @@ def pieces(count: int) -> Iterator[bytes]:
 
 def uploads() -> Iterator[tuple[str, bytes | Callable[[], Iterator[bytes]], dict[str, str]]]:
     """What it is, its body, its headers."""
-    png = encoded(photo(), "PNG")
+    png = encode(photo(), "PNG")
     yield "a file of 21 MB", part(bytes(21 * MB)) + END, MULTIPART
     yield "65 MB in 4 files", b"".join(part(bytes(65 * MB // 4), f"{n}.png") for n in range(4)) + END, MULTIPART
     yield "500 MB, of which nothing is announced", lambda: pieces(500), MULTIPART
@@ -289,80 +271,48 @@ def uploads() -> Iterator[tuple[str, bytes | Callable[[], Iterator[bytes]], dict
 
 def rest() -> Iterator[tuple[str, str, str, bytes | Callable[[], Iterator[bytes]], dict[str, str]]]:
     """What it is, method, address, body, headers."""
-    png = encoded(photo(), "PNG")
-    one, two = part(png, field="image"), part(png, field="images")
+    png = encode(photo())
+    one, two, kind = part(png, field="image"), part(png, field="images"), MULTIPART["Content-Type"]
     text = one.replace(b'; filename="picture.png"', b"")
     for method in ("GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"):
         yield f"method {method}", method, "/api/predict", one + END if method in ("PUT", "PATCH") else b"", MULTIPART
     yield "POST of what is read only", "POST", "/api/model", one + END, MULTIPART
-    for kind in ("application/json", "image/png", "application/x-www-form-urlencoded", "multipart/mixed; boundary=b"):
-        yield f"content type {kind}", "POST", "/api/predict", png, {"Content-Type": kind}
+    for other in ("application/json", "image/png", "application/x-www-form-urlencoded", "multipart/mixed; boundary=b"):
+        yield f"content type {other}", "POST", "/api/predict", png, {"Content-Type": other}
     yield "no content type", "POST", "/api/predict", one + END, {}
     for form in ("", "; boundary=", "; boundary=other", "; boundary=" + "b" * 5000, "; boundary=\xff"):
-        kind = {"Content-Type": f"multipart/form-data{form}"}
-        yield f"content type multipart/form-data{form[:20]}", "POST", "/api/predict", one + END, kind
-    yield "an empty body", "POST", "/api/predict", b"", MULTIPART
-    yield "garbage", "POST", "/api/predict", b"garbage", MULTIPART
-    yield "no end", "POST", "/api/predict", one, MULTIPART
-    yield "half of the body", "POST", "/api/predict", one[: len(one) // 2], MULTIPART
-    yield "an end alone", "POST", "/api/predict", END, MULTIPART
-    yield "something behind the end", "POST", "/api/predict", one + END + b"more", MULTIPART
-    yield "1000 fields", "POST", "/api/predict", text * 1000 + END, MULTIPART
-    yield "1001 empty files", "POST", "/api/predict", part(b"", field="image") * 1001 + END, MULTIPART
-    yield "17 images", "POST", "/api/predict/batch", two * 17 + END, MULTIPART
-    yield (
-        "65 MB in 4 images",
-        "POST",
-        "/api/predict/batch",
-        part(bytes(65 * MB // 4), field="images") * 4 + END,
-        MULTIPART,
-    )
-    yield "a file of 21 MB", "POST", "/api/predict", part(bytes(21 * MB), field="image") + END, MULTIPART
-    yield "500 MB, unannounced", "POST", "/api/predict/batch", lambda: pieces(500), MULTIPART
-    yield "a text of 20 MB", "POST", "/api/predict", text.replace(png, bytes(20 * MB)) + END, MULTIPART
-    yield "a text in the place of the image", "POST", "/api/predict", text + END, MULTIPART
-    yield "a field name of 1 MB", "POST", "/api/predict", part(png, field="x" * MB) + END, MULTIPART
-    yield "a field of another name", "POST", "/api/predict", part(png, field="images") + END, MULTIPART
-    yield "a field name with a NUL", "POST", "/api/predict", part(png, field="image\0") + END, MULTIPART
-    yield "a file name with a NUL", "POST", "/api/predict", part(png, "a\0b.png", "image") + END, MULTIPART
-    yield (
-        "a file name of broken UTF-8",
-        "POST",
-        "/api/predict",
-        one.replace(b"picture", b"\xed\xa0\x80") + END,
-        MULTIPART,
-    )
-    yield (
-        "a field twice: noise, then an image",
-        "POST",
-        "/api/predict",
-        part(b"x", field="image") + one + END,
-        MULTIPART,
-    )
-    yield "a part without headers", "POST", "/api/predict", one[:22] + b"\r\n\r\n" + png + b"\r\n" + END, MULTIPART
-    yield (
-        "a part with 9000 headers",
-        "POST",
-        "/api/predict",
-        one.replace(b"\r\n", b"\r\nA: b" * 9000 + b"\r\n", 1) + END,
-        MULTIPART,
-    )
-    yield (
-        "an unknown charset",
-        "POST",
-        "/api/predict",
-        one + END,
-        {"Content-Type": MULTIPART["Content-Type"] + "; charset=x"},
-    )
-    for query in (
-        "top_k=0",
-        "top_k=1e9",
-        "top_k=" + "9" * 5000,
-        "top_k=1&top_k=99",
-        "fit=%00",
-        "fit=%ED%A0%80",
-        "&" * 2000,
-    ):
+        what = f"content type multipart/form-data{form[:20]}"
+        yield what, "POST", "/api/predict", one + END, {"Content-Type": f"multipart/form-data{form}"}
+    bodies: dict[str, bytes | Callable[[], Iterator[bytes]]] = {
+        "an empty body": b"",
+        "garbage": b"garbage",
+        "no end": one,
+        "half of the body": one[: len(one) // 2],
+        "an end alone": END,
+        "something behind the end": one + END + b"more",
+        "1000 fields": text * 1000 + END,
+        "1001 empty files": part(b"", field="image") * 1001 + END,
+        "17 images": two * 17 + END,
+        "65 MB in 4 images": part(bytes(65 * MB // 4), field="images") * 4 + END,
+        "a file of 21 MB": part(bytes(21 * MB), field="image") + END,
+        "500 MB, unannounced": lambda: pieces(500),
+        "a text of 20 MB": text.replace(png, bytes(20 * MB)) + END,
+        "a text in the place of the image": text + END,
+        "a field name of 1 MB": part(png, field="x" * MB) + END,
+        "a field of another name": part(png, field="images") + END,
+        "a field name with a NUL": part(png, field="image\0") + END,
+        "a file name with a NUL": part(png, "a\0b.png", "image") + END,
+        "a file name of broken UTF-8": one.replace(b"picture", b"\xed\xa0\x80") + END,
+        "a field twice: noise, then an image": part(b"x", field="image") + one + END,
+        "a part without headers": one[:22] + b"\r\n\r\n" + png + b"\r\n" + END,
+        "a part with 9000 headers": one.replace(b"\r\n", b"\r\nA: b" * 9000 + b"\r\n", 1) + END,
+    }
+    for what, body in bodies.items():
+        batch = what in ("17 images", "65 MB in 4 images", "500 MB, unannounced")
+        yield what, "POST", "/api/predict/batch" if batch else "/api/predict", body, MULTIPART
+    yield "an unknown charset", "POST", "/api/predict", one + END, {"Content-Type": f"{kind}; charset=x"}
+    queries = ("top_k=0", "top_k=1e9", "top_k=" + "9" * 5000, "top_k=1&top_k=99", "fit=%00", "fit=%ED%A0%80")
+    for query in (*queries, "&" * 2000):
         yield f"`?{query[:20]}`", "POST", f"/api/predict?{query}", one + END, MULTIPART
     for label in ("lion", "%ED%A0%80", "x" * 5000, "%3Cscript%3E"):
         yield f"`?label={label[:20]}`", "POST", f"/api/activation-map?label={label}", one + END, MULTIPART
@@ -411,7 +361,7 @@ ROUTES = [
 
 def run(address: str) -> Iterator[tuple[str, str, str, str]]:
     """(kind, what was sent, status, answer) of every case, one after the other."""
-    good = upload(address, encoded(photo(), "PNG"))[1]
+    good = upload(address, encode(photo(), "PNG"))[1]
     for what, name, content in files():
         yield "file", what, *_row(ask_rest(address, content, name))
         yield "page", what, *_row(ask_about(address, name, content))
@@ -420,12 +370,11 @@ def run(address: str) -> Iterator[tuple[str, str, str, str]]:
     for what, head in LENGTHS.items():
         yield "REST", what, *_row(raw(address, head))
     for what, body, headers in uploads():
-        status, _, answer = ask(address, "POST", UPLOAD, body() if callable(body) else body, headers)
-        yield "upload", what, *_row((status, answer.decode()))
+        yield "upload", what, *_row(sent(address, body() if callable(body) else body, headers))
     for what, send in calls():
         yield "call", what, *_row(send(address, good))
     for method, path in ROUTES:
-        body, headers = (b'{"data": []}', {"Content-Type": "application/json"}) if method == "POST" else (None, None)
+        body, headers = (b'{"data": []}', JSON) if method == "POST" else (None, None)
         status, _, answer = ask(address, method, path, body, headers)
         yield "route", f"`{method} {path}`", *_row((status, told(json.loads(answer)["detail"])))
     for what, name, content in files():
@@ -434,8 +383,8 @@ def run(address: str) -> Iterator[tuple[str, str, str, str]]:
             _, headers, _ = ask(address, "GET", f"/gradio_api/file={path}")
             served = f"({headers['content-type']}; {headers['content-disposition'].split(';')[0]})"
             yield "route", f"{what}, uploaded and then opened in a browser", "200", served
-    yield "last", "a JPEG, after all of these", *_row(ask_rest(address, encoded(photo(), "JPEG")))
-    yield "last", "the same on the page", *_row(ask_about(address, "photo.jpg", encoded(photo(), "JPEG")))
+    yield "last", "a JPEG, after all of these", *_row(ask_rest(address, encode(photo(), "JPEG")))
+    yield "last", "the same on the page", *_row(ask_about(address, "photo.jpg", encode(photo(), "JPEG")))
 
 
 def _row(answer: Answer) -> tuple[str, str]:
@@ -451,23 +400,40 @@ LEAK = re.compile(r"Traceback|File \"|site-packages|/tmp|/home|\.py\b|Error:|Exc
 """What no stranger may read of the server."""
 
 
-class Memory:
-    """Of a process, in MB (Linux)."""
+def memory(pid: int, name: str = "VmRSS") -> int:
+    """Of a process, in MB (Linux; else 0). VmHWM is its peak."""
+    status = Path("/proc", str(pid), "status")
+    return int(re.search(rf"{name}:\s+(\d+)", status.read_text()).group(1)) // 1024 if status.exists() else 0
 
-    def __init__(self, pid: int):
-        self.folder = Path("/proc") / str(pid)
 
-    def _read(self, name: str) -> int:
-        return int(re.search(rf"{name}:\s+(\d+)", (self.folder / "status").read_text()).group(1)) // 1024
+@dataclass
+class Found:
+    """The rows of all cases in their order, the seconds that the slowest took, MB of memory at rest, and above it at
+    most and at the end, and what is left of uploads that were refused."""
 
-    def now(self) -> int:
-        return self._read("VmRSS")
+    rows: list[tuple[str, str, str, str]]
+    slowest: float
+    rest: int
+    peak: int
+    kept: int
+    left: list[Path]
 
-    def peak(self) -> int:
-        return self._read("VmHWM")
 
-    def forget_peak(self) -> None:
-        (self.folder / "clear_refs").write_text("5")
+def drive(folder: Path) -> Found:
+    """All cases, sent to an app of its own."""
+    with running_app(folder) as address:
+        pid = int((folder / "app.pid").read_text())
+        ask_about(address, "photo.jpg", encode(photo(), "JPEG"))
+        rest, rows, slowest, before = memory(pid), [], 0.0, time.monotonic()
+        if rest:
+            Path("/proc", str(pid), "clear_refs").write_text("5")  # forgets the peak
+        for row in run(address):
+            rows.append(row)
+            took, before = time.monotonic() - before, time.monotonic()
+            slowest = max(slowest, took)
+            print(*row, f"+{memory(pid, 'VmHWM') - rest} MB, {took:.1f} s", file=sys.stderr)
+        left = list((folder / "uploads").rglob("tmp*"))
+        return Found(rows, slowest, rest, memory(pid, "VmHWM") - rest, memory(pid) - rest, left)
 
 
 ABOUT = """# Malformed and malicious input
@@ -484,20 +450,11 @@ ends in an error.
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as scratch, running_app(Path(scratch)) as address:
-        memory = Memory(int((Path(scratch) / "app.pid").read_text()))
-        ask_about(address, "photo.jpg", encoded(photo(), "JPEG"))
-        rest = memory.now()
-        memory.forget_peak()
-        rows, slowest, before = [], 1, time.monotonic()
-        for row in run(address.rstrip("/")):
-            rows.append(row)
-            took, before = time.monotonic() - before, time.monotonic()
-            slowest = max(slowest, math.ceil(took))
-            print(*row, f"+{memory.peak() - rest} MB, {took:.1f} s", file=sys.stderr)
-        peak, kept = memory.peak() - rest, memory.now() - rest
-    PAGE.write_text(ABOUT.format(count=len(rows), slowest=slowest, peak=peak, rest=rest, kept=kept) + table(rows))
-    print(f"{PAGE}: {len(rows)} cases, peak {peak} MB above {rest} MB")
+    with tempfile.TemporaryDirectory() as scratch:
+        found = drive(Path(scratch))
+    numbers = {"count": len(found.rows), "slowest": math.ceil(found.slowest), "peak": found.peak}
+    PAGE.write_text(ABOUT.format(**numbers, rest=found.rest, kept=found.kept) + table(found.rows))
+    print(f"{PAGE}: {len(found.rows)} cases, peak {found.peak} MB above {found.rest} MB")
 
 
 if __name__ == "__main__":

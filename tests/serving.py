@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -21,14 +21,6 @@ ATTEMPTS = 3
 """To listen on a free port: after it was chosen, another program may be faster."""
 
 
-def on_free_port(start: Callable[[int], str]) -> str:
-    """What `start(port)` returns; it raises OSError where it cannot listen there."""
-    for _ in range(ATTEMPTS - 1):
-        with suppress(OSError):
-            return start(free_port())
-    return start(free_port())
-
-
 @contextmanager
 def running_app(
     folder: Path,
@@ -40,6 +32,15 @@ def running_app(
 ) -> Iterator[str]:
     """The address of an app with `flags`; its uploads, its output (app.log) and its process id (app.pid) lie in
     `folder`. `env` replaces this process's environment, `root` holds the app.py to run; `port` is a certain one."""
+    with app_process(folder, *flags, env=env, root=root, python=python, port=port) as (_, address):
+        yield address
+
+
+@contextmanager
+def app_process(
+    folder: Path, *flags: str, env=None, root: Path = ROOT, python: str = sys.executable, port: int | None = None
+) -> Iterator[tuple[subprocess.Popen, str]]:
+    """The process beside its address; see `running_app`."""
     log = folder / "app.log"
     env = (env or dict(os.environ)) | {"GRADIO_TEMP_DIR": str(folder / "uploads")}
     command = [python, str(root / "app.py"), *flags, "--host", "127.0.0.1", "--port"]
@@ -56,7 +57,7 @@ def running_app(
             if process.poll() is not None and "cannot serve on" in log.read_text() and attempt < ATTEMPTS:
                 continue
             assert process.poll() is None and address in log.read_text(), f"no app started:\n{log.read_text()}"
-            yield address
+            yield process, address
             return
         finally:
             process.terminate()

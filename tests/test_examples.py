@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from model.cifar10 import CLASS_NAMES
-from model.preprocess import open_picture, to_square_rgb
+from model.preprocess import open_image, to_square_rgb
 
 FOLDER = Path(__file__).parents[1] / "assets" / "examples"
 
@@ -35,7 +35,7 @@ def test_there_is_one_drawing_per_class_in_label_order(drawings):
 
 @pytest.mark.parametrize("name", CLASS_NAMES)
 def test_the_committed_picture_is_what_the_script_draws(name, drawings):
-    committed = open_picture(FOLDER / f"{name}.png")
+    committed = open_image(FOLDER / f"{name}.png")
     assert (committed.mode, committed.size) == ("RGB", (256, 256))
     difference = abs(pixels(committed) - pixels(drawings[name]()))
     assert difference.mean() < 1  # of 255: room for another Pillow's rounding, none for another drawing

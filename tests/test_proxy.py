@@ -49,12 +49,9 @@ def check(base: str, public: str, headers: dict[str, str] | None = None) -> None
 def test_the_page_works_below_a_path_that_a_proxy_strips_or_keeps(app, kept):
     forwarded = {"X-Forwarded-Host": "example.org", "X-Forwarded-Proto": "https", "X-Forwarded-Prefix": "/cifar"}
     check(app + kept, "https://example.org/cifar", forwarded)
-
-
-def test_an_escaped_prefix_is_the_path_that_it_escapes(app):
-    for kept in ("", "/user/a%40b"):
-        config = httpx.get(f"{app}{kept}/config", headers={"X-Forwarded-Prefix": "/user/a%40b"}).json()
-        assert config["root"] == f"{app}/user/a@b"
+    escaped = "/user/a%40b" if kept else ""
+    config = httpx.get(f"{app}{escaped}/config", headers={"X-Forwarded-Prefix": "/user/a%40b"}).json()
+    assert config["root"] == f"{app}/user/a@b"
 
 
 @pytest.mark.slow

@@ -1,81 +1,63 @@
 """server/limits.py: how much one request may send, how fast, and how many may at the same time."""
 
 import json
-import socket
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack
 
 import pytest
 
-from server import limits
-from server.gradio_routes import BAD_INPUTS, BAD_SESSION, NOT_JSON
-from server.limits import MB
-from tests.http_calls import BOUNDARY, END, MULTIPART, UPLOAD, ask, part, post, upload
-from tests.tiny_server import connect, png, released, sent, served, until, upload_under_way
+from tests import http_calls as http
+from tests.http_calls import END, JSON, MULTIPART, UPLOAD, ask, call, connect, part, post, sent, upload
+from tests.image_files import png
+from tests.tiny_server import released, served, until
 
-JSON = {"Content-Type": "application/json"}
+MB = 2**20
 CALL = "/gradio_api/call/predict"
-TOO_MUCH = (413, "An upload may have 64 MB at most.")
-TOO_LONG = "A call may have 64 kB at most: send pictures to /gradio_api/upload first."
+NOT_JSON = "The body must be a JSON object."
+BAD_SESSION = "session_hash must be a text of 1 to 100 characters."
+MANY_UPLOADS = "The server is busy: too many uploads at once. Try again in a few seconds."
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with served(tmp_path_factory.mktemp("uploads")) as server:
-        yield server
+def small(tmp_path_factory):
+    """A server that is soon busy."""
+    limits = {"uploads": 1, "bytes_in_flight": MB, "requests": 3, "waiting": 1}
+    with served(tmp_path_factory.mktemp("small"), **limits) as server:
+        yield server.address
 
 
-@pytest.fixture
-def address(server):
-    return server.address
-
-
-@pytest.fixture
-def serve(server, tmp_path):
-    """The server with other limits."""
-    return lambda **limits: served(tmp_path, **limits)
-
-
-def pieces(count: int, size: int = MB):
-    yield from (b"x" * size for _ in range(count))
-
-
-@contextmanager
-def posting(address: str, path: str, length: int) -> socket.socket:
-    """A connection on which the body of a POST is to follow."""
-    kind = MULTIPART["Content-Type"]
-    with connect(address, f"POST {path} HTTP/1.1\nContent-Type: {kind}\nContent-Length: {length}") as client:
-        yield client
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory):
+    limits = {"body_seconds": 5, "silent_seconds": 1, "bytes_per_second": 1000}
+    with served(tmp_path_factory.mktemp("impatient"), **limits) as server:
+        yield server.address
 
 
 def test_an_upload_that_announces_too_much_is_refused_before_it_is_read(address):
-    began = time.monotonic()
-    with posting(address, UPLOAD, 500_000_000) as client:
+    with http.posting(address, UPLOAD, 500_000_000) as client:
+        client.settimeout(5)
         assert client.recv(4096).startswith(b"HTTP/1.1 413 ")
-    assert time.monotonic() - began < 5
 
 
 def test_an_upload_of_unknown_length_is_cut_where_it_becomes_too_much(server):
     def body():
         for number in range(4):
             yield part(b"", f"{number}.png")[:-2]
-            yield from pieces(18)
+            yield from [bytes(MB)] * 18
             yield b"\r\n"
         yield END
 
     before = server.stored()
-    assert sent(server.address, body()) == TOO_MUCH
+    assert sent(server.address, body()) == (413, "An upload may have 64 MB at most.")
     assert server.stored() == before
+    assert ask(server.address, "POST", CALL, iter([bytes(MB)] * 500), JSON)[0] == 413
 
 
-def test_a_file_that_is_too_large_is_refused_and_nothing_of_it_is_left(server):
+def test_a_file_of_20_mb_passes_and_of_a_larger_one_nothing_is_left(server):
+    assert upload(server.address, bytes(20 * MB))[0] == 200
     before = server.stored()
-    assert sent(server.address, part(b"x" * (20 * MB + 1)) + END) == (413, "A file may have 20 MB at most.")
+    assert upload(server.address, bytes(20 * MB + 1)) == (413, "A file may have 20 MB at most.")
     assert server.stored() == before
-
-
-def test_a_file_of_exactly_20_mb_passes(address):
-    assert upload(address, b"x" * 20 * MB)[0] == 200
 
 
 def test_16_files_pass_and_17_do_not(address):
@@ -86,73 +68,70 @@ def test_16_files_pass_and_17_do_not(address):
 
 
 def test_an_upload_that_is_broken_off_leaves_nothing(server):
-    before = len(server.stored())
-    with upload_under_way(server.address) as client:
+    before = server.stored()
+    with http.upload_under_way(server.address) as client:
         client.sendall(part(b"x" * 100_000))
-        until(lambda: len(server.stored()) == before + 1)
-    until(lambda: len(server.stored()) == before)
+        time.sleep(0.3)
+    until(lambda: server.stored() == before)
 
 
-@pytest.mark.parametrize(("body_seconds", "silent_seconds"), [(1, 60), (60, 1)])
-def test_a_body_that_does_not_come_is_given_up(serve, body_seconds, silent_seconds):
-    with serve(body_seconds=body_seconds, silent_seconds=silent_seconds) as server:
-        for path in (UPLOAD, CALL, "/api/predict"):
-            began, answer = time.monotonic(), b""
-            with posting(server.address, path, 5000) as client:
-                client.sendall(f"--{BOUNDARY}\r\n".encode())
-                while piece := client.recv(4096):  # until the server closes
-                    answer += piece
-            assert answer.startswith(b"HTTP/1.1 408 ") and limits.TOO_SLOW.encode() in answer
-            assert 0.8 < time.monotonic() - began < 30
+@pytest.mark.parametrize("path", [UPLOAD, CALL, "/api/predict"])
+def test_a_body_that_does_not_come_is_given_up(impatient, path):
+    began, answer = time.monotonic(), b""
+    with http.posting(impatient, path, 5000) as client:
+        client.sendall(f"--{http.BOUNDARY}\r\n".encode())
+        while piece := client.recv(4096):  # until the server closes
+            answer += piece
+    assert answer.startswith(b"HTTP/1.1 408 ") and b"The upload took too long: " in answer
+    assert 0.8 < time.monotonic() - began < 30
 
 
-def test_a_body_that_comes_steadily_is_not_given_up(serve):
-    first, *others = part(b"x" * 20_000)[:-2], *[b"y" * 300] * 5, b"\r\n", END  # the first allows 20 s
-    with serve(silent_seconds=0.3, bytes_per_second=1000) as server:
-        with posting(server.address, UPLOAD, sum(map(len, (first, *others)))) as client:
-            client.sendall(first)
-            for piece in others:
-                time.sleep(0.15)
-                client.sendall(piece)
-            assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
-
-
-def test_more_uploads_at_once_than_allowed_are_told_to_come_back(serve):
-    with serve(uploads=1) as server:
-        with upload_under_way(server.address):
-            status, headers, answer = ask(server.address, "POST", UPLOAD, part(png()) + END, MULTIPART)
-        assert (status, headers["retry-after"], answer.decode()) == (503, "5", limits.MANY_UPLOADS)
-        until(lambda: upload(server.address, png())[0] == 200)
-
-
-def test_more_bytes_on_their_way_than_allowed_are_told_to_come_back(serve):
-    with serve(bytes_in_flight=MB) as server:
-        assert upload(server.address, b"x" * 2 * MB) == (503, limits.MANY_UPLOADS)
-        assert upload(server.address, png())[0] == 200
-
-
-def test_more_requests_at_once_than_allowed_are_told_to_come_back(serve):
-    with serve(requests=1) as server:
-        with connect(server.address, "GET /gradio_api/heartbeat/x HTTP/1.1") as client:
-            assert client.recv(4096).startswith(b"HTTP/1.1 200 ")  # which goes on
-            status, headers, answer = ask(server.address, "GET", "/config")
-        assert (status, headers["retry-after"]) == (503, "5")
-        assert json.loads(answer) == {"detail": limits.MANY_REQUESTS}
-        until(lambda: ask(server.address, "GET", "/config")[0] == 200)
-
-
-def test_a_full_queue_is_told_in_a_sentence_with_when_to_come_back(serve):
-    released.clear()
-    answers = []
-    with serve(waiting=1) as server:
-        for seconds in (60, 0, 0):  # one is taken up sooner or later, and one waits
-            body = json.dumps({"data": [seconds]}).encode()
-            answers.append(ask(server.address, "POST", "/gradio_api/call/model_info", body, JSON))
-            if answers[-1][0] != 200:
+@pytest.mark.parametrize(("count", "status"), [(6, b"200"), (60, b"408")])
+def test_a_body_that_comes_steadily_is_given_up_only_where_it_takes_too_long(impatient, count, status):
+    pieces = [part(b"x" * 20_000)[:-2], *[b"y" * 300] * count, b"\r\n" + END]  # the first allows 20 s
+    with http.posting(impatient, UPLOAD, sum(map(len, pieces))) as client:
+        client.settimeout(0.25)
+        for piece in pieces:
+            client.sendall(piece)
+            try:
+                answer = client.recv(4096)
                 break
-    assert answers[0][0] == 200
+            except TimeoutError:
+                continue
+        else:
+            client.settimeout(30)
+            answer = client.recv(4096)
+    assert answer.startswith(b"HTTP/1.1 " + status)
+
+
+def test_more_uploads_or_bytes_at_once_than_allowed_are_told_to_come_back(small):
+    with http.upload_under_way(small):
+        status, headers, answer = ask(small, "POST", UPLOAD, part(png()) + END, MULTIPART)
+    assert (status, headers["retry-after"], answer.decode()) == (503, "5", MANY_UPLOADS)
+    until(lambda: upload(small, png())[0] == 200)
+    assert upload(small, bytes(2 * MB)) == (503, MANY_UPLOADS)
+    until(lambda: upload(small, png())[0] == 200)
+
+
+def test_more_requests_at_once_than_allowed_are_told_to_come_back(small):
+    with ExitStack() as open_ones:
+        for number in range(3):
+            client = open_ones.enter_context(connect(small, f"GET /gradio_api/heartbeat/{number} HTTP/1.1"))
+            assert client.recv(4096).startswith(b"HTTP/1.1 200 ")  # which goes on
+        status, headers, answer = ask(small, "GET", "/config")
+        assert (status, headers["retry-after"]) == (503, "5") and b"too many visitors at once" in answer
+    until(lambda: ask(small, "GET", "/config")[0] == 200)
+
+
+def test_a_full_queue_is_told_in_a_sentence_with_when_to_come_back(small):
+    released.clear()
+    body, answers = json.dumps({"data": [60]}).encode(), []
+    while len(answers) < 5 and (not answers or answers[-1][0] == 200):  # one is taken up sooner or later, and one waits
+        answers.append(ask(small, "POST", "/gradio_api/call/model_info", body, JSON))
+    released.set()
     status, headers, answer = answers[-1]
     sentence = "The server is busy: 1 predictions are waiting already. Try again in a few seconds."
+    assert answers[0][0] == 200
     assert (status, headers["retry-after"], json.loads(answer)) == (503, "5", {"detail": sentence})
 
 
@@ -164,30 +143,34 @@ def nested(levels: int) -> bytes:
 @pytest.mark.parametrize(
     ("body", "status", "sentence"),
     [
-        (b'{"data": ["' + b"x" * MB + b'"]}', 413, TOO_LONG),
+        (bytes(MB), 413, "A call may have 64 kB at most: send images to /gradio_api/upload first."),
         (b"hello", 400, NOT_JSON),
         (b"", 400, NOT_JSON),
         (b"[1]", 400, NOT_JSON),
         (b'{"data": ["\xff"]}', 400, NOT_JSON),
         (b'{"data": [' + b"9" * 5000 + b"]}", 400, NOT_JSON),
         (nested(30_000), 400, NOT_JSON),
+        (nested(33), 400, "The body may be nested 32 deep at most."),
+        (nested(32), 400, "These inputs do not fit the call: "),  # which is looked at
         (b'{"data": [' + b"0," * 2000 + b"0]}", 413, "The body may have 2000 values at most."),
         (b'{"data": [], "session_hash": ""}', 400, BAD_SESSION),
-        (nested(33), 400, "The body may be nested 32 deep at most."),
-        (nested(32), 400, BAD_INPUTS),  # which is looked at
         (b'{"data": [], "session_hash": "' + b"x" * 101 + b'"}', 400, BAD_SESSION),
         (b'{"data": [], "session_hash": 5}', 400, BAD_SESSION),
     ],
+    ids=["large", "text", "empty", "list", "no UTF-8", "digits", "deepest", "deep", "less deep", "values"]
+    + ["no session", "long session", "session 5"],
 )
 def test_a_body_that_gradio_could_not_handle_does_not_reach_it(address, body, status, sentence):
-    assert post(address, CALL, body) == (status, {"detail": sentence})
+    found, answer = post(address, CALL, body)
+    assert found == status and answer["detail"].startswith(sentence)
 
 
-def test_a_call_without_a_length_is_cut_at_1_mb(address):
-    assert ask(address, "POST", CALL, pieces(500), JSON)[0] == 413
+def test_a_query_that_is_too_long_is_refused(address):
+    for path in ("/config", "/api/health"):
+        assert ask(address, "GET", f"{path}?{'x' * 2049}")[0] == 400
 
 
-def test_a_stream_of_answers_that_there_is_not_ends_whole_and_is_no_error_of_the_server(address, caplog):
+def test_a_stream_for_nobody_ends_whole_and_is_no_error_of_the_server(address, caplog):
     status, _, body = ask(address, "GET", f"{CALL}/nothing")
     assert status == 200 and body.startswith(b"event: error")
     time.sleep(0.2)
@@ -196,13 +179,11 @@ def test_a_stream_of_answers_that_there_is_not_ends_whole_and_is_no_error_of_the
 
 def test_events_of_a_stream_come_as_they_happen(address):
     released.clear()
-    _, answer = post(address, "/gradio_api/call/model_info", {"data": [1.5]})
-    text = b""
     with connect(address, "GET /gradio_api/heartbeat/me HTTP/1.1") as client:
+        text = b""
         while b"ALIVE" not in text:
             text += client.recv(4096)
-    events = ask(address, "GET", f"/gradio_api/call/model_info/{answer['event_id']}")[2]
-    assert events.startswith(b"event: complete")
+    assert call(address, "model_info", [0.5])[0] == 200
 
 
 def test_an_answer_before_its_body_has_come_ends_the_connection(address):

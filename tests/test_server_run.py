@@ -1,6 +1,5 @@
 """server/run.py: where it listens, and that it ends soon and leaves nothing behind. `python app.py`, a process each."""
 
-import os
 import signal
 import socket
 import subprocess
@@ -13,30 +12,11 @@ import pytest
 
 from server.run import FIRST_PORT, listen
 from server.uploads import LOCK, PREFIX
-from tests.http_calls import ask, part
-from tests.serving import ROOT, START_SECONDS
-from tests.tiny_server import connect, served, until, upload_under_way
+from tests.http_calls import ask, connect, part, upload_under_way
+from tests.serving import ROOT, app_process
+from tests.tiny_server import served, until
 
 HAS_IPV6 = socket.has_ipv6 and Path("/proc/net/if_inet6").exists()
-
-
-@contextmanager
-def app(folder: Path, *flags: str):
-    """The process and its address. Its output lies in app.log, its uploads below uploads/."""
-    env = os.environ | {"GRADIO_TEMP_DIR": str(folder / "uploads")}
-    log = folder / "app.log"
-    with log.open("w") as output:
-        command = [sys.executable, str(ROOT / "app.py"), *flags]
-        process = subprocess.Popen(command, cwd=folder, env=env, stdout=output, stderr=output)
-    try:
-        until(lambda: process.poll() is not None or "Serving" in log.read_text(), START_SECONDS)
-        assert process.poll() is None, log.read_text()
-        url = log.read_text().split()[-1]
-        until(lambda: ask(url, "GET", "/api/health")[0] == 200)
-        yield process, url
-    finally:
-        process.kill()
-        process.wait(30)
 
 
 def stored(folder: Path) -> list[Path]:
@@ -47,16 +27,16 @@ def stored(folder: Path) -> list[Path]:
 @contextmanager
 def open_streams(url: str):
     """A visitor with an open page and an upload on its way."""
+    until(lambda: ask(url, "GET", "/api/health")[0] == 200)
     with connect(url, "GET /gradio_api/heartbeat/abc HTTP/1.1") as heartbeat, upload_under_way(url) as upload:
         assert heartbeat.recv(4096).startswith(b"HTTP/1.1 200 ")
         upload.sendall(part(b"x" * 100_000))
-        yield heartbeat
+        yield
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130), (signal.SIGHUP, 0)])
 def test_a_signal_ends_it_soon_whatever_is_open_and_nothing_is_left(tmp_path, number, status):
-    with app(tmp_path) as (process, url), open_streams(url):
-        until(lambda: stored(tmp_path) != [])
+    with app_process(tmp_path) as (process, url), open_streams(url):
         began = time.monotonic()
         process.send_signal(number)
         assert process.wait(30) == status
@@ -68,25 +48,23 @@ def test_a_signal_ends_it_soon_whatever_is_open_and_nothing_is_left(tmp_path, nu
 
 def test_of_a_client_and_a_server_that_are_killed_no_upload_is_left(tmp_path):
     code = (
-        "import sys, time; from tests.http_calls import MULTIPART, UPLOAD, connect, part\n"
-        "head = MULTIPART | {'Content-Length': '5000000'}; client = connect(sys.argv[1])\n"
-        "client.request('POST', UPLOAD, part(b'x' * 100_000), head); time.sleep(60)"
+        "import sys, time; from tests.http_calls import part, upload_under_way\n"
+        "with upload_under_way(sys.argv[1]) as client:\n"
+        "    client.sendall(part(b'x' * 100_000)); print('sent', flush=True); time.sleep(60)"
     )
-    with app(tmp_path) as (process, url):
-        client = subprocess.Popen([sys.executable, "-c", code, url], cwd=ROOT)
+    with app_process(tmp_path) as (process, url):
+        client = subprocess.Popen([sys.executable, "-c", code, url], cwd=ROOT, stdout=subprocess.PIPE)
         try:
-            until(lambda: stored(tmp_path) != [], 60)
+            assert client.stdout.readline() == b"sent\n"
         finally:
             client.kill()
-            client.wait(10)
+            client.communicate(timeout=10)
         until(lambda: stored(tmp_path) == [])
         with open_streams(url):
-            until(lambda: stored(tmp_path) != [])
             process.kill()
             process.wait(10)
     (orphan,) = (tmp_path / "uploads").glob(f"{PREFIX}*")
-    assert stored(tmp_path) != []
-    with app(tmp_path):
+    with app_process(tmp_path):
         (own,) = (tmp_path / "uploads").glob(f"{PREFIX}*")
         assert own != orphan and stored(tmp_path) == []
 
@@ -97,12 +75,9 @@ def test_without_a_port_it_takes_the_first_free_one_from_7860():
         assert FIRST_PORT == 7860 <= ports[0] < ports[1] < 7960
         with pytest.raises(OSError):
             listen("127.0.0.1", ports[0])
-        first.close()
-        with listen("127.0.0.1", None) as third:
-            assert third.getsockname()[1] == ports[0]
 
 
-@pytest.mark.parametrize("host", ["no.such.host.invalid", "192.0.2.1", "::2"])
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "192.0.2.1"])
 def test_an_address_that_is_not_of_this_machine_is_an_error(host):
     with pytest.raises(OSError):
         listen(host, 0).close()
@@ -110,12 +85,7 @@ def test_an_address_that_is_not_of_this_machine_is_an_error(host):
 
 @pytest.mark.parametrize(
     ("host", "opened"),
-    [
-        ("127.0.0.1", "http://127.0.0.1:"),
-        ("localhost", "http://"),
-        ("0.0.0.0", "http://127.0.0.1:"),
-        *((host, "http://[::1]:") for host in ("::1", "[::1]", "::", "[::]")),
-    ],
+    [("localhost", "http://"), ("0.0.0.0", "http://127.0.0.1:"), ("[::1]", "http://[::1]:"), ("::", "http://[::1]:")],
 )
 def test_the_address_that_is_printed_can_be_opened(tmp_path, host, opened):
     if ":" in host and not HAS_IPV6:
@@ -123,6 +93,6 @@ def test_the_address_that_is_printed_can_be_opened(tmp_path, host, opened):
     with served(tmp_path, host=host) as server:
         assert server.address.startswith(opened)
         assert ask(server.address, "GET", "/api/health")[0] == 200
-        if host in ("::", "[::]"):
+        if host == "::":
             port = server.address.rsplit(":", 1)[1]
             assert ask(f"http://127.0.0.1:{port}", "GET", "/api/health")[0] == 200

@@ -1,8 +1,5 @@
-"""A page of three events behind the real server, in a thread of this process."""
+"""A page of a few events behind the real server, in a thread of this process."""
 
-import io
-import json
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,21 +7,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import gradio as gr
 import pytest
 import uvicorn
-from PIL import Image
 
 from model import Classifier
-from model.preprocess import PictureError
+from model.preprocess import ImageError
 from server.app import build_app
 from server.headers import Proxy
 from server.limits import Limits, Waits
 from server.run import Server, address, listen
 from server.uploads import LOCK, Sweeper
-from tests.http_calls import MULTIPART, UPLOAD, ask
 from ui.uploads import open_upload
 
 released = threading.Event()
@@ -35,7 +29,7 @@ def size_of(image: object, note: object) -> list[int]:
     try:
         with open_upload(image) as opened:
             return list(opened.size)
-    except PictureError as error:
+    except ImageError as error:
         raise gr.Error(str(error), print_exception=False) from None
 
 
@@ -47,12 +41,8 @@ def build_page() -> gr.Blocks:
     """Public: the size of an image, and waiting, one call after the other. Private: one event of the server's, with the
     same inputs, and one of the browser's."""
     with gr.Blocks() as page:
-        image, note, seconds = (
-            gr.Image(type="filepath", label="image"),
-            gr.JSON(label="note"),
-            gr.Number(label="seconds"),
-        )
-        size = gr.JSON()
+        image, note = gr.Image(type="filepath", label="image"), gr.JSON(label="note")
+        seconds, size = gr.Number(label="seconds"), gr.JSON()
         gr.on([], size_of, [image, note], size, preprocess=False, api_name="predict")
         gr.on([], wait, seconds, None, api_name="model_info", concurrency_limit=1)
         gr.on([], size_of, [image, note], size, preprocess=False, api_name="own", api_visibility="private")
@@ -75,13 +65,19 @@ class Served:
 
 
 @contextmanager
-def served(parent: Path, proxy: Proxy | None = None, host: str = "127.0.0.1", **limits: float) -> Iterator[Served]:
+def served(
+    parent: Path,
+    proxy: Proxy | None = None,
+    host: str = "127.0.0.1",
+    classifier: Classifier | None = None,
+    **limits: float,
+) -> Iterator[Served]:
     """The page with other limits. The server is the innermost of those that run: reading an upload goes by
     GRADIO_TEMP_DIR."""
     sweeper, waits, listening = Sweeper(str(parent)), Waits(), listen(host, 0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(sweeper.folder))
-        app = build_app(bundled(), build_page(), sweeper, Limits(**limits), proxy, waits)
+        app = build_app(classifier or bundled(), build_page(), sweeper, Limits(**limits), proxy, waits)
         config = uvicorn.Config(app, log_config=None, proxy_headers=False, ws="none", lifespan="on")
         server = Server(config, waits)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
@@ -97,44 +93,8 @@ def served(parent: Path, proxy: Proxy | None = None, host: str = "127.0.0.1", **
             assert not thread.is_alive()
 
 
-def until(condition: Callable[[], bool], seconds: float = 30) -> None:
+def until(condition: Callable[[], object], seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
-
-
-def png(width: int = 40, height: int = 30) -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (width, height), "teal").save(file, "PNG")
-    return file.getvalue()
-
-
-def sent(address: str, body: object, headers: dict[str, str] = MULTIPART) -> tuple[int, str]:
-    status, _, answer = ask(address, "POST", UPLOAD, body, headers)
-    return status, answer.decode()
-
-
-def event_number(address: str, **what: object) -> int:
-    """Of the one event of the page of which this is true."""
-    config = json.loads(ask(address, "GET", "/config")[2])
-    (number,) = [one["id"] for one in config["dependencies"] if one.items() >= what.items()]
-    return number
-
-
-def connect(address: str, head: str = "") -> socket.socket:
-    """A connection on which the lines of `head` are sent, if there are any."""
-    parts = urlsplit(address)
-    client = socket.create_connection((parts.hostname, parts.port), timeout=40)
-    if head:
-        client.sendall("\r\n".join([*head.splitlines(), "Host: x", "", ""]).encode())
-    return client
-
-
-@contextmanager
-def upload_under_way(address: str) -> Iterator[socket.socket]:
-    """The server waits for its body, of 5 MB."""
-    head = f"POST {UPLOAD} HTTP/1.1\nContent-Type: {MULTIPART['Content-Type']}\nContent-Length: 5000000"
-    with connect(address, f"{head}\nExpect: 100-continue") as client:
-        assert client.recv(4096).startswith(b"HTTP/1.1 100 ")
-        yield client

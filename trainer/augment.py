@@ -1,6 +1,6 @@
 """Augmentation of whole batches on the training device.
 
-A batch costs one gather (or two small matrix products) instead of 128 Pillow pictures. Every image has its own random
+A batch costs one gather (or two small matrix products) instead of 128 Pillow images. Every image has its own random
 numbers; all of an epoch are drawn at its start, on the CPU, so that they are the same whatever the device.
 """
 
@@ -33,8 +33,8 @@ class PadCrop:
         self.padding = padding
         table = images.new_zeros(2, self.count, self.padded_size, self.padded_size, 3)
         inside = slice(padding, padding + self.size)
-        for half, pictures in zip(table, (images, images.flip(2)), strict=True):
-            half[:, inside, inside] = pictures
+        for half, shown in zip(table, (images, images.flip(2)), strict=True):
+            half[:, inside, inside] = shown
         self.pixels = table.view(-1, 3)
         # Every stretch of `size` pixels, overlapping: a view of the table, which takes no memory of its own.
         self.stretches = self.pixels.as_strided((len(self.pixels) - self.size + 1, self.size * 3), (3, 1))

@@ -132,10 +132,10 @@ def read_parquet(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _pixels(png: bytes) -> np.ndarray:
-    with Image.open(io.BytesIO(png), formats=["PNG"]) as picture:
-        if picture.mode != "RGB" or picture.size != (cifar10.IMAGE_SIZE, cifar10.IMAGE_SIZE):
-            raise ValueError(f"a picture is {picture.mode} and {picture.width}x{picture.height}, not RGB and 32x32")
-        return np.asarray(picture)
+    with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
+        if image.mode != "RGB" or image.size != (cifar10.IMAGE_SIZE, cifar10.IMAGE_SIZE):
+            raise ValueError(f"an image is {image.mode} and {image.width}x{image.height}, not RGB and 32x32")
+        return np.asarray(image)
 
 
 def recognise(

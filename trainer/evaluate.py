@@ -103,7 +103,7 @@ def fit_threshold(logits: np.ndarray) -> float:
     """The threshold of `Classifier.is_in_distribution`, from the val `logits`: the highest logit of each image, sorted,
     at position N // 20. So at most N // 20 images are below it, 250 of 5,000, and at least 95% reach it (>=).
 
-    Why the highest logit: over 13 kinds of pictures that show none of the classes, more are below its threshold in the
+    Why the highest logit: over 13 kinds of images that show none of the classes, more are below its threshold in the
     mean than with the highest probability or logsumexp of the logits. It is a hint: docs/benchmarks.md says how many
     pass.
     """

@@ -1,4 +1,4 @@
-"""Metrics to pictures: TensorBoard panels, figures and sample sheets."""
+"""Metrics to images: TensorBoard panels, figures and sample sheets."""
 
 import math
 from collections.abc import Sequence
@@ -116,20 +116,20 @@ def render_figures(
     metrics: Metrics, history: list[dict[str, float]], class_names: Sequence[str]
 ) -> dict[str, np.ndarray]:
     """`draw_figures` as pixels: uint8 (H, W, 3)."""
-    pictures = {}
+    panels = {}
     for name, figure in draw_figures(metrics, history, class_names).items():
         figure.dpi = 120
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
-        pictures[name] = np.asarray(canvas.buffer_rgba())[..., :3]
-    return pictures
+        panels[name] = np.asarray(canvas.buffer_rgba())[..., :3]
+    return panels
 
 
 def write_figures(figures: dict[str, np.ndarray], folder: Path) -> None:
     """NAME.png of each; uint8 (H, W, 3)."""
     folder.mkdir()
-    for name, picture in figures.items():
-        Image.fromarray(picture).save(folder / f"{name}.png", optimize=True)
+    for name, panel in figures.items():
+        Image.fromarray(panel).save(folder / f"{name}.png", optimize=True)
 
 
 def write_samples(images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, folder: Path) -> None:
@@ -167,5 +167,5 @@ def log_results(test: SplitScores, figures: dict[str, np.ndarray], step: int, fo
     with SummaryWriter(folder) as writer:
         for name in ("accuracy", "loss"):
             writer.add_scalar(f"test/{name}", getattr(test, name), step)
-        for name, picture in figures.items():
-            writer.add_image(f"figures/{name}", picture, step, dataformats="HWC")
+        for name, panel in figures.items():
+            writer.add_image(f"figures/{name}", panel, step, dataformats="HWC")

@@ -1,6 +1,6 @@
 """TrivialAugment of whole batches on the training device.
 
-torchvision's TrivialAugmentWide goes through Pillow pictures or tensors one at a time; here all images of a batch with
+torchvision's TrivialAugmentWide goes through Pillow images or tensors one at a time; here all images of a batch with
 the same operation go through it together. For the same draws the pixels are those of torchvision's v1 transform on
 uint8 tensors.
 """
@@ -111,7 +111,7 @@ def sources(height: int, width: int, device: torch.device) -> Tensor:
     """int64 (5 * 31 * 2, H * W): for each operation of GEOMETRIC, magnitude and sign, the position of the pixel that
     comes to each place, -1 where there is none.
 
-    torchvision itself moves a picture of the positions, so that ties of its rounding (the diagonal of a rotation by 45
+    torchvision itself moves an image of the positions, so that ties of its rounding (the diagonal of a rotation by 45
     degrees) fall as in torchvision on a CPU, whatever the device.
     """
     from torchvision.transforms import functional as vision  # not at the top: it is rarely needed

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from model import Classifier
 from model.classifier import Prediction
-from model.preprocess import FITS, PictureError, to_square_rgb
+from model.preprocess import FITS, ImageError, to_square_rgb
 from ui.uploads import open_upload
 
 TOP_K = 5
@@ -39,10 +39,10 @@ def predict(classifier: Classifier) -> Callable:
         try:
             count = whole_number(top_k, len(classifier.class_names))
             if fit not in FITS:
-                raise PictureError(BAD_FIT)
+                raise ImageError(BAD_FIT)
             with open_upload(image) as picture:
                 square = to_square_rgb(picture, fit)
-        except PictureError as error:
+        except ImageError as error:
             # The sentence holds nothing of what the caller sent (the page renders it as HTML) and no path.
             raise gr.Error(str(error), print_exception=False) from None
         (found,) = classifier.classify([square])
@@ -52,9 +52,9 @@ def predict(classifier: Classifier) -> Callable:
 
 
 def whole_number(top_k: object, classes: int) -> int:
-    """`top_k` as an int from 1 to `classes`; 5.0 is 5, while true, 2.5 and "5" are refused with PictureError."""
+    """`top_k` as an int from 1 to `classes`; 5.0 is 5, while true, 2.5 and "5" are refused with ImageError."""
     if isinstance(top_k, bool) or not isinstance(top_k, int | float) or not 1 <= top_k <= classes or top_k % 1:
-        raise PictureError(bad_top_k(classes))
+        raise ImageError(bad_top_k(classes))
     return int(top_k)
 
 

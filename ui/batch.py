@@ -13,7 +13,7 @@ from PIL import Image
 
 from model import Classifier
 from model.classifier import Prediction
-from model.preprocess import FITS, MAX_UPLOAD_BYTES, PictureError, to_square_rgb
+from model.preprocess import FITS, MAX_UPLOAD_BYTES, ImageError, to_square_rgb
 from ui.answer import hint_html, inline_png, percent, problem_html
 from ui.render import render, script
 from ui.uploads import open_upload
@@ -84,16 +84,16 @@ def classify_each(
     classifier: Classifier, images: Iterable[AbstractContextManager[Image.Image]], fit: str
 ) -> list[tuple[Prediction | str, Image.Image | None]]:
     """A prediction and the 32x32 image for each of `images`, from one run of the network; for one whose context raises
-    PictureError, its sentence and None."""
+    ImageError, its sentence and None."""
     squares: list[Image.Image | str] = []
     end = time.monotonic() + BATCH_SECONDS
     for opened in images:
         try:
             if time.monotonic() > end:
-                raise PictureError(TOO_LONG)
+                raise ImageError(TOO_LONG)
             with opened as image:
                 squares.append(to_square_rgb(image, fit))
-        except PictureError as error:
+        except ImageError as error:
             squares.append(str(error))
     good = [one for one in squares if not isinstance(one, str)]
     found = iter(classifier.classify(good) if good else ())

@@ -7,7 +7,7 @@ import gradio as gr
 from PIL import Image
 
 from model import Classifier
-from model.preprocess import FITS, PictureError, to_square_rgb
+from model.preprocess import FITS, ImageError, to_square_rgb
 from ui import batch
 from ui.answer import answer_html, hint_html, inline_jpeg, problem_html, view_of
 from ui.api import BAD_FIT, TOP_K, whole_number
@@ -84,10 +84,10 @@ def answer_of(classifier: Classifier, upload: object, top_k: object, fit: object
     try:
         count = whole_number(top_k, len(classifier.class_names))
         if fit not in FITS:
-            raise PictureError(BAD_FIT)
+            raise ImageError(BAD_FIT)
         with open_upload(upload) as image:
             square, view = to_square_rgb(image, fit), view_of(image, fit)
-    except PictureError as error:
+    except ImageError as error:
         return problem_html(str(error))
     (found,) = classifier.classify([square])
     return answer_html(classifier, found, square, view, count)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from model.preprocess import PictureError, open_limited
+from model.preprocess import ImageError, open_limited
 
 KEEP_SECONDS = 15 * 60
 """After its last use."""
@@ -22,7 +22,7 @@ GONE = f"The uploaded image is gone: it was kept for {KEEP_SECONDS // 60} minute
 def open_upload(upload: object) -> Iterator[Image.Image]:
     """The image in the file that gradio stored for this visitor; see `model.preprocess.open_limited`.
 
-    `upload` is the {"path": ...} of the request, or None. Raises PictureError, with a sentence for the visitor, for
+    `upload` is the {"path": ...} of the request, or None. Raises ImageError, with a sentence for the visitor, for
     whatever is no upload of use.
     """
     path = upload_path(upload)
@@ -31,20 +31,20 @@ def open_upload(upload: object) -> Iterator[Image.Image]:
         with open_limited(path) as image:
             yield image
     except (FileNotFoundError, NotADirectoryError):
-        raise PictureError(GONE) from None
+        raise ImageError(GONE) from None
 
 
 def upload_path(upload: object) -> str:
-    """Where it is stored. Raises PictureError unless that is below `upload_folder()`."""
+    """Where it is stored. Raises ImageError unless that is below `upload_folder()`."""
     if not upload:
-        raise PictureError(NO_IMAGE)
+        raise ImageError(NO_IMAGE)
     path = upload.get("path") if isinstance(upload, dict) else None
     try:
         if isinstance(path, str) and upload_folder().resolve() in Path(path).resolve().parents:
             return path
     except (OSError, ValueError, RuntimeError):  # a name too long, with a NUL, or a circle of links
         pass
-    raise PictureError(NOT_UPLOADED)
+    raise ImageError(NOT_UPLOADED)
 
 
 def upload_folder() -> Path:
