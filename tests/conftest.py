@@ -4,7 +4,7 @@ import hashlib
 import os
 import pickle
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -47,13 +47,17 @@ def write_batch(path: Path, images: np.ndarray, labels: np.ndarray) -> None:
 @pytest.fixture(scope="session")
 def made_up_cifar(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder whose files have the official names and format but not the official md5."""
-    folder = tmp_path_factory.mktemp("data")
+    return write_dataset(tmp_path_factory.mktemp("data"), made_up_images)
+
+
+def write_dataset(folder: Path, images: Callable, train_per_batch: int = TRAIN_PER_BATCH) -> Path:
+    """As in `made_up_cifar`; `images(count, random)` gives the images and their labels."""
     batches = folder / cifar10.FOLDER
     batches.mkdir()
     random = np.random.RandomState(0)
     for name in cifar10.TRAIN_BATCHES:
-        write_batch(batches / name, *made_up_images(TRAIN_PER_BATCH, random))
-    write_batch(batches / "test_batch", *made_up_images(TEST_IMAGES, random))
+        write_batch(batches / name, *images(train_per_batch, random))
+    write_batch(batches / "test_batch", *images(TEST_IMAGES, random))
     (batches / "batches.meta").write_bytes(pickle.dumps({"label_names": list(cifar10.CLASS_NAMES)}))
     return folder
 
@@ -85,14 +89,18 @@ TINY_FLAGS = ["--depth", "8", "--max-epochs", "2", "--batch-size", "30", "--devi
 @pytest.fixture(scope="session")
 def tiny_run(made_up_cifar: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of one whole `python -m trainer` on the made-up data (270 train, 30 val, 250 test images)."""
+    return train(made_up_cifar, tmp_path_factory.mktemp("run") / "tiny")
+
+
+def train(data_dir: Path, run_dir: Path, *flags: str) -> Path:
+    """A whole `python -m trainer` on a dataset of `write_dataset`, into `run_dir`."""
     from typer.testing import CliRunner
 
     from trainer.__main__ import app
 
-    run_dir = tmp_path_factory.mktemp("run") / "tiny"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cifar10, "MD5", md5_of(made_up_cifar))
-        flags = [*TINY_FLAGS, "--data-dir", str(made_up_cifar), "--output-dir", str(run_dir)]
+        patch.setattr(cifar10, "MD5", md5_of(data_dir))
+        flags = [*TINY_FLAGS, *flags, "--data-dir", str(data_dir), "--output-dir", str(run_dir)]
         result = CliRunner().invoke(app, flags, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     (run_dir / "stdout.txt").write_text(result.output)

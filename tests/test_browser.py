@@ -28,7 +28,7 @@ from model import Classifier
 from model.cifar10 import CLASS_NAMES
 from model.preprocess import to_square_rgb
 from server.limits import MANY_UPLOADS
-from tests.conftest import first_call_held, settle
+from tests.conftest import first_call_held, settle, train, write_dataset
 from tests.hub_client import REPO, environment
 from tests.serving import ROOT, running_app
 from tests.test_space import SPACE, write_tree
@@ -718,10 +718,35 @@ def test_the_test_images_need_no_mouse(browser, address, grid):
 # Pictures of the page
 
 
+def drawn_images(count: int, random: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
+    """The example drawings, each time turned, cropped and coloured otherwise."""
+    labels, images = np.arange(count) % 10, []
+    for label in labels:
+        with Image.open(EXAMPLES / f"{CLASS_NAMES[label]}.png") as drawing:
+            turned = drawing.convert("RGB").rotate(random.uniform(-8, 8), Image.Resampling.BILINEAR)
+        side = random.randint(180, 220)
+        left, top = random.randint(18, 238 - side, 2)
+        small = turned.crop((left, top, left + side, top + side)).resize((32, 32), Image.Resampling.BOX)
+        colours = np.array(small.convert("HSV"))
+        colours[..., 0] += np.uint8(random.randint(256))
+        image = np.asarray(Image.fromarray(colours, "HSV").convert("RGB"))
+        images.append(image[:, :: random.choice([-1, 1])])
+    return np.stack(images), labels
+
+
+@pytest.fixture(scope="module")
+def drawn(browser, tmp_path_factory) -> Iterator[str]:
+    """A page on a small network that was trained on drawings, whose test images may be shown anywhere."""
+    data_dir = write_dataset(tmp_path_factory.mktemp("drawn"), drawn_images, train_per_batch=300)
+    run_dir = train(data_dir, tmp_path_factory.mktemp("run") / "drawn", "--max-epochs", "3")
+    with running_app(tmp_path_factory.mktemp("app"), "--model", str(run_dir / "artifact")) as address:
+        yield address
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_pictures_of_every_tab(browser, bundled, address, size, tmp_path):
-    """Of the bundled network, but for the test images: those are the made-up ones of the tests."""
+def test_pictures_of_every_tab(browser, bundled, drawn, size, tmp_path):
+    """Of the bundled network, but for the test images, which no picture may show."""
     folder = Path(os.environ.get("SCREENSHOTS") or tmp_path)
     folder.mkdir(parents=True, exist_ok=True)
     suffix = "-phone" if size is PHONE else ""
@@ -742,7 +767,7 @@ def test_pictures_of_every_tab(browser, bundled, address, size, tmp_path):
         for name, title in (("accuracy", "Evaluation"), ("about", "About & API")):
             open_tab(page, title)
             shoot(page, name)
-    with visit(browser, address, viewport=size) as page:
+    with visit(browser, drawn, viewport=size) as page:
         for name in use_everything(page, EXAMPLES / "horse.png"):
             if name == "Test images":
                 shoot(page, "test-images")

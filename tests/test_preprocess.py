@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from model.preprocess import FITS, BusyError, ImageError, open_limited, open_image, preprocess, to_square_rgb
+from model.preprocess import FITS, BusyError, ImageError, open_image, open_limited, preprocess, to_square_rgb
 from tests.heic import SIDE, alpha, box, coded, exif_item, heic, overlay
 from tests.image_files import chunk, encode, exif, hand_built_png, with_claimed_size
 

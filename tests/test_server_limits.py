@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import pytest
 
 from tests import http_calls as http
-from tests.http_calls import END, JSON, MULTIPART, UPLOAD, ask, call, connect, part, post, sent, upload
+from tests.http_calls import END, JSON, MULTIPART, UPLOAD, ask, call, connect, part, post, posting, sent, upload
 from tests.image_files import png
 from tests.tiny_server import released, served, until
 
