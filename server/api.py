@@ -95,7 +95,7 @@ def build_router(classifier: Classifier, limits: Limits) -> APIRouter:
     async def predict(request: Request, top_k: TopK = usual_k, fit: Fit = usual_fit):
         """Classify one image."""
         async with received(request, "image", limits) as images:
-            return await in_thread(lambda: answer(classifier.classify([square(images[0], fit)])[0], top_k))
+            return await in_thread(lambda: answer(classifier.classify([square(images[-1], fit)])[0], top_k))
 
     @router.post(
         "/predict/batch",
@@ -129,7 +129,7 @@ def build_router(classifier: Classifier, limits: Limits) -> APIRouter:
             return {"label": name, "map": classifier.activation_map(shown, name).round(6).tolist()}
 
         async with received(request, "image", limits) as images:
-            return await in_thread(lambda: regions(images[0]))
+            return await in_thread(lambda: regions(images[-1]))
 
     @router.head("/model", include_in_schema=False)
     @router.get("/model", response_model=ModelInfo, responses={503: PROBLEMS[503]})

@@ -120,7 +120,7 @@ def files() -> Iterator[tuple[str, str, bytes]]:
     yield "an empty file", "empty.png", b""
     yield "one byte", "one.png", b"\x89"
     yield "noise", "noise.jpg", np.random.RandomState(1).bytes(5000)
-    yield "a text named .jpg", "note.jpg", b"This is no picture.\n" * 50
+    yield "a text named .jpg", "note.jpg", b"This is no image.\n" * 50
     yield "a web page named .png", "page.png", b"<!doctype html><script>alert(1)</script>"
     yield "an SVG", "drawing.svg", b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
     yield (
@@ -129,7 +129,7 @@ def files() -> Iterator[tuple[str, str, bytes]]:
         b'<!DOCTYPE svg [<!ENTITY a SYSTEM "file:///etc/passwd">]><svg>&a;</svg>',
     )
     yield "a PDF", "paper.pdf", b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n"
-    yield "a ZIP", "pictures.zip", b"PK\x03\x04" + bytes(60)
+    yield "a ZIP", "images.zip", b"PK\x03\x04" + bytes(60)
     yield "a PostScript file", "print.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"
     yield "a HEIC", "IMG_0001.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(60)
     yield "a JPEG 2000", "old.jp2", b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(60)
@@ -173,13 +173,13 @@ def told(found: object) -> str:
 
 
 def images() -> dict[str, object]:
-    """In the place of the picture of /predict. {good} is the path of an upload."""
+    """In the place of the image of /predict. {good} is the path of an upload."""
     return {
-        "no picture": None,
+        "no image": None,
         "an empty object": {},
         "a number": 5,
         "a path as text": "/etc/passwd",
-        "a list of pictures": [{"path": "{good}"}],
+        "a list of images": [{"path": "{good}"}],
         "the path /etc/passwd": {"path": "/etc/passwd"},
         "the path /etc/passwd, said to be an upload": stored("/etc/passwd"),
         "the path /dev/zero": {"path": "/dev/zero"},
@@ -266,7 +266,7 @@ def uploads() -> Iterator[tuple[str, bytes | Callable[[], Iterator[bytes]], dict
     yield "no file", END, MULTIPART
     yield "an upload without an end", part(png), MULTIPART
     yield "garbage", b"garbage", MULTIPART
-    yield "a picture as it is", png, {"Content-Type": "image/png"}
+    yield "an image as it is", png, {"Content-Type": "image/png"}
 
 
 def rest() -> Iterator[tuple[str, str, str, bytes | Callable[[], Iterator[bytes]], dict[str, str]]]:

@@ -421,7 +421,7 @@ class Command:
         return (pytest.fail, ("a pickle was loaded",))
 
 
-NO_PICTURES = {
+NO_IMAGES = {
     "text": b"this is not an image\n" * 50,
     "pickle": pickle.dumps(Command()),
     "one byte": b"\x89",
@@ -433,7 +433,7 @@ NO_PICTURES = {
 }
 
 
-@pytest.mark.parametrize("data", NO_PICTURES.values(), ids=NO_PICTURES)
+@pytest.mark.parametrize("data", NO_IMAGES.values(), ids=NO_IMAGES)
 def test_what_is_not_a_picture_is_refused_and_the_formats_are_listed(data):
     message = refusal(data)
     assert "not an image" in message

@@ -7,7 +7,7 @@ import pytest
 
 from model.preprocess import ImageError
 from tests.image_files import png
-from ui.uploads import GONE, NO_PICTURE, NOT_UPLOADED, open_upload
+from ui.uploads import GONE, NO_IMAGE, NOT_UPLOADED, open_upload
 
 
 def refusal(upload: object) -> str:
@@ -23,7 +23,7 @@ def test_only_what_lies_below_the_upload_folder_is_read(tmp_path, uploads, monke
     paths = ["uploads/../outside.png", str(uploads / "link.png"), str(uploads), "http://127.0.0.1/a.png"]
     for path in (*paths, "data:image/png;base64,AAAA", "", "a\0b", "x" * 5000, 7, None, ["a"]):
         assert refusal({"path": path, "url": "data:image/png;base64,AAAA"}) == NOT_UPLOADED
-    assert {refusal(nothing) for nothing in (None, {}, "")} == {NO_PICTURE}
+    assert {refusal(nothing) for nothing in (None, {}, "")} == {NO_IMAGE}
 
 
 def test_an_upload_that_is_no_longer_there_is_asked_for_again(uploads):
