@@ -100,19 +100,20 @@ def summary_table() -> str:
 
 
 def summary_row(title: str, name: str, metrics: Metrics) -> str:
-    training, (low, high), epochs = metrics.training, metrics.test.accuracy_interval, epochs_of(name)
-    total = f"{sum(epochs)}" + (f", in {len(epochs)} runs" if len(epochs) > 1 else "")
+    training, (low, high), chain = metrics.training, metrics.test.accuracy_interval, chain_of(name)
+    total = f"{sum(run.epochs for run in chain)}" + (f", in {len(chain)} runs" if len(chain) > 1 else "")
+    devices = "; ".join(dict.fromkeys(run.device for run in chain))
     accuracy = f"{metrics.test.accuracy:.2%} ({low:.2%} to {high:.2%})"
-    return f"| {title} | {training.parameters:,} | {total} | {accuracy} | {training.device} |\n"
+    return f"| {title} | {training.parameters:,} | {total} | {accuracy} | {devices} |\n"
 
 
-def epochs_of(name: str) -> list[int]:
-    """Of the run, after those of the kept runs whose weights it continues."""
+def chain_of(name: str) -> list[Training]:
+    """The run, after the kept runs whose weights it continues."""
     by_weights = {run.config.sha256[WEIGHTS]: run.metrics.training for run in kept().values()}
     chain = [kept()[name].metrics.training]
     while chain[0].pretrained and chain[0].pretrained.initial_weights:
         chain.insert(0, by_weights[chain[0].pretrained.initial_weights.sha256])
-    return [training.epochs for training in chain]
+    return chain
 
 
 def is_recipe(metrics: Metrics) -> bool:

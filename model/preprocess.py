@@ -310,8 +310,8 @@ def _check_size(image: ImageFile.ImageFile, data: bytes, by_rows: bool) -> None:
 def _too_large(given: str = "more pixels than memory holds") -> str:
     return (
         f"This image has {given}, and the limit is {MAX_PIXELS // 10**6} million pixels, or "
-        f"{MAX_PIXELS_JPEG // 10**6} million in a plain JPEG that has {2 * DRAFT_SIDE} on its shorter side: make it "
-        "smaller, and upload that."
+        f"{MAX_PIXELS_JPEG // 10**6} million in a plain JPEG that has at least {2 * DRAFT_SIDE} on its shorter side: "
+        "make it smaller, and upload that."
     )
 
 

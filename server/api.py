@@ -167,7 +167,7 @@ def body(field: str, most: int = 1) -> dict[str, Any]:
     """How /openapi.json describes a body of files. FastAPI would describe it by itself from parameters of the type
     UploadFile, and read it through them half a millisecond later."""
     file = {"type": "string", "format": "binary", "description": "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC"}
-    schema = file if most == 1 else {"type": "array", "items": file, "maxItems": most}
+    schema = file if most == 1 else {"type": "array", "items": file, "minItems": 1, "maxItems": most}
     form = {"type": "object", "properties": {field: schema}, "required": [field]}
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}}}
 
@@ -214,7 +214,7 @@ def explain_errors(app: FastAPI, classifier: Classifier) -> None:
 
     @app.exception_handler(OSError)
     async def no_room(request: Request, error: OSError):
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE):
             raise error
         LOG.error("No room for the body of a request: %s", error)
         return problem(503, NO_ROOM, {"retry-after": str(RETRY_SECONDS)})

@@ -102,7 +102,7 @@ class ForwardedHeaders:
         if said and not self.proxy.trusts(scope.get("client")):
             said = {}
         proto, forwarded, prefix = (said.get(name, "").split(",")[0].strip() for name in ("proto", "host", "prefix"))
-        scheme = proto or self.proxy.scheme or scope["scheme"]
+        scheme = proto.lower() or self.proxy.scheme or scope["scheme"]
         host = forwarded or self.proxy.host or host or "localhost"
         prefix = prefix or self.proxy.prefix
         if not HOST.fullmatch(host) or scheme not in ("http", "https") or not is_prefix(prefix):

@@ -130,7 +130,9 @@ class Request:
         self.shared, self.limits = shared, shared.limits
         self.scope, self._receive, self._send = scope, receive, send
         self.path = scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/")
-        self.has_body = scope["method"] not in ("GET", "HEAD", "OPTIONS")
+        headers = Headers(scope=scope)
+        announced = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+        self.has_body = announced or scope["method"] not in ("GET", "HEAD", "OPTIONS")
         self.began = time.monotonic()
         self.count, self.tail = 0, b""  # bytes of the body that came, and its last few
         self.is_upload = self.gone = self.started = self.ended = False

@@ -28,10 +28,10 @@ def test_the_readme_begins_with_the_numbers_of_the_bundled_model_and_the_epochs_
     metrics = json.loads((ledger.BUNDLED / "metrics.json").read_text())
     accuracy, parameters = metrics["test"]["correct"] / 100, metrics["training"]["parameters"]
     assert f"({accuracy:.1f}% test accuracy, {parameters / 1e6:.2f}M parameters)" in ledger.headline()
-    assert ledger.epochs_of("default-seed0") == [50]
-    assert ledger.epochs_of("restart36-seed2") == [50, 18, 36]
+    assert [run.epochs for run in ledger.chain_of("default-seed0")] == [50]
+    assert [run.epochs for run in ledger.chain_of("restart36-seed2")] == [50, 18, 36]
     first, *_ = ledger.summary_table().splitlines()[2:]
-    total = sum(ledger.epochs_of("bundled model"))
+    total = sum(run.epochs for run in ledger.chain_of("bundled model"))
     assert first.startswith(f"| **Bundled model** | {parameters:,} | {total}") and f"| {accuracy:.2f}% (" in first
 
 

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from server.headers import Proxy
-from tests.http_calls import ask, upload
+from tests.http_calls import ask, connect, upload
 from tests.image_files import png
 from tests.tiny_server import served
 
@@ -146,3 +146,13 @@ def test_a_setting_that_makes_no_sense_is_told_by_its_name(settings, named):
 def test_every_setting_that_a_browser_knows_is_taken():
     for frame in ("https://example.org", "*.example.org", "http://a:8080", "*", "'none'"):
         assert Proxy(frames=[frame]).frames == (frame,)
+
+
+def test_the_first_of_several_forwarded_hosts_counts_and_a_longer_path_is_not_below_the_prefix(tmp_path):
+    with served(tmp_path) as server:
+        head = "GET /cifarx/config HTTP/1.1\nX-Forwarded-Host: a\nX-Forwarded-Host: b\nX-Forwarded-Proto: HTTPS"
+        with connect(server.address, f"{head}\nConnection: close") as client:
+            assert client.recv(4096).startswith(b"HTTP/1.1 404 ")
+        head = head.replace("/cifarx", "")
+        with connect(server.address, f"{head}\nX-Forwarded-Prefix: /cifar\nConnection: close") as client:
+            assert b'"root":"https://a/cifar"' in b"".join(iter(lambda: client.recv(65536), b""))

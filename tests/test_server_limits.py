@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import pytest
 
 from tests import http_calls as http
-from tests.http_calls import END, JSON, MULTIPART, UPLOAD, ask, call, connect, part, post, posting, sent, upload
+from tests.http_calls import END, JSON, MULTIPART, UPLOAD, ask, call, connect, part, post, sent, upload
 from tests.image_files import png
 from tests.tiny_server import released, served, until
 
@@ -186,8 +186,12 @@ def test_events_of_a_stream_come_as_they_happen(address):
     assert call(address, "model_info", [0.5])[0] == 200
 
 
-def test_an_answer_before_its_body_has_come_ends_the_connection(address):
+@pytest.mark.parametrize(
+    ("request_line", "status"), [("POST /api/predict?top_k=99", b"422"), ("GET /api/model", b"200")]
+)
+def test_an_answer_before_its_body_has_come_ends_the_connection(address, request_line, status):
     """Else the server would read on for as long as the client sends."""
-    with posting(address, "/api/predict?top_k=99", 9_000_000) as client:
+    kind = MULTIPART["Content-Type"]
+    with connect(address, f"{request_line} HTTP/1.1\nContent-Type: {kind}\nContent-Length: 60000") as client:
         answer = b"".join(iter(lambda: client.recv(65536), b""))
-    assert answer.startswith(b"HTTP/1.1 422 ") and b"connection: close" in answer
+    assert answer.startswith(b"HTTP/1.1 " + status) and b"connection: close" in answer

@@ -147,7 +147,7 @@ def test_test_time_augmentation_is_listed_where_it_was_measured():
 def test_split_and_selection_are_described_with_the_numbers_of_the_run():
     shown = text(accuracy.accuracy_html(METRICS, NAMES, CONFIG))
     assert "Trained on 45,000 images. Another 50 of the training set were held out for validation." in shown
-    assert "epoch 25 of 26, selected by highest val accuracy." in shown
+    assert "epoch 25 of 26, selected by highest validation accuracy." in shown
     assert "reads the 1,100 test images once, after that choice" in shown
 
 

@@ -96,6 +96,7 @@ def accuracy_html(metrics: Metrics, names: Names, config: Config) -> str:
     return render(
         "accuracy.html",
         cifar10=tuple(names) == CLASS_NAMES,
+        by_chance=f"{1 / len(names):.0%}" if len(names) <= 100 else "less than 1%",
         times=times,
         of_100=of_100,
         test=metrics.test,

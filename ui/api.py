@@ -40,8 +40,8 @@ def predict(classifier: Classifier) -> Callable:
             count = whole_number(top_k, len(classifier.class_names))
             if fit not in FITS:
                 raise ImageError(BAD_FIT)
-            with open_upload(image) as picture:
-                square = to_square_rgb(picture, fit)
+            with open_upload(image) as opened:
+                square = to_square_rgb(opened, fit)
         except ImageError as error:
             # The sentence holds nothing of what the caller sent (the page renders it as HTML) and no path.
             raise gr.Error(str(error), print_exception=False) from None

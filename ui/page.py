@@ -7,6 +7,7 @@ import gradio as gr
 
 from model import Classifier
 from model.artifact import Training
+from model.cifar10 import CLASS_NAMES
 from model.hub import Source
 from model.preprocess import MAX_UPLOAD_BYTES
 from ui import about, accuracy, dataset_browser, predict
@@ -15,6 +16,8 @@ from ui.dataset_browser import DatasetBrowser
 from ui.render import render, script
 
 TITLE = "CIFAR-10 image classifier"
+OTHER_TITLE = "Image classifier"
+"""Of a model of other classes."""
 
 TABS = ("predict", "test-images", "accuracy", "about")
 """Ids of the tabs, as `?tab=` names them."""
@@ -31,7 +34,7 @@ def build_page(
     `notice` stands at the top: why this is not the model that was asked for. A request may have `max_images` and
     `max_request_bytes`. Raises ArtifactError."""
     browser = DatasetBrowser.of(classifier, data_dir)
-    with gr.Blocks(title=TITLE) as page:
+    with gr.Blocks(title=title_of(classifier)) as page:
         if notice:
             gr.HTML(notice_html(notice), elem_id="notice", apply_default_css=False)
         gr.HTML(head_html(classifier), elem_id="head", apply_default_css=False, js_on_load=script("address.js"))
@@ -84,6 +87,10 @@ def _allowed(part: gr.components.Component, word: str | None):
     return {str(value): value for value in values}.get(word, gr.skip())
 
 
+def title_of(classifier: Classifier) -> str:
+    return TITLE if tuple(classifier.class_names) == CLASS_NAMES else OTHER_TITLE
+
+
 def notice_html(notice: str) -> str:
     return render("notice.html", notice=notice)
 
@@ -97,9 +104,8 @@ def head_html(classifier: Classifier) -> str:
         ("Network", f"ResNet-{classifier.config.depth}", f"{training.parameters:,} parameters"),
         ("Model", *model_name(classifier.source, recipe_words(training))),
     )
-    return render(
-        "head.html", title=TITLE, names=classifier.class_names, size=classifier.config.image_size, facts=facts
-    )
+    names, size = classifier.class_names, classifier.config.image_size
+    return render("head.html", title=title_of(classifier), names=names, size=size, facts=facts)
 
 
 def recipe_words(training: Training) -> str:
