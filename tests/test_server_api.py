@@ -345,3 +345,8 @@ def test_the_schema_offers_the_classes_of_the_model(names, tmp_path):
     assert (fit["enum"], fit["default"]) == (["crop", "pad", "stretch"], "crop")
     label = paths["/api/activation-map"]["post"]["parameters"][0]["schema"]
     assert label["anyOf"][0]["enum"] == list(other.class_names)
+
+
+def test_every_image_of_a_batch_is_measured(client):
+    large = bytes(20 * 2**20 + 1)
+    assert refused(sent(client, "/api/predict/batch", noise_png(1), large), 413) == "A file may have 20 MB at most."

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import pytest
 
 from tests import http_calls as http
-from tests.http_calls import END, JSON, MULTIPART, UPLOAD, ask, call, connect, part, post, sent, upload
+from tests.http_calls import END, JSON, MULTIPART, UPLOAD, ask, call, connect, part, post, posting, sent, upload
 from tests.image_files import png
 from tests.tiny_server import released, served, until
 
@@ -195,3 +195,9 @@ def test_an_answer_before_its_body_has_come_ends_the_connection(address, request
     with connect(address, f"{request_line} HTTP/1.1\nContent-Type: {kind}\nContent-Length: 60000") as client:
         answer = b"".join(iter(lambda: client.recv(65536), b""))
     assert answer.startswith(b"HTTP/1.1 " + status) and b"connection: close" in answer
+
+
+def test_a_client_that_sends_all_before_it_reads_gets_the_early_answer(address):
+    with posting(address, "/api/predict?top_k=99", 10_000_000) as client:
+        client.sendall(bytes(10_000_000))
+        assert client.recv(4096).startswith(b"HTTP/1.1 422 ")
