@@ -361,8 +361,10 @@ ROUTES = [
 
 def run(address: str) -> Iterator[tuple[str, str, str, str]]:
     """(kind, what was sent, status, answer) of every case, one after the other."""
-    good = upload(address, encode(photo(), "PNG"))[1]
+    good, pages = upload(address, encode(photo(), "PNG"))[1], []
     for what, name, content in files():
+        if name.endswith((".svg", "page.png")):
+            pages.append((what, name, content))
         yield "file", what, *_row(ask_rest(address, content, name))
         yield "page", what, *_row(ask_about(address, name, content))
     for what, method, path, body, headers in rest():
@@ -377,12 +379,11 @@ def run(address: str) -> Iterator[tuple[str, str, str, str]]:
         body, headers = (b'{"data": []}', JSON) if method == "POST" else (None, None)
         status, _, answer = ask(address, method, path, body, headers)
         yield "route", f"`{method} {path}`", *_row((status, told(json.loads(answer)["detail"])))
-    for what, name, content in files():
-        if name.endswith((".svg", "page.png")):
-            path = upload(address, content, name.replace(".png", ".html"))[1]
-            _, headers, _ = ask(address, "GET", f"/gradio_api/file={path}")
-            served = f"({headers['content-type']}; {headers['content-disposition'].split(';')[0]})"
-            yield "route", f"{what}, uploaded and then opened in a browser", "200", served
+    for what, name, content in pages:
+        path = upload(address, content, name.replace(".png", ".html"))[1]
+        _, headers, _ = ask(address, "GET", f"/gradio_api/file={path}")
+        served = f"({headers['content-type']}; {headers['content-disposition'].split(';')[0]})"
+        yield "route", f"{what}, uploaded and then opened in a browser", "200", served
     yield "last", "a JPEG, after all of these", *_row(ask_rest(address, encode(photo(), "JPEG")))
     yield "last", "the same on the page", *_row(ask_about(address, "photo.jpg", encode(photo(), "JPEG")))
 
