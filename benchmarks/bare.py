@@ -4,18 +4,16 @@
 memory format and compilation; no data pipeline, no metrics, no Lightning) and prints what it measured as JSON.
 """
 
-import argparse
 import json
 import math
 import os
+import sys
 import time
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from benchmarks.machine import wait_for
@@ -35,24 +33,13 @@ def ready_optimizer(network: nn.Module, config: TrainConfig, device: str) -> Opt
     return configured["optimizer"] if isinstance(configured, dict) else configured
 
 
-def ready_batch(batch_size: int, device: str) -> tuple[Tensor, Tensor]:
-    """Noise, in the memory layout of the trainer's batches: the time of a step does not depend on the pixels."""
-    pixels = torch.randint(256, (batch_size, 32, 32, 3), dtype=torch.uint8, device=device)
-    return to_float(pixels), torch.randint(10, (batch_size,), device=device)
-
-
-def autocast(precision: str, device: str) -> AbstractContextManager:
-    """As in Lightning's MixedPrecision plugin."""
-    if precision == "32-true":
-        return nullcontext()
-    return torch.autocast(device, dtype=torch.bfloat16, cache_enabled=False)
-
-
-def measure(run: dict[str, Any]) -> dict[str, Any]:
+def main(run_dir: Path) -> None:
     """As many steps as an epoch of the run has, after WARMUP_STEPS."""
+    run = read_run(run_dir)
     config = TrainConfig.from_hyperparameters(run["hyperparameters"])
+    torch.manual_seed(config.seed)
     device = resolve_device(config.device)
-    precision = resolve_precision(config.precision, device)
+    mixed = resolve_precision(config.precision, device) != "32-true"
     torch.backends.cudnn.benchmark = device == "cuda" and not config.deterministic
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as Lightning does
@@ -60,12 +47,15 @@ def measure(run: dict[str, Any]) -> dict[str, Any]:
     network = build_network(config, run["mean"], run["std"]).to(device, memory_format=torch.channels_last)
     compile_if_asked(network, config)
     optimizer = ready_optimizer(network, config, device)
-    images, labels = ready_batch(min(config.batch_size, run["split"]["train"]), device)
+    batch_size = min(config.batch_size, run["split"]["train"])
+    # Noise, in the memory layout of the trainer's batches: the time of a step does not depend on the pixels.
+    images = to_float(torch.randint(256, (batch_size, 32, 32, 3), dtype=torch.uint8, device=device))
+    labels = torch.randint(10, (batch_size,), device=device)
 
     def seconds_of(steps: int) -> float:
         started = time.perf_counter()
         for _ in range(steps):
-            with autocast(precision, device):
+            with torch.autocast(device, torch.bfloat16, enabled=mixed, cache_enabled=False):  # as Lightning does
                 loss = F.cross_entropy(network(images).float(), labels)
             optimizer.zero_grad()
             loss.backward()
@@ -77,20 +67,9 @@ def measure(run: dict[str, Any]) -> dict[str, Any]:
 
     steps = steps_per_epoch(run["split"]["train"], config.batch_size)
     warmup_seconds = seconds_of(WARMUP_STEPS)
-    return {
-        "images_per_second": steps * len(labels) / seconds_of(steps),
-        "warmup_seconds": warmup_seconds,
-        "peak_device_bytes": peak_memory(device)[1],
-    }
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run_dir", type=Path)
-    run = read_run(parser.parse_args().run_dir)
-    torch.manual_seed(run["hyperparameters"]["seed"])
-    print(json.dumps(measure(run)))
+    found = {"images_per_second": steps * batch_size / seconds_of(steps), "warmup_seconds": warmup_seconds}
+    print(json.dumps(found | {"peak_device_bytes": peak_memory(device)[1]}))
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]))

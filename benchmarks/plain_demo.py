@@ -8,7 +8,6 @@ import sys
 
 import gradio as gr
 import torch
-from PIL import Image
 
 from model.artifact import read
 from model.preprocess import preprocess
@@ -20,13 +19,11 @@ network = ResNet.from_pretrained(FOLDER).eval()
 class_names = read(FOLDER).config.class_names
 
 
-def predict(image: Image.Image) -> dict[str, float]:
+def predict(image):
     with torch.no_grad():
         probabilities = network(torch.from_numpy(preprocess(image))[None]).softmax(dim=1)[0]
     return dict(zip(class_names, probabilities.tolist(), strict=True))
 
 
 demo = gr.Interface(predict, gr.Image(type="pil"), gr.Label(num_top_classes=5))
-
-if __name__ == "__main__":
-    demo.launch(server_name="127.0.0.1", server_port=PORT)
+demo.launch(server_name="127.0.0.1", server_port=PORT)

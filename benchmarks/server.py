@@ -13,9 +13,7 @@ from socket import socket
 import httpx
 
 PROJECT = Path(__file__).resolve().parent.parent
-APP = [sys.executable, str(PROJECT / "app.py")]
 START_SECONDS = 120
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass
@@ -36,7 +34,7 @@ class Server:
     def processor_seconds(self) -> float:
         """User and system time of all its threads so far."""
         fields = (self.state / "stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def open_files(self) -> int:
         return len(list((self.state / "fd").iterdir()))
@@ -51,17 +49,16 @@ def free_port() -> int:
 def app_command(port: int, artifact: Path | None = None) -> list[str]:
     """`python app.py` with the bundled model or that of a folder."""
     model = ["--model", str(artifact)] if artifact else []
-    return [*APP, "--host", "127.0.0.1", "--port", str(port), *model]
+    return [sys.executable, str(PROJECT / "app.py"), "--host", "127.0.0.1", "--port", str(port), *model]
 
 
 @contextmanager
 def running(command: Sequence[str], port: int, env: dict[str, str] | None = None) -> Iterator[Server]:
     """Runs the command until its page is served, and ends it by its id afterwards."""
-    address = f"http://127.0.0.1:{port}"
-    started = time.monotonic()
+    address, started = f"http://127.0.0.1:{port}", time.monotonic()
     process = subprocess.Popen(command, cwd=PROJECT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        while not _serves(address):
+        while not serves(address):
             if process.poll() is not None or time.monotonic() - started > START_SECONDS:
                 raise SystemExit(f"no page came from {' '.join(map(str, command))}")
             time.sleep(0.02)
@@ -75,13 +72,13 @@ def running(command: Sequence[str], port: int, env: dict[str, str] | None = None
             process.wait()
 
 
-def _serves(address: str) -> bool:
+def serves(address: str) -> bool:
     try:
         return httpx.get(address, timeout=30, trust_env=False).status_code == 200
     except httpx.TransportError:
         return False
 
 
-def environment(uploads: Path) -> dict[str, str]:
+def environment(uploads: Path | str) -> dict[str, str]:
     """This process's, with its own folder for uploads and without gradio's messages to its makers."""
     return os.environ | {"GRADIO_TEMP_DIR": str(uploads), "GRADIO_ANALYTICS_ENABLED": "False"}

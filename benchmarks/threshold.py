@@ -1,21 +1,18 @@
-"""How many pictures that show none of the classes fall below the threshold of `Classifier.is_in_distribution`.
+"""How many images that show none of the classes fall below the threshold of `Classifier.is_in_distribution`.
 
-    python -m benchmarks.threshold --data-dir DATA --output docs/benchmarks/threshold-NAME.json
+    python -m benchmarks.threshold --data-dir DATA --output benchmarks/results/threshold-NAME.json
 
-Three scores of a picture are compared: its highest probability (calibrated), its highest logit, and logsumexp of its
-logits. Each gets the threshold that trainer.evaluate.fit_threshold finds for it on the val images. The pictures are
-drawn from a seed, or are val images whose blocks are in random order. The test images are not read.
+Three scores of an image are compared: its highest probability (calibrated), its highest logit, and logsumexp of its
+logits, each with the threshold that trainer.evaluate.fit_threshold finds for it on the val images. The images are drawn
+from a seed, or are val images whose blocks are in random order. The test images are not read.
 """
 
-import math
 import string
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-import typer
 from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks import machine, tables
@@ -24,57 +21,60 @@ from model.artifact import WEIGHTS
 from model.hub import BUNDLED
 from trainer.data import split_train_val
 from trainer.evaluate import fit_threshold
-from trainer.fit import device_name
-
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 SIDE = 224
-"""Pixels of a drawn picture, each way: what many image collections use, and far above the network's 32."""
+"""Pixels of a drawn image, each way: what many image collections use, and far above the network's 32."""
 
 Random = np.random.Generator
 
+PARSER = machine.parser(__doc__)
+PARSER.add_argument("--data-dir", type=Path, help="has CIFAR-10 (default: $CIFAR10_DIR, else ./data)")
+PARSER.add_argument("--artifact", type=Path, default=BUNDLED, help="artifact folder")
+PARSER.add_argument("--images", type=int, default=200, help="of each kind (default: %(default)s)")
+PARSER.add_argument("--seed", type=int, default=0, help="of the images")
 
-def colour(random: Random, low: int = 0, high: int = 255) -> tuple[int, int, int]:
-    return tuple(int(level) for level in random.integers(low, high + 1, 3))
+
+def color(random: Random, low: int = 0, high: int = 255) -> tuple[int, int, int]:
+    return tuple(random.integers(low, high + 1, 3).tolist())
 
 
 def points(random: Random, count: int) -> list[tuple[float, float]]:
-    """Anywhere in the picture."""
     return [tuple(point) for point in random.uniform(0, SIDE, (count, 2))]
 
 
 def between(low: float, high: float, random: Random) -> float:
     """As likely to be from 4 to 8 as from 8 to 16."""
-    return math.exp(random.uniform(math.log(low), math.log(high)))
+    return np.exp(random.uniform(np.log(low), np.log(high)))
+
+
+def box(random: Random) -> tuple[float, ...]:
+    """Left, top, right, bottom."""
+    return tuple(np.sort(random.uniform(0, SIDE, (2, 2)), axis=0).ravel())
 
 
 def noise(random: Random, side: int = SIDE) -> Image.Image:
     return Image.fromarray(random.integers(0, 256, (side, side, 3), np.uint8))
 
 
-def small_noise(random: Random) -> Image.Image:
-    return noise(random, cifar10.IMAGE_SIZE)
-
-
 def smooth_noise(random: Random) -> Image.Image:
-    """Two to eight random colours each way, and all between them."""
+    """Two to eight random colors each way, and all between them."""
     return noise(random, int(random.integers(2, 9))).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
 
 
 def solid(random: Random) -> Image.Image:
-    return Image.new("RGB", (SIDE, SIDE), colour(random))
+    return Image.new("RGB", (SIDE, SIDE), color(random))
 
 
 def slope(random: Random) -> np.ndarray:
     """float64 (SIDE, SIDE): a plane that rises by 1 per pixel in a random direction."""
-    angle = random.uniform(0, 2 * math.pi)
+    angle = random.uniform(0, 2 * np.pi)
     y, x = np.mgrid[:SIDE, :SIDE]
-    return x * math.cos(angle) + y * math.sin(angle)
+    return x * np.cos(angle) + y * np.sin(angle)
 
 
 def mixed(share: np.ndarray, random: Random) -> Image.Image:
-    """Two random colours; `share` (SIDE, SIDE) in [0, 1] of the second one."""
-    first, second = np.array(colour(random)), np.array(colour(random))
+    """Two random colors; `share` (SIDE, SIDE) in [0, 1] of the second one."""
+    first, second = np.array(color(random)), np.array(color(random))
     return Image.fromarray((first + share[..., None] * (second - first)).round().astype(np.uint8))
 
 
@@ -93,50 +93,44 @@ def checkers(random: Random) -> Image.Image:
 
 
 def text(random: Random) -> Image.Image:
-    """Lines of dark letters in Pillow's own font, all over a light picture."""
-    picture, size = Image.new("RGB", (SIDE, SIDE), colour(random, low=160)), between(10, 48, random)
-    pen, font, ink = ImageDraw.Draw(picture), ImageFont.load_default(size), colour(random, high=95)
+    """Lines of dark letters in Pillow's own font, all over a light image."""
+    image, size = Image.new("RGB", (SIDE, SIDE), color(random, low=160)), between(10, 48, random)
+    pen, font, ink = ImageDraw.Draw(image), ImageFont.load_default(size), color(random, high=95)
     for top in np.arange(size / 2, SIDE - size, 1.4 * size):
-        line = "".join(random.choice(list(string.ascii_letters + " " * 8), 60))
-        pen.text((size / 2, top), line, ink, font)
-    return picture
+        pen.text((size / 2, top), "".join(random.choice([*string.ascii_letters, *" " * 8], 60)), ink, font)
+    return image
 
 
 def bar_chart(random: Random) -> Image.Image:
-    """Bars of one colour over an axis, on white."""
-    picture, bars, fill = Image.new("RGB", (SIDE, SIDE), "white"), int(random.integers(3, 10)), colour(random)
-    pen, left, bottom = ImageDraw.Draw(picture), 24, SIDE - 24
+    """Bars of one color over an axis, on white."""
+    image, bars, fill = Image.new("RGB", (SIDE, SIDE), "white"), int(random.integers(3, 10)), color(random)
+    pen, left, bottom = ImageDraw.Draw(image), 24, SIDE - 24
     step = (SIDE - 2 * left) / bars
     for bar, height in enumerate(random.uniform(8, bottom - 16, bars)):
         pen.rectangle((left + (bar + 0.2) * step, bottom - height, left + (bar + 0.8) * step, bottom), fill)
     pen.line([(left, 16), (left, bottom), (SIDE - 16, bottom)], "black", 2)
-    return picture
+    return image
 
 
 def line_drawing(random: Random) -> Image.Image:
     """Black strokes on white: broken lines and ellipses."""
-    picture = Image.new("RGB", (SIDE, SIDE), "white")
-    pen, width = ImageDraw.Draw(picture), int(random.integers(2, 9))
+    image = Image.new("RGB", (SIDE, SIDE), "white")
+    pen, width = ImageDraw.Draw(image), int(random.integers(2, 9))
     for _ in range(random.integers(2, 7)):
         pen.line(points(random, int(random.integers(2, 6))), "black", width, joint="curve")
         pen.ellipse(box(random), outline="black", width=width)
-    return picture
+    return image
 
 
 def shapes(random: Random) -> Image.Image:
     """Filled rectangles, ellipses and triangles over each other."""
-    picture = solid(random)
-    pen = ImageDraw.Draw(picture)
+    image = solid(random)
+    pen = ImageDraw.Draw(image)
     for _ in range(random.integers(1, 5)):
-        pen.rectangle(box(random), colour(random))
-        pen.ellipse(box(random), colour(random))
-        pen.polygon(points(random, 3), colour(random))
-    return picture
-
-
-def box(random: Random) -> tuple[float, ...]:
-    """Left, top, right, bottom."""
-    return tuple(np.sort(random.uniform(0, SIDE, (2, 2)), axis=0).ravel())
+        pen.rectangle(box(random), color(random))
+        pen.ellipse(box(random), color(random))
+        pen.polygon(points(random, 3), color(random))
+    return image
 
 
 def shuffled(image: np.ndarray, side: int, random: Random) -> Image.Image:
@@ -147,11 +141,11 @@ def shuffled(image: np.ndarray, side: int, random: Random) -> Image.Image:
     return Image.fromarray(blocks.swapaxes(1, 2).reshape(image.shape))
 
 
-DRAWN: dict[str, Callable[[Random], Image.Image]] = {
-    "uniform noise, 32x32": small_noise,
+DRAWN = {
+    "uniform noise, 32x32": lambda random: noise(random, cifar10.IMAGE_SIZE),
     "uniform noise, 224x224": noise,
     "smooth noise": smooth_noise,
-    "solid colours": solid,
+    "solid colors": solid,
     "gradients": gradient,
     "stripes": stripes,
     "checkers": checkers,
@@ -164,7 +158,7 @@ BLOCKS = {"val in shuffled 8x8 blocks": 8, "val in shuffled 4x4 blocks": 4}
 KINDS = (*DRAWN, *BLOCKS)
 
 
-def pictures(kind: str, count: int, seed: int, val: np.ndarray) -> list[Image.Image]:
+def images_of(kind: str, count: int, seed: int, val: np.ndarray) -> list[Image.Image]:
     """`count` of the `kind`, no matter what other kinds there are; `val` uint8 (N, 32, 32, 3), N >= count."""
     random = np.random.default_rng([seed, *kind.encode()])
     if kind in DRAWN:
@@ -173,62 +167,43 @@ def pictures(kind: str, count: int, seed: int, val: np.ndarray) -> list[Image.Im
     return [shuffled(image, BLOCKS[kind], random) for image in val[chosen]]
 
 
-def scores(classifier: Classifier, logits: np.ndarray) -> dict[str, np.ndarray]:
-    """Score -> (N, columns) of logits (N, classes): an image's score is the highest of its columns."""
-    exact = logits.astype(np.float64)
-    highest = exact.max(1, keepdims=True)
+def scores(classifier: Classifier, images: Any) -> dict[str, np.ndarray]:
+    """Score -> (N, columns): an image's score is the highest of its columns."""
+    logits = classifier.logits(images)
     return {
         "highest probability": classifier.calibrated(logits),
         "highest logit": logits,
-        "logsumexp of logits": highest + np.log(np.exp(exact - highest).sum(1, keepdims=True)),
+        "logsumexp of logits": np.logaddexp.reduce(logits.astype(np.float64), 1, keepdims=True),
     }
 
 
 def measure(classifier: Classifier, val: np.ndarray, count: int, seed: int) -> dict[str, Any]:
     """The thresholds that `val` gives, and the share below them: of val, of every kind, and the mean of the kinds."""
-    of_val = scores(classifier, classifier.logits(val))
+    of_val = scores(classifier, val)
     thresholds = {score: fit_threshold(columns) for score, columns in of_val.items()}
 
     def below(found: dict[str, np.ndarray]) -> dict[str, float]:
         return {score: float((found[score].max(1) < limit).mean()) for score, limit in thresholds.items()}
 
-    kinds = {}
-    for kind in KINDS:
-        kinds[kind] = below(scores(classifier, classifier.logits(pictures(kind, count, seed, val))))
+    kinds = {kind: below(scores(classifier, images_of(kind, count, seed, val))) for kind in KINDS}
     mean = {score: float(np.mean([shares[score] for shares in kinds.values()])) for score in thresholds}
     return {"thresholds": thresholds, "val_below": below(of_val), "below": kinds, "mean_below": mean}
 
 
-def val_images(classifier: Classifier, data_dir: Path) -> np.ndarray:
-    """uint8 (N, 32, 32, 3): those that the artifact's threshold was fitted on. Raises DatasetError."""
-    images, labels = cifar10.read_train(data_dir)
+def main(argv: list[str] | None = None) -> None:
+    args = PARSER.parse_args(argv)
+    classifier = Classifier.load(args.artifact)
+    images, labels = cifar10.read_train(cifar10.data_dir(args.data_dir))
     split = split_train_val(labels)
     if classifier.metrics.training.split.val_sha256 != split.val_sha256():
         sys.exit("the artifact's metrics.json was computed on other val images than the split gives here")
-    return images[split.val]
-
-
-@app.command()
-def main(
-    data_dir: Annotated[Path | None, typer.Option(help="CIFAR-10 (default: $CIFAR10_DIR, else ./data).")] = None,
-    artifact: Annotated[Path, typer.Option(help="Artifact folder.")] = BUNDLED,
-    count: Annotated[int, typer.Option("--pictures", min=1, help="Of each kind.")] = 200,
-    seed: Annotated[int, typer.Option(min=0, help="Of the pictures.")] = 0,
-    output: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
-) -> None:
-    """Count the pictures without any class that the threshold tells, for three scores."""
-    result = {"benchmark": "threshold", "machine": machine.describe("onnxruntime"), "device": device_name("cpu")}
-    classifier = Classifier.load(artifact)
-    val = val_images(classifier, cifar10.data_dir(data_dir))
-    result |= {
-        "settings": {"pictures_of_a_kind": count, "seed": seed, "val_images": len(val)},
-        "rounds": 1,
-        "model_sha256": classifier.config.sha256[WEIGHTS],
-    }
-    result |= measure(classifier, val, count, seed)
-    machine.write(result, output)
+    settings = {"pictures_of_a_kind": args.images, "seed": args.seed, "val_images": len(split.val)}
+    result = machine.describe("threshold", settings, "onnxruntime") | {"rounds": 1}
+    result["model_sha256"] = classifier.config.sha256[WEIGHTS]
+    result |= measure(classifier, images[split.val], args.images, args.seed)
+    machine.write(result, args)
     print(tables.of({"this run": result}))
 
 
 if __name__ == "__main__":
-    app()
+    main()

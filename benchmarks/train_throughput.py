@@ -3,13 +3,12 @@
     python -m benchmarks.train_throughput --data-dir DATA
     python -m benchmarks.train_throughput --variant "--precision 32-true" --variant "--compile" -- --device cuda
 
-    ours      `python -m trainer`, as anybody runs it
-    classic   benchmarks/classic.py: Pillow pictures, loader workers, a log call per step, eager NCHW float32
+    ours      `python -m trainer`, as anybody runs it; flags after -- are its own
+    classic   benchmarks/classic.py: Pillow images, loader workers, a log call per step, eager NCHW float32
     bare      benchmarks/bare.py: our training step on one ready batch, the upper limit
 
-Each measurement is a process of its own, alone at its time. A round measures all of them once; a ratio is the median
-of the rounds' own ratios, so that a machine whose speed drifts does not favour any. What is counted is the training
-part of the last epoch; the first epoch, where compilation and the filling of caches happen, is stated apart.
+Each measurement is a process of its own, alone at its time. What is counted is the training part of the last epoch; the
+first epoch, where compilation and the filling of caches happen, is stated apart.
 """
 
 import csv
@@ -21,30 +20,37 @@ import sys
 import tempfile
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from benchmarks import machine, tables
+from benchmarks.server import PROJECT
 from model import cifar10
 from trainer.config import TrainConfig, as_flag
 from trainer.data import steps_per_epoch
 from trainer.run import read_run
 
-PROJECT = Path(__file__).resolve().parent.parent
-PYTHON = [sys.executable]
 SCALING = (5_000, 15_000, 45_000)
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+ONLY_OURS = (
+    *("flip", "trivial_augment", "cutout", "erasing", "mixup", "cutmix"),
+    *("label_smoothing", "weight_decay_on", "ema_decay", "initial_weights", "teacher"),
+)
+"""Settings that neither the classic nor the bare loop has."""
+
+PARSER = machine.parser(__doc__, repeats=5)
+PARSER.add_argument("flags", nargs="*", help="flags of `python -m trainer`, for all variants, after --")
+PARSER.add_argument("--variant", action="append", help="more of them as one string; several are measured in turn")
+PARSER.add_argument("--scaling", action="store_true", help=f"instead: our trainer alone at {SCALING} training images")
+PARSER.add_argument("--train-images", type=int, default=5_000)
+PARSER.add_argument("--max-epochs", type=int, default=2, help="of ours and classic; the last one counts")
+PARSER.add_argument("--batch-size", type=int, default=128)
+PARSER.add_argument("--data-dir", type=Path, help="has cifar-10-batches-py/ (default: $CIFAR10_DIR, else ./data)")
 
 
-def run_alone(module: str, *arguments: str) -> tuple[str, int]:
-    """What `python -m module` printed, and its peak of resident memory in bytes.
-
-    The peak is that of the largest process: loader workers and compiler processes are not added to it.
-    """
+def run_alone(module: str, *arguments: str | Path) -> tuple[str, int]:
+    """What `python -m module` printed last, and the peak of resident memory of its largest process in bytes."""
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
-        command = [*PYTHON, "-m", module, *arguments]
+        command = [sys.executable, "-m", module, *map(str, arguments)]
         process = subprocess.Popen(command, cwd=PROJECT, stdout=output, stderr=errors)
         _, status, usage = os.wait4(process.pid, 0)
         process.wait()  # it has ended: this tells `Popen`, lest it warn
@@ -52,13 +58,16 @@ def run_alone(module: str, *arguments: str) -> tuple[str, int]:
             file.seek(0)
         if code := os.waitstatus_to_exitcode(status):
             sys.exit(f"{shlex.join(command[1:])} ended with {code}:\n{errors.read()[-3000:]}")
-        return output.read(), usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return output.read().splitlines()[-1], usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def run_ours(run_dir: Path, data_dir: Path, flags: list[str]) -> dict[str, Any]:
-    """The trainer's own numbers: history.csv and run.json."""
-    _, peak = run_alone("trainer", "--no-test", f"--data-dir={data_dir}", f"--output-dir={run_dir}", *flags)
+def run_ours(variant: dict[str, Any], run_dir: Path, data_dir: Path, flags: list[str]) -> dict[str, Any]:
+    """The trainer's own numbers, from history.csv and run.json; the run's settings are noted in `variant`."""
+    places = [f"--data-dir={data_dir}", f"--output-dir={run_dir}"]
+    _, peak = run_alone("trainer", "--no-test", *places, *flags, *shlex.split(variant["flags"]))
     run = read_run(run_dir)
+    refuse_unlike(run["hyperparameters"])
+    variant.update({name: run[name] for name in ("device", "precision", "threads", "hyperparameters")})
     with (run_dir / "history.csv").open() as file:
         epochs = [float(row["images_per_second"]) for row in csv.DictReader(file)]
     return {
@@ -70,43 +79,6 @@ def run_ours(run_dir: Path, data_dir: Path, flags: list[str]) -> dict[str, Any]:
     }
 
 
-def epoch_images(run: dict[str, Any]) -> int:
-    """Images that one epoch of a run trains on: the last, short batch is dropped."""
-    images, batch_size = run["split"]["train"], run["hyperparameters"]["batch_size"]
-    return steps_per_epoch(images, batch_size) * min(batch_size, images)
-
-
-def run_rival(module: str, *arguments: str) -> dict[str, Any]:
-    output, peak = run_alone(f"benchmarks.{module}", *arguments)
-    return json.loads(output.splitlines()[-1]) | {"peak_host_bytes": peak}
-
-
-def compare(result: dict[str, Any], data_dir: Path, flags: list[str]) -> None:
-    """One round, added to `result`."""
-    for number, variant in enumerate(result["variants"]):
-        with tempfile.TemporaryDirectory() as folder:
-            run_dir = Path(folder) / "run"
-            variant["ours"]["runs"].append(run_ours(run_dir, data_dir, [*flags, *shlex.split(variant["flags"])]))
-            note_settings(variant, run_dir)
-            if number == 0:  # no variant changes anything in it
-                result["classic"]["runs"].append(run_rival("classic", str(run_dir), f"--data-dir={data_dir}"))
-            variant["bare"]["runs"].append(run_rival("bare", str(run_dir)))
-    summarise(result)
-
-
-def note_settings(variant: dict[str, Any], run_dir: Path) -> None:
-    run = read_run(run_dir)
-    refuse_unlike(run["hyperparameters"])
-    variant.update({name: run[name] for name in ("device", "precision", "threads", "hyperparameters")})
-
-
-ONLY_OURS = (
-    *("flip", "trivial_augment", "cutout", "erasing", "mixup", "cutmix"),
-    *("label_smoothing", "weight_decay_on", "ema_decay", "initial_weights", "teacher"),
-)
-"""Settings that neither the classic nor the bare loop has."""
-
-
 def refuse_unlike(hyperparameters: dict[str, Any]) -> None:
     """Ends the benchmark where the loops would do different work."""
     config, usual = TrainConfig.from_hyperparameters(hyperparameters), TrainConfig()
@@ -115,24 +87,36 @@ def refuse_unlike(hyperparameters: dict[str, Any]) -> None:
             raise SystemExit(f"the other loops have no {as_flag(name, value)}: leave it out")
 
 
-def summarise(result: dict[str, Any]) -> None:
-    """Medians over the rounds so far."""
-    classic = result["classic"]
-    classic["images_per_second"] = median(values(classic))
-    for variant in result["variants"]:
-        ours, bare = variant["ours"], variant["bare"]
-        for side in (ours, bare):
-            side["images_per_second"] = median(values(side))
-        variant["ours_over_classic"] = ratio(ours, classic)
-        variant["ours_over_bare"] = ratio(ours, bare)
+def epoch_images(run: dict[str, Any]) -> int:
+    """Images that one epoch of a run trains on: the last, short batch is dropped."""
+    images, batch_size = run["split"]["train"], run["hyperparameters"]["batch_size"]
+    return steps_per_epoch(images, batch_size) * min(batch_size, images)
 
 
-def values(side: dict[str, Any]) -> list[float]:
-    return [run["images_per_second"] for run in side["runs"]]
+def run_rival(module: str, *arguments: Path) -> dict[str, Any]:
+    printed, peak = run_alone(f"benchmarks.{module}", *arguments)
+    return json.loads(printed) | {"peak_host_bytes": peak}
 
 
-def ratio(side: dict[str, Any], other: dict[str, Any]) -> float:
-    return median(a / b for a, b in zip(values(side), values(other), strict=True))
+def add(side: dict[str, Any], run: dict[str, Any]) -> list[float]:
+    """The images per second of all rounds of a side, with this one."""
+    side["runs"].append(run)
+    speeds = [each["images_per_second"] for each in side["runs"]]
+    side["images_per_second"] = median(speeds)
+    return speeds
+
+
+def compare(result: dict[str, Any], data_dir: Path, flags: list[str]) -> None:
+    """One round, added to `result`."""
+    for number, variant in enumerate(result["variants"]):
+        with tempfile.TemporaryDirectory() as folder:
+            run_dir = Path(folder) / "run"
+            ours = add(variant["ours"], run_ours(variant, run_dir, data_dir, flags))
+            if number == 0:  # no variant changes anything in it
+                classic = add(result["classic"], run_rival("classic", run_dir, data_dir))
+            bare = add(variant["bare"], run_rival("bare", run_dir))
+        variant["ours_over_classic"] = machine.ratio(ours, classic)
+        variant["ours_over_bare"] = machine.ratio(ours, bare)
 
 
 def scale(result: dict[str, Any], data_dir: Path, flags: list[str]) -> None:
@@ -140,68 +124,32 @@ def scale(result: dict[str, Any], data_dir: Path, flags: list[str]) -> None:
     for variant in result["variants"]:
         for size in variant["sizes"]:
             with tempfile.TemporaryDirectory() as folder:
-                run_dir = Path(folder) / "run"
-                of_size = ["--train-images", str(size["train_images"])]
-                size["runs"].append(run_ours(run_dir, data_dir, [*flags, *shlex.split(variant["flags"]), *of_size]))
-                note_settings(variant, run_dir)
+                run_dir, of_size = Path(folder) / "run", f"--train-images={size['train_images']}"
+                add(size, run_ours(variant, run_dir, data_dir, [*flags, of_size]))
                 size["epoch_images"] = epoch_images(read_run(run_dir))
-            size["images_per_second"] = median(values(size))
             size["epoch_seconds"] = size["epoch_images"] / size["images_per_second"]
             size["seconds_per_1000_images"] = 1000 / size["images_per_second"]
 
 
-def empty_comparison(variants: list[str]) -> dict[str, Any]:
-    return {
-        "benchmark": "train_throughput",
-        "classic": {"runs": []},
-        "variants": [{"flags": flags, "ours": {"runs": []}, "bare": {"runs": []}} for flags in variants],
-    }
-
-
-def empty_scaling(variants: list[str]) -> dict[str, Any]:
-    def sizes() -> list[dict[str, Any]]:
-        return [{"train_images": images, "runs": []} for images in SCALING]
-
-    return {"benchmark": "train_scaling", "variants": [{"flags": flags, "sizes": sizes()} for flags in variants]}
-
-
-@app.command()
-def main(
-    flags: Annotated[
-        list[str] | None, typer.Argument(metavar="[-- FLAGS]", help="Flags of `python -m trainer`, for all variants.")
-    ] = None,
-    variant: Annotated[
-        list[str] | None,
-        typer.Option(help="More flags of `python -m trainer`, as one string. Several of these are measured in turn."),
-    ] = None,
-    scaling: Annotated[
-        bool, typer.Option("--scaling", help=f"Instead: our trainer alone at {SCALING} training images.")
-    ] = False,
-    train_images: Annotated[int, typer.Option(help="Training images of an epoch.")] = 5_000,
-    max_epochs: Annotated[int, typer.Option(min=2, help="Epochs of ours and classic; the last one counts.")] = 2,
-    batch_size: Annotated[int, typer.Option(help="Images per step.")] = 128,
-    repeats: Annotated[int, typer.Option(min=1, help="Rounds.")] = 5,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Folder that holds cifar-10-batches-py/.  [default: $CIFAR10_DIR, else ./data]")
-    ] = None,
-    output: Annotated[Path | None, typer.Option(help="JSON file to write, after every round.")] = None,
-) -> None:
-    """Compare our trainer's images per second with the classic loop's and with the upper limit."""
-    data_dir = cifar10.data_dir(data_dir).resolve()
-    variants = variant or [""]
-    settings = {"max_epochs": max_epochs, "batch_size": batch_size}
-    if not scaling:
-        settings["train_images"] = train_images
-    result = empty_scaling(variants) if scaling else empty_comparison(variants)
-    result |= {"machine": machine.describe(), "flags": shlex.join(flags or []), "settings": settings}
+def main(argv: list[str] | None = None) -> None:
+    args = PARSER.parse_args(argv)
+    settings = {"max_epochs": args.max_epochs, "batch_size": args.batch_size}
+    if not args.scaling:
+        settings["train_images"] = args.train_images
+    result = machine.describe("train_scaling" if args.scaling else "train_throughput", settings)
+    result |= {"flags": shlex.join(args.flags), "classic": {"runs": []}, "variants": []}
+    for flags in args.variant or [""]:
+        sizes = [{"train_images": images, "runs": []} for images in SCALING]
+        sides = {"sizes": sizes} if args.scaling else {"ours": {"runs": []}, "bare": {"runs": []}}
+        result["variants"].append({"flags": flags} | sides)
     sized = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
-    for number in range(1, repeats + 1):
-        (scale if scaling else compare)(result, data_dir, [*sized, *(flags or [])])
-        result["rounds"] = number
-        machine.write(result, output)
-        print(f"round {number} of {repeats} done", file=sys.stderr, flush=True)
+    for number in range(1, args.repeats + 1):
+        (scale if args.scaling else compare)(result, cifar10.data_dir(args.data_dir).resolve(), [*sized, *args.flags])
+        result |= {"rounds": number, "device": result["variants"][0]["device"]}
+        machine.write(result, args)
+        print(f"round {number} of {args.repeats} done", file=sys.stderr, flush=True)
     print(tables.of({"this run": result}))
 
 
 if __name__ == "__main__":
-    app()
+    main()
