@@ -1,151 +1,91 @@
-import importlib.util
+"""The ledger's tables are what the runs wrote; a run that is its recipe, and seeds that belong together, are known."""
+
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from model.artifact import Metrics, Pretrained, PretrainedNetwork
+from experiments import ledger
+from experiments.ledger import Entry
 from trainer.config import RECIPES
-from trainer.evaluate import evaluate, score
-from trainer.run import note_no_test
 
-PROJECT = Path(__file__).resolve().parent.parent
+DIGITS = "0123456789abcdef"
 
-spec = importlib.util.spec_from_file_location("ledger", PROJECT / "docs" / "ledger.py")
-ledger = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(ledger)
+
+def entry(name: str = "x", accuracy: float = 0.9, device: str = "CPU: AMD, 2 cores", **settings) -> Entry:
+    """Of two epochs. A setting that names a network has the network's sha256 as its value."""
+    hyperparameters = {"recipe": "default", "max_epochs": 2, "seed": 0} | settings
+    networks = {key: {"sha256": settings[key]} for key in ("initial_weights", "teacher") if key in settings}
+    run = {"hyperparameters": hyperparameters, "device": device, "precision": "32-true", "pretrained": networks}
+    run |= {"parameters": 10, "epochs": 2, "best_epoch": 2, "wall_seconds": 60, "git_commit": DIGITS + "-dirty"}
+    history = [{"val_accuracy": each, "seconds": 60} for each in (accuracy, accuracy - 0.1)]
+    scores = {"accuracy": accuracy, "accuracy_interval": (0.1, 0.99)}
+    return Entry(name, run | {"split": {"val": 5000}}, history, {"val": scores, "test": scores}, name)
+
+
+def rows(table: str) -> list[list[str]]:
+    return [[cell.strip() for cell in row.split("|")[1:-1]] for row in table.splitlines()[2:]]
 
 
 def test_the_tables_in_readme_and_results_are_what_the_runs_wrote():
     for path, text in ledger.pages().items():
-        assert path.read_text() == text, f"run `python -m docs.ledger`: {path} is stale"
+        assert path.read_text() == text, f"run `python -m experiments.ledger`: {path} is stale"
 
 
-def test_the_readme_begins_with_the_numbers_of_the_bundled_model_and_the_epochs_of_all_runs_that_it_continues():
+def test_the_readme_states_the_bundled_models_numbers_and_all_its_epochs():
+    runs = ledger.read_runs()
     metrics = json.loads((ledger.BUNDLED / "metrics.json").read_text())
     accuracy, parameters = metrics["test"]["correct"] / 100, metrics["training"]["parameters"]
-    assert f"({accuracy:.1f}% test accuracy, {parameters / 1e6:.2f}M parameters)" in ledger.headline()
-    assert [run.epochs for run in ledger.chain_of("default-seed0")] == [50]
-    assert [run.epochs for run in ledger.chain_of("restart36-seed2")] == [50, 18, 36]
-    first, *_ = ledger.summary_table().splitlines()[2:]
-    total = sum(run.epochs for run in ledger.chain_of("bundled model"))
-    assert first.startswith(f"| **Bundled model** | {parameters:,} | {total}") and f"| {accuracy:.2f}% (" in first
+    assert f"({accuracy:.1f}% test accuracy, {parameters / 1e6:.2f}M parameters)" in ledger.headline(runs)
+    found = {run.name: [len(part.history) for part in ledger.chain(run, runs)] for run in runs}
+    assert found["default-seed0"] == [50] and found["restart36-seed2"] == [50, 18, 36]
+    first = rows(ledger.summary_table(runs))[0]
+    assert first[1] == f"{parameters:,}" and first[2].startswith(f"{sum(found['bundled'])}, in ")
+    assert first[3].startswith(f"{accuracy:.2f}% (") and "CPU" not in first[4]
 
 
-def test_a_row_states_the_runs_own_numbers():
-    metrics = json.loads((ledger.BUNDLED / "metrics.json").read_text())
-    row = ledger.row("bundled model", ledger.read_kept(ledger.BUNDLED).metrics)
-    assert f"| {metrics['test']['correct'] / 100:.2f}% |" in row
-    assert f"| {metrics['val']['correct'] / 50:.2f}% |" in row
-
-
-def test_every_ledger_run_keeps_its_history():
-    for folder in (PROJECT / "docs" / "runs").glob("*"):
-        metrics = json.loads((folder / "metrics.json").read_text())
-        assert len((folder / "history.csv").read_text().splitlines()) == metrics["training"]["epochs"] + 1
-
-
-def metrics_of(seed: int, test: float, device: str = "CPU", **settings) -> Metrics:
-    """Of a run of three epochs, with one accuracy in whole percent for each split and view."""
-    predicted = np.arange(100) >= round(100 * test)
-    logits, labels = np.eye(2)[predicted.astype(int)], np.zeros(100, int)
-    scores = evaluate(logits, labels, 1.0, score(logits, labels))
-    training = replace(
-        ledger.read_kept(ledger.BUNDLED).metrics.training,
-        recipe="default",
-        seed=seed,
-        hyperparameters={"recipe": "default", "max_epochs": 3, "seed": seed} | settings,
-        device=device,
-        epochs=3,
-        best_epoch=3,
-        pretrained=None,
-    )
-    return Metrics(format_version=1, val=scores, test=scores, training=training)
-
-
-def test_runs_that_differ_in_seed_and_machine_alone_are_one_row_also_where_one_is_older_than_a_setting(monkeypatch):
-    today = {"flip": "random", "compile": True, "devices": 2}
-    found = [metrics_of(0, 0.90), metrics_of(1, 0.92, **today), metrics_of(0, 0.95, ema_decay=0.9)]
-    found.append(metrics_of(0, 0.97, device="GPU"))
-    monkeypatch.setattr(ledger, "runs", lambda: dict(enumerate(found)))
-    assert ledger.seeds_table().splitlines()[2:] == [
-        "| recipe `default` | 3 | 0, 1 | 91.00% +- 1.41 | 91.00% +- 1.41 | 91.00% +- 1.41 | CPU, 32-true |",
-        "| recipe `default` with `--ema-decay 0.9` | 3 | 0 | 95.00% | 95.00% | 95.00% | CPU, 32-true |",
-        "| recipe `default` | 3 | 0 | 97.00% | 97.00% | 97.00% | GPU, 32-true |",
-    ]
-
-
-def test_runs_that_began_with_different_networks_of_one_name_are_two_rows(monkeypatch):
-    found = []
-    for seed, digest in enumerate("011"):
-        metrics = metrics_of(seed, 0.9, initial_weights="old")
-        facts = {"recipe": "default", "seed": 0, "epochs": 1, "parameters": 1, "depth": 8, "val_accuracy": 0.9}
-        network = PretrainedNetwork(**facts, sha256=digest * 64)
-        training = replace(metrics.training, pretrained=Pretrained(initial_weights=network))
-        found.append(replace(metrics, training=training))
-    monkeypatch.setattr(ledger, "runs", lambda: dict(enumerate(found)))
-    rows = [row.split("|")[1:4] for row in ledger.seeds_table().splitlines()[2:]]
-    assert [row[0].split()[-1] for row in rows] == ["(00000000)", "(11111111)"]
-    assert [row[2].strip() for row in rows] == ["0", "1, 2"]
+def test_every_kept_run_has_the_whole_history():
+    for run in ledger.read_runs():
+        assert (
+            len(run.history) == run.run["epochs"] and run.history[run.run["best_epoch"] - 1]["val_accuracy"] == run.best
+        )
 
 
 def test_the_run_that_the_bundled_model_comes_from_is_not_told_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(ledger, "DOCS", tmp_path)
     for name in ("same", "other"):
-        shutil.copytree(PROJECT / "docs" / "runs" / "default-seed0", tmp_path / "runs" / name)
+        shutil.copytree(ledger.EXPERIMENTS / "runs" / "default-seed0", tmp_path / "runs" / name)
     shutil.copy(ledger.BUNDLED / "config.json", tmp_path / "runs" / "same")
-    assert list(ledger.runs()) == ["bundled model", "other"]
+    monkeypatch.setattr(ledger, "EXPERIMENTS", tmp_path)
+    assert [run.name for run in ledger.read_runs()] == ["bundled", "other"]
 
 
-def test_a_run_with_other_settings_or_a_teacher_does_not_pass_for_its_recipe(monkeypatch):
-    taught = metrics_of(0, 0.95, teacher="big", crop_scale=[0.5, 1.0], crop="resized")
-    found = {"plain": metrics_of(0, 0.90), "taught": taught}
-    monkeypatch.setattr(ledger, "runs", lambda: found)
-    plain, taught = ledger.results_table().splitlines()[2:4]
-    assert plain.startswith("| plain: recipe `default`, seed 0 | 90.00%")
-    flags = "`--crop resized` `--crop-scale 0.5 1.0` `--teacher big`"
-    assert taught.startswith(f"| taught: recipe `default` with {flags}, seed 0 | 95.00%")
-    assert [row.split("|")[6].strip() for row in ledger.expectations_table().splitlines()[2:]] == ["90.00%"]
+def test_seeds_of_one_recipe_on_one_machine_have_a_mean():
+    on_today = {"flip": "random", "compile": True, "devices": 2}  # no difference, and settings that older runs lack
+    found = [entry("a", 0.90), entry("b", 0.92, seed=1, **on_today), entry("c", 0.95, ema_decay=0.9)]
+    found += [entry("d", 0.97, device="CUDA: H200", seed=2)]
+    names = [(row[0], row[1], row[5].split(" (")[0]) for row in rows(ledger.results_table(found))[:-2]]
+    assert names == [
+        ("a", "`default`", "90.00%"),
+        ("b", "`default`", "92.00%"),
+        ("mean", "`default`", "91.00% ± 1.41"),
+        ("c", "`default`, 1 override", "95.00%"),
+        ("d", "`default`", "97.00%"),
+    ]
+    bundled, default, *_ = rows(ledger.summary_table([entry("best", 0.99), *found]))
+    assert default[0] == "Recipe `default`" and default[3] == "91.00% ± 1.41 (SD of 2 seeds)"
 
 
-def test_a_run_whose_steps_were_limited_is_a_finished_one(monkeypatch):
-    metrics = metrics_of(0, 0.90, max_epochs=50, max_steps=351 * 2 + 1)
-    assert ledger.row("limited", metrics).split("|")[5].strip() == "3 (3)"
-    monkeypatch.setattr(ledger, "runs", lambda: {"limited": metrics})
-    assert ledger.seeds_table().splitlines()[2].split("|")[2].strip() == "3"
-    metrics = replace(metrics, training=replace(metrics.training, epochs=2, best_epoch=2))
-    assert ledger.row("limited", metrics).split("|")[5].strip() == "2 (2), stopped early of 3"
+def test_runs_that_began_with_different_networks_are_no_seeds_of_one_recipe():
+    found = [entry(str(seed), seed=seed, initial_weights=digit * 64) for seed, digit in enumerate("011")]
+    assert [row[0] for row in rows(ledger.results_table(found))[:-2]] == ["0", "1", "2", "mean"]
+    assert len(rows(ledger.summary_table([entry(), *found]))) == 3  # the bundled model and what was published
 
 
-def test_a_trial_is_told_by_what_differs_from_its_recipe():
-    assert ledger.changes(trial(0.9, max_epochs=50)[0]) == "`default`: nothing"
-    run, _ = trial(0.9, max_epochs=9, nesterov=False, trivial_augment=True, device="cuda", teacher="big")
-    run["pretrained"] = {"teacher": {"sha256": "0123456789abcdef"}}
-    told = "`--trivial-augment`, `--max-epochs 9`, `--no-nesterov`, `--teacher big` (01234567)"
-    assert ledger.changes(run) == f"`default`: {told}"
-
-
-def trial(val: float, **settings) -> tuple[dict, list[dict]]:
-    hyperparameters = {"recipe": "default", "max_epochs": 2} | settings
-    history = [{"val_accuracy": accuracy, "seconds": 60} for accuracy in (val, val - 0.1)]
-    run = {"hyperparameters": hyperparameters, "split": {"val": 5000}, "device": "CPU", "precision": "32-true"}
-    return run | {"git_commit": None}, history
-
-
-def test_trials_stand_by_length_the_recipe_first_with_the_gain_over_the_mean_of_its_seeds(monkeypatch):
-    found = {
-        "worse": trial(0.70, ema_decay=0.9),
-        "base": trial(0.80),
-        "longer": trial(0.95, max_epochs=3, cutout=8),
-        "better": trial(0.85, mixup=0.2, seed=1),
-        "again": trial(0.82, seed=1, compile=True),
-    }
-    monkeypatch.setattr(ledger, "trials", lambda: found)
-    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in ledger.trials_table().splitlines()[2:]]
-    assert [(row[0], row[3], row[5]) for row in rows] == [
+def test_trials_follow_their_recipe_with_the_gain_over_its_mean():
+    found = [entry("worse", 0.70, ema_decay=0.9), entry("base", 0.80), entry("longer", 0.95, max_epochs=3, cutout=8)]
+    found += [entry("better", 0.85, mixup=0.2, seed=1), entry("again", 0.82, seed=1, compile=True)]
+    assert [(row[0], row[2][:6], row[3]) for row in rows(ledger.trials_table(found))] == [
         ("again", "82.00%", ""),
         ("base", "80.00%", ""),
         ("better", "85.00%", "+4.00"),
@@ -154,46 +94,43 @@ def test_trials_stand_by_length_the_recipe_first_with_the_gain_over_the_mean_of_
     ]
 
 
-def test_a_recipe_of_another_length_is_itself_where_its_warm_up_has_as_many_epochs(monkeypatch):
+def test_a_shorter_recipe_is_itself_with_a_warm_up_of_as_many_epochs():
     shorter = RECIPES["record"].hyperparameters() | {"max_epochs": 200, "warmup_fraction": 0.025}
-    found = {
-        "base": trial(0.90, **shorter),
-        "rate": trial(0.91, **shorter | {"learning_rate": 0.1}),
-        "longer warm-up": trial(0.92, **shorter | {"warmup_fraction": 0.1}),
-    }
-    monkeypatch.setattr(ledger, "trials", lambda: found)
-    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in ledger.trials_table().splitlines()[2:]]
-    assert [(row[0], row[5]) for row in rows] == [("base", ""), ("longer warm-up", "+2.00"), ("rate", "+1.00")]
+    found = [entry("base", 0.90, **shorter), entry("warm", 0.92, **shorter | {"warmup_fraction": 0.1})]
+    assert [(row[0], row[3]) for row in rows(ledger.trials_table(found))] == [("base", ""), ("warm", "+2.00")]
 
 
-def test_a_source_tree_with_changes_is_told(monkeypatch):
-    run, history = trial(0.90)
-    monkeypatch.setattr(ledger, "trials", lambda: {"base": (run | {"git_commit": "0123456789abcdef-dirty"}, history)})
-    assert "| 0123456789ab-dirty |" in ledger.trials_table()
+def test_details_are_the_overrides_the_networks_and_the_commit():
+    found = entry("x", nesterov=False, trivial_augment=True, device="CPU: Intel(R) Xeon(R) Processor, 2 cores")
+    found.run["hyperparameters"] |= {"teacher": "big"}
+    found.run["pretrained"]["teacher"] = {"sha256": DIGITS}
+    flags = "`--trivial-augment` `--max-epochs 2` `--no-nesterov` `--teacher big` (01234567)"
+    (row,) = rows(ledger.trial_details_table([found]))
+    assert row == ["x", f"`default` {flags}", "Intel Xeon, 2 cores", "32-true", "0123456789ab-dirty"]
 
 
 def test_a_run_enters_the_ledger_by_its_artifact_and_a_trial_by_its_history(tiny_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(ledger, "DOCS", tmp_path)
+    monkeypatch.setattr(ledger, "EXPERIMENTS", tmp_path)
     ledger.add(tiny_run, "whole")
-    assert {f.name for f in (tmp_path / "runs" / "whole").iterdir()} == set(ledger.RUN)
-    trial = tmp_path / "trial"
+    assert {file.name for file in (tmp_path / "runs" / "whole").iterdir()} == set(ledger.RUN_FILES)
+    trial, run = tmp_path / "trial", json.loads((tiny_run / "run.json").read_text())
     shutil.copytree(tiny_run, trial, ignore=shutil.ignore_patterns("artifact", "checkpoints"))
-    with pytest.raises(SystemExit, match="has no artifact and did not end with --no-test"):
-        ledger.add(trial, "short")  # its export was interrupted, and may have read the test set
-    note_no_test(trial, True)
-    ledger.add(trial, "short")
-    assert "| short | `default`: " in ledger.trials_table()
-    run = json.loads((trial / "run.json").read_text())
-    run["hyperparameters"]["teacher"] = str(tmp_path / "teacher")
-    (trial / "run.json").write_text(json.dumps(run))
-    ledger.add(trial, "short")
-    kept = (tmp_path / "trials" / "short" / "run.json").read_text()
-    assert str(tmp_path) not in kept and json.loads(kept)["hyperparameters"]["teacher"] == "teacher"
-    rows = (trial / "history.csv").read_text().splitlines()
-    (trial / "history.csv").write_text("\n".join(rows[:-1]))
+
+    def add(**more) -> Path:
+        (trial / "run.json").write_text(json.dumps(run | more))
+        ledger.add(trial, "short")
+        return tmp_path / "trials" / "short" / "run.json"
+
     with pytest.raises(SystemExit, match="is not finished"):
-        ledger.add(trial, "half")
+        add(no_test=False)  # its export was interrupted, and may have read the test set
+    run["hyperparameters"]["teacher"] = str(tmp_path / "teacher")
+    kept = add(no_test=True).read_text()
+    assert str(tmp_path) not in kept and json.loads(kept)["hyperparameters"]["teacher"] == "teacher"
+    assert [each.name for each in ledger.read_trials()] == ["short"]
+    lines = (trial / "history.csv").read_text().splitlines()
+    (trial / "history.csv").write_text("\n".join(lines[:-1]))
+    with pytest.raises(SystemExit, match="is not finished"):
+        add(no_test=True)
     (trial / "run.json").unlink()
     with pytest.raises(SystemExit, match="has no run.json"):
         ledger.add(trial, "none")
-    assert [f.name for f in (tmp_path / "trials").iterdir()] == ["short"]
