@@ -1,12 +1,12 @@
-"""The pictures a first visitor clicks: one per class, and exactly what the script beside them draws."""
+"""The images a first visitor clicks: one per class, exactly what the script beside them draws, and recognized."""
 
 import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from model import Classifier
 from model.cifar10 import CLASS_NAMES
 from model.preprocess import open_image, to_square_rgb
 
@@ -21,30 +21,31 @@ def drawings():
     return module.DRAWINGS
 
 
-def pixels(picture):
-    return np.asarray(picture).astype(int)
+@pytest.fixture(scope="module")
+def classifier():
+    return Classifier.load()
 
 
-def test_there_is_one_picture_per_class_and_no_other():
+def pixels(image):
+    return np.asarray(image).astype(int)
+
+
+def test_there_is_one_drawing_per_class_in_label_order_and_no_other_image(drawings):
+    assert tuple(drawings) == CLASS_NAMES
     assert sorted(path.stem for path in FOLDER.glob("*.png")) == sorted(CLASS_NAMES)
 
 
-def test_there_is_one_drawing_per_class_in_label_order(drawings):
-    assert tuple(drawings) == CLASS_NAMES
-
-
 @pytest.mark.parametrize("name", CLASS_NAMES)
-def test_the_committed_picture_is_what_the_script_draws(name, drawings):
+def test_the_committed_image_is_what_the_script_draws_and_is_recognized(name, drawings, classifier):
     committed = open_image(FOLDER / f"{name}.png")
     assert (committed.mode, committed.size) == ("RGB", (256, 256))
     difference = abs(pixels(committed) - pixels(drawings[name]()))
     assert difference.mean() < 1  # of 255: room for another Pillow's rounding, none for another drawing
+    assert classifier.predict(committed, top_k=1)[0][0] == name
 
 
-def test_no_two_pictures_look_alike_at_the_size_the_network_sees():
-    small = [pixels(to_square_rgb(Image.open(FOLDER / f"{name}.png"))) for name in CLASS_NAMES]
+def test_no_two_look_alike_at_the_size_the_network_sees_and_all_are_small():
+    paths = [FOLDER / f"{name}.png" for name in CLASS_NAMES]
+    small = [pixels(to_square_rgb(open_image(path))) for path in paths]
     assert all(abs(a - b).mean() > 15 for i, a in enumerate(small) for b in small[:i])
-
-
-def test_all_pictures_together_stay_under_600_kb():
-    assert sum(path.stat().st_size for path in FOLDER.glob("*.png")) < 600_000
+    assert sum(path.stat().st_size for path in paths) < 600_000

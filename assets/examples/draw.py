@@ -1,10 +1,10 @@
-"""Draws one picture per CIFAR-10 class, so that a first visitor has something to click.
+"""Draws one image per CIFAR-10 class, so that a first visitor has something to click.
 
     python assets/examples/draw.py      writes airplane.png ... truck.png beside this file
 
 Everything is drawn by code, no pixel comes from a photograph. Composed like the photographs of CIFAR-10, though: one
 large object in the middle, from the side or the front, light from the upper left, a soft background. Coordinates are
-those of the finished 256x256 picture; it is painted at twice that size, and shapes are cut out at four times.
+those of the finished 256x256 image; it is painted at twice that size, and shapes are cut out at four times.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
+from PIL.ImageColor import getrgb
 
 SIZE = 256
 PAINT = 2 * SIZE
@@ -22,17 +23,17 @@ LIGHT = (-0.5, -0.87)
 Shapes = list[np.ndarray]
 """Polygons, each float (corners, 2); lists, so that shapes add up with +."""
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 
 def path(corners: str) -> Shapes:
     """A polygon, written as in SVG: "x,y x,y x,y"."""
-    return [_numbers(corners)]
+    return [numbers(corners)]
 
 
 def curve(knots: str) -> Shapes:
     """A closed Catmull-Rom spline through "x,y x,y x,y"."""
-    at = _numbers(knots)
+    at = numbers(knots)
     before, after, beyond = np.roll(at, 1, 0), np.roll(at, -1, 0), np.roll(at, -2, 0)
     t = np.linspace(0, 1, 12, endpoint=False)[:, None, None]
     linear, square, cube = after - before, 2 * before - 5 * at + 4 * after - beyond, 3 * (at - after) + beyond - before
@@ -48,7 +49,7 @@ def oval(x: float, y: float, across: float, down: float) -> Shapes:
 
 def limb(joints: str) -> Shapes:
     """A leg, a branch or a whisker through "x,y,radius x,y,radius": a disc at each joint, and what lies between."""
-    at = _numbers(joints)
+    at = numbers(joints)
     shapes = [shape for x, y, radius in at for shape in oval(x, y, radius, radius)]
     for (x0, y0, r0), (x1, y1, r1) in zip(at[:-1], at[1:], strict=True):
         across = np.array([y0 - y1, x1 - x0]) / np.hypot(x1 - x0, y1 - y0)
@@ -62,18 +63,18 @@ def both(shapes: Shapes) -> Shapes:
     return shapes + [shape * (-1, 1) + (SIZE, 0) for shape in shapes]
 
 
-def _numbers(text: str) -> np.ndarray:
+def numbers(text: str) -> np.ndarray:
     return np.array([[float(number) for number in point.split(",")] for point in text.split()])
 
 
 class Picture:
     """A canvas, float32 (PAINT, PAINT, 3) in 0..255, on which shaded shapes are laid one over the other."""
 
-    def __init__(self, seed: int, *stops: tuple[float, Colour]):
-        """`stops`: (y, colour) of the background from top to bottom, blended between. `seed`: of all noise."""
+    def __init__(self, seed: int, stops: dict[float, str]):
+        """`stops`: y -> color of the background from top to bottom, blended between. `seed`: of all noise."""
         self.random = np.random.default_rng(seed)
-        y = (np.arange(PAINT) + 0.5) * SIZE / PAINT
-        column = [np.interp(y, [at for at, _ in stops], [colour[i] for _, colour in stops]) for i in range(3)]
+        y, colors = (np.arange(PAINT) + 0.5) * SIZE / PAINT, np.array([getrgb(color) for color in stops.values()])
+        column = [np.interp(y, [*stops], channel) for channel in colors.T]
         self.pixels = np.repeat(np.stack(column, -1)[:, None], PAINT, 1).astype(np.float32)
 
     def noise(self, across: float, down: float) -> np.ndarray:
@@ -84,7 +85,7 @@ class Picture:
     def paint(
         self,
         shapes: Shapes,
-        colour: Colour,
+        color: Color,
         edge: float = 0,
         relief: float = 0.7,
         grain: float = 0,
@@ -100,23 +101,21 @@ class Picture:
         cover = cut(shapes, blur)
         shade = np.ones_like(cover)
         if edge:
-            soft = _blurred(cover, edge)
+            soft = blurred(cover, edge)
             dx, dy = (round(side * edge * PAINT / SIZE) for side in LIGHT)
-            shade += relief * (_moved(soft, dx, dy) - _moved(soft, -dx, -dy))
+            shade += relief * (moved(soft, dx, dy) - moved(soft, -dx, -dy))
         if grain:
             shade += grain * self.noise(*grains)
-        self.lay(opacity * cover, np.clip(shade[..., None] * np.array(colour, np.float32), 0, 255))
+        self.lay(opacity * cover, np.clip(shade[..., None] * np.array(color, np.float32), 0, 255))
 
-    def lay(self, cover: np.ndarray, colour: np.ndarray | Colour) -> None:
-        """Mix in `colour` as much as `cover` (PAINT, PAINT) says, 0 nothing, 1 all."""
-        self.pixels += cover[..., None] * (np.array(colour, np.float32) - self.pixels)
+    def lay(self, cover: np.ndarray, color: np.ndarray | Color) -> None:
+        """Mix in `color` as much as `cover` (PAINT, PAINT) says, 0 nothing, 1 all."""
+        self.pixels += cover[..., None] * (np.array(color, np.float32) - self.pixels)
 
-    def blotches(
-        self, across: float, down: float, colour: Colour, opacity: float, inside: Shapes | None = None
-    ) -> None:
+    def blotches(self, across: float, down: float, color: Color, opacity: float, inside: Shapes | None = None) -> None:
         """An out-of-focus background: patches of about that size, over all or `inside` a blurred shape."""
         cover = opacity * np.clip(self.noise(across, down), 0, 1)
-        self.lay(cover if inside is None else cover * cut(inside, blur=6), colour)
+        self.lay(cover if inside is None else cover * cut(inside, blur=6), color)
 
     def clouds(self, opacity: float) -> None:
         heap = self.noise(90, 40) + 0.5 * self.noise(40, 20) + 0.25 * self.noise(16, 9)
@@ -148,36 +147,33 @@ def cut(shapes: Shapes, blur: float = 0) -> np.ndarray:
     pen = ImageDraw.Draw(mask)
     for shape in shapes:
         pen.polygon([tuple(point) for point in shape * CUT / SIZE], fill=255)
-    return _blurred(np.asarray(mask.reduce(CUT // PAINT), np.float32) / 255, blur)
+    return blurred(np.asarray(mask.reduce(CUT // PAINT), np.float32) / 255, blur)
 
 
-def _blurred(cover: np.ndarray, radius: float) -> np.ndarray:
+def blurred(cover: np.ndarray, radius: float) -> np.ndarray:
     image = Image.fromarray((cover * 255).astype(np.uint8))
     return np.asarray(image.filter(ImageFilter.GaussianBlur(radius * PAINT / SIZE)), np.float32) / 255
 
 
-def _moved(cover: np.ndarray, dx: int, dy: int) -> np.ndarray:
+def moved(cover: np.ndarray, dx: int, dy: int) -> np.ndarray:
     """By whole pixels; what enters over a border repeats it."""
     rows, columns = (np.clip(np.arange(PAINT) - step, 0, PAINT - 1) for step in (dy, dx))
     return cover[rows[:, None], columns]
 
 
 def airplane() -> Image.Image:
-    p = Picture(1, (0, (84, 140, 205)), (256, (176, 208, 236)))
+    p = Picture(1, {0: "#548ccd", 256: "#b0d0ec"})
     p.clouds(0.5)
-    far_wing = path("112,118 134,117 184,66 171,66")
-    p.paint(far_wing, (168, 176, 188))
+    p.paint(path("112,118 134,117 184,66 171,66"), (168, 176, 188))
     p.paint(path("196,112 212,111 236,88 226,88"), (165, 172, 184))
-    fin = curve("190,116 206,96 222,62 240,60 236,90 230,118")
-    p.paint(fin, (40, 66, 140), edge=4)
+    p.paint(curve("190,116 206,96 222,62 240,60 236,90 230,118"), (40, 66, 140), edge=4)
     body = curve("16,136 24,124 48,113 100,109 170,109 214,111 246,118 228,127 180,144 110,148 50,147 24,144")
     p.paint(body, (232, 235, 240), edge=14, relief=0.9)
     p.paint(curve("24,128 36,119 44,119 42,126"), (40, 48, 62))
     for x in range(56, 206, 7):
         p.paint(oval(x, 122, 1.8, 2.4), (70, 84, 108))
     p.paint(path("20,132 232,121 226,126 22,136"), (40, 66, 140), opacity=0.8)
-    near_wing = path("98,134 144,132 222,196 204,198")
-    p.paint(near_wing, (196, 202, 212), edge=5, relief=0.8)
+    p.paint(path("98,134 144,132 222,196 204,198"), (196, 202, 212), edge=5, relief=0.8)
     p.paint(oval(112, 164, 19, 9), (206, 210, 218), edge=6)
     p.paint(oval(96, 164, 4, 8), (52, 56, 66))
     p.paint(path("200,126 222,123 250,144 238,145"), (186, 192, 204), edge=3)
@@ -185,21 +181,12 @@ def airplane() -> Image.Image:
 
 
 def automobile() -> Image.Image:
-    p = Picture(
-        2,
-        (0, (186, 204, 220)),
-        (70, (208, 214, 214)),
-        (84, (116, 132, 92)),
-        (138, (96, 112, 74)),
-        (146, (132, 132, 132)),
-        (256, (98, 98, 100)),
-    )
+    p = Picture(2, {0: "#baccdc", 70: "#d0d6d6", 84: "#74845c", 138: "#60704a", 146: "#848484", 256: "#626264"})
     p.blotches(20, 26, (66, 88, 52), 1, inside=path("0,52 256,60 256,140 0,140"))
     p.roughen(148, 0.05, 3, 2)
     p.paint(oval(128, 204, 116, 13), (30, 30, 32), opacity=0.85, blur=6)
     red = (190, 24, 28)
-    cabin = curve("62,128 84,92 104,78 150,76 176,84 206,124 200,136 70,138")
-    p.paint(cabin, red, edge=10)
+    p.paint(curve("62,128 84,92 104,78 150,76 176,84 206,124 200,136 70,138"), red, edge=10)
     body = curve("12,168 16,146 34,134 66,126 130,122 200,122 232,128 244,146 246,178 236,194 128,198 24,194 13,184")
     p.paint(body, red, edge=16, relief=0.95)
     p.paint(curve("76,124 92,96 106,86 126,85 126,122"), (44, 58, 72), edge=6)
@@ -217,7 +204,7 @@ def automobile() -> Image.Image:
 
 
 def bird() -> Image.Image:
-    p = Picture(3, (0, (150, 172, 128)), (130, (126, 152, 104)), (256, (96, 118, 78)))
+    p = Picture(3, {0: "#96ac80", 130: "#7e9868", 256: "#60764e"})
     p.blotches(60, 50, (176, 190, 140), 0.6)
     p.blotches(40, 60, (78, 104, 62), 0.5)
     p.paint(limb("0,222,9 120,210,8 256,196,6"), (92, 70, 52), edge=5, grain=0.15, grains=(9, 2))
@@ -241,19 +228,16 @@ def bird() -> Image.Image:
 
 
 def cat() -> Image.Image:
-    p = Picture(4, (0, (196, 176, 150)), (150, (176, 152, 124)), (190, (140, 108, 82)), (256, (120, 90, 66)))
+    p = Picture(4, {0: "#c4b096", 150: "#b0987c", 190: "#8c6c52", 256: "#785a42"})
     p.blotches(80, 60, (214, 198, 176), 0.5)
     grey, dark, light = (142, 132, 122), (76, 68, 62), (232, 226, 218)
     p.paint(oval(130, 250, 112, 20), (60, 44, 34), opacity=0.7, blur=6)
-    body = curve("82,146 128,134 176,146 204,190 214,262 44,262 54,190")
-    p.paint(body, grey, edge=22, grain=0.1, grains=(3, 6))
+    p.paint(curve("82,146 128,134 176,146 204,190 214,262 44,262 54,190"), grey, edge=22, grain=0.1, grains=(3, 6))
     for k in range(4):
         p.paint(both(limb(f"{205 + k},{192 + 17 * k},3 179,{196 + 17 * k},2")), dark, opacity=0.8, blur=1.5)
     p.paint(curve("100,172 128,182 156,172 162,214 150,262 106,262 94,214"), light, grain=0.06, blur=4)
-    ear = curve("150,48 180,8 194,12 202,84 176,80")
-    p.paint(both(ear), grey, edge=6, grain=0.08)
-    inner = curve("168,50 184,24 192,72 178,72")
-    p.paint(both(inner), (196, 144, 132), blur=2)
+    p.paint(both(curve("150,48 180,8 194,12 202,84 176,80")), grey, edge=6, grain=0.08)
+    p.paint(both(curve("168,50 184,24 192,72 178,72")), (196, 144, 132), blur=2)
     head = curve("128,40 166,48 198,78 208,114 190,150 158,170 128,174 98,170 66,150 48,114 58,78 90,48")
     p.paint(head, grey, edge=20, relief=0.75, grain=0.08, grains=(3, 5))
     for x in (-22, -8, 8, 22):
@@ -274,7 +258,7 @@ def cat() -> Image.Image:
 
 
 def deer() -> Image.Image:
-    p = Picture(5, (0, (112, 128, 84)), (96, (82, 100, 58)), (120, (132, 142, 78)), (256, (112, 120, 58)))
+    p = Picture(5, {0: "#708054", 96: "#52643a", 120: "#848e4e", 256: "#70783a"})
     p.blotches(22, 70, (44, 60, 36), 0.8, inside=box(0, 0, 256, 118))
     p.roughen(116, 0.09, 3, 9)
     p.paint(oval(146, 238, 86, 10), (50, 56, 26), opacity=0.7, blur=6)
@@ -287,8 +271,7 @@ def deer() -> Image.Image:
     for leg, hoof in (("104,156,13 98,194,6 94,240,4", 94), ("202,146,16 212,188,8 206,240,4", 206)):
         p.paint(limb(leg), coat, edge=7, grain=0.05)
         p.paint(oval(hoof, 240, 5, 4), (44, 34, 28))
-    neck = curve("92,150 78,118 66,84 72,70 92,76 110,102 124,116")
-    p.paint(neck, coat, edge=12, relief=0.8, grain=0.07)
+    p.paint(curve("92,150 78,118 66,84 72,70 92,76 110,102 124,116"), coat, edge=12, relief=0.8, grain=0.07)
     p.paint(curve("82,122 72,96 80,92 94,128 98,152"), (222, 202, 172), opacity=0.75, blur=4)
     antler = limb("78,56,4 96,36,3.5 98,8,2") + limb("94,38,3 116,22,2") + limb("86,48,3 76,24,2")
     other = limb("66,56,4 46,38,3.5 40,10,2") + limb("48,40,3 26,28,2") + limb("58,48,3 62,22,2")
@@ -296,8 +279,7 @@ def deer() -> Image.Image:
     p.paint(antler + other + tips, bone, edge=2)
     for ear in (curve("84,64 106,52 112,60 92,74"), curve("60,64 38,54 32,62 54,74")):
         p.paint(ear, coat, edge=4)
-    head = curve("58,58 74,52 90,60 92,78 80,96 66,112 52,112 46,102 50,80")
-    p.paint(head, coat, edge=9, grain=0.05)
+    p.paint(curve("58,58 74,52 90,60 92,78 80,96 66,112 52,112 46,102 50,80"), coat, edge=9, grain=0.05)
     p.paint(curve("48,98 60,96 66,106 58,113 48,110"), (228, 210, 184), blur=1.5)
     p.paint(oval(50, 103, 6, 5), (30, 24, 22), edge=2)
     p.paint(oval(66, 74, 4.5, 4), (20, 14, 12))
@@ -305,13 +287,12 @@ def deer() -> Image.Image:
 
 
 def dog() -> Image.Image:
-    p = Picture(6, (0, (128, 158, 96)), (160, (104, 140, 70)), (256, (88, 124, 56)))
+    p = Picture(6, {0: "#809e60", 160: "#688c46", 256: "#587c38"})
     p.blotches(60, 50, (166, 186, 122), 0.5)
     p.roughen(150, 0.1, 3, 8)
     tan, brown, white = (192, 134, 76), (112, 68, 38), (240, 234, 224)
     p.paint(oval(128, 250, 110, 18), (40, 56, 26), opacity=0.7, blur=8)
-    body = curve("76,160 128,148 180,160 206,210 214,262 42,262 50,210")
-    p.paint(body, tan, edge=20, grain=0.08, grains=(3, 6))
+    p.paint(curve("76,160 128,148 180,160 206,210 214,262 42,262 50,210"), tan, edge=20, grain=0.08, grains=(3, 6))
     p.paint(curve("96,168 128,180 160,168 174,216 164,262 92,262 82,216"), white, grain=0.06, grains=(3, 8), blur=5)
     head = curve("128,22 166,28 192,58 192,100 174,132 160,164 128,180 96,164 82,132 64,100 64,58 90,28")
     p.paint(head, tan, edge=20, relief=0.75, grain=0.06, grains=(3, 5))
@@ -332,7 +313,7 @@ def dog() -> Image.Image:
 
 
 def frog() -> Image.Image:
-    p = Picture(7, (0, (124, 104, 78)), (256, (98, 78, 56)))
+    p = Picture(7, {0: "#7c684e", 256: "#624e38"})
     p.blotches(26, 20, (156, 134, 102), 0.6)
     p.blotches(18, 14, (64, 50, 36), 0.6)
     p.roughen(0, 0.08, 4, 4)
@@ -362,15 +343,7 @@ def frog() -> Image.Image:
 
 
 def horse() -> Image.Image:
-    p = Picture(
-        8,
-        (0, (168, 198, 226)),
-        (92, (206, 220, 228)),
-        (100, (76, 100, 60)),
-        (122, (92, 116, 62)),
-        (130, (124, 152, 70)),
-        (256, (100, 130, 54)),
-    )
+    p = Picture(8, {0: "#a8c6e2", 92: "#cedce4", 100: "#4c643c", 122: "#5c743e", 130: "#7c9846", 256: "#648236"})
     p.roughen(122, 0.09, 3, 7)
     p.paint(oval(142, 240, 92, 9), (40, 52, 24), opacity=0.75, blur=6)
     coat, shade, mane = (134, 74, 38), (92, 50, 28), (40, 26, 20)
@@ -383,13 +356,11 @@ def horse() -> Image.Image:
         p.paint(limb(leg), coat, edge=8, relief=0.8)
         p.paint(limb(f"{hoof},226,5.5 {hoof - 1},238,5.5"), (226, 220, 212), edge=3)
         p.paint(oval(hoof - 2, 243, 7, 5), (36, 28, 24))
-    neck = curve("78,140 70,104 56,64 64,40 84,40 104,66 124,98 126,118 100,150")
-    p.paint(neck, coat, edge=14, relief=0.85)
+    p.paint(curve("78,140 70,104 56,64 64,40 84,40 104,66 124,98 126,118 100,150"), coat, edge=14, relief=0.85)
     p.paint(curve("70,24 86,36 106,62 126,96 116,104 98,76 84,52 70,42"), mane, edge=3, grain=0.2, grains=(3, 8))
     for ear in (curve("64,38 68,14 78,36"), curve("76,38 84,16 88,40")):
         p.paint(ear, shade, edge=3)
-    head = curve("58,40 76,34 90,48 86,68 68,80 48,108 34,114 22,106 24,94 40,68")
-    p.paint(head, coat, edge=10, relief=0.9)
+    p.paint(curve("58,40 76,34 90,48 86,68 68,80 48,108 34,114 22,106 24,94 40,68"), coat, edge=10, relief=0.9)
     p.paint(curve("52,56 60,54 46,84 34,98 32,88"), (232, 224, 214), blur=1.5)
     p.paint(curve("22,98 34,94 44,104 36,114 24,108"), (58, 38, 32), blur=1)
     p.paint(oval(64, 58, 4, 3.5), (16, 10, 8))
@@ -397,14 +368,7 @@ def horse() -> Image.Image:
 
 
 def ship() -> Image.Image:
-    p = Picture(
-        9,
-        (0, (136, 178, 218)),
-        (120, (206, 222, 232)),
-        (128, (214, 226, 232)),
-        (129, (70, 110, 142)),
-        (256, (34, 74, 108)),
-    )
+    p = Picture(9, {0: "#88b2da", 120: "#cedee8", 128: "#d6e2e8", 129: "#466e8e", 256: "#224a6c"})
     p.clouds(0.35)
     p.roughen(129, 0.12, 16, 2.5)
     p.roughen(160, 0.1, 30, 6)
@@ -426,28 +390,18 @@ def ship() -> Image.Image:
 
 
 def truck() -> Image.Image:
-    p = Picture(
-        10,
-        (0, (150, 186, 220)),
-        (120, (206, 218, 226)),
-        (134, (112, 126, 92)),
-        (170, (104, 116, 80)),
-        (178, (124, 124, 124)),
-        (256, (94, 94, 96)),
-    )
+    p = Picture(10, {0: "#96badc", 120: "#cedae2", 134: "#707e5c", 170: "#687450", 178: "#7c7c7c", 256: "#5e5e60"})
     p.clouds(0.3)
     p.roughen(178, 0.05, 3, 2)
     p.paint(oval(130, 224, 124, 11), (28, 28, 30), opacity=0.85, blur=6)
     p.paint(box(24, 196, 240, 210), (40, 40, 44))
-    trailer = path("94,40 246,50 246,200 94,204")
-    p.paint(trailer, (226, 228, 230), edge=8, relief=0.35)
+    p.paint(path("94,40 246,50 246,200 94,204"), (226, 228, 230), edge=8, relief=0.35)
     for x in range(104, 246, 12):
         p.paint(box(x, 44, x + 2, 201), (176, 180, 186), opacity=0.7)
     p.paint(path("94,104 246,108 246,130 94,128"), (34, 84, 160), opacity=0.9)
     p.paint(path("94,194 246,192 246,200 94,204"), (96, 100, 106))
     blue = (34, 84, 160)
-    cab = curve("10,150 14,138 24,128 34,92 42,80 88,78 92,90 92,206 60,210 12,206")
-    p.paint(cab, blue, edge=10, relief=0.8)
+    p.paint(curve("10,150 14,138 24,128 34,92 42,80 88,78 92,90 92,206 60,210 12,206"), blue, edge=10, relief=0.8)
     p.paint(path("36,92 60,90 60,130 28,130"), (46, 58, 70), edge=4)
     p.paint(box(65, 90, 86, 130), (46, 58, 70), edge=4)
     p.paint(path("38,96 48,94 38,128 31,128"), (160, 180, 196), opacity=0.7)
@@ -464,7 +418,7 @@ def truck() -> Image.Image:
 DRAWINGS: dict[str, Callable[[], Image.Image]] = {
     drawing.__name__: drawing for drawing in (airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck)
 }
-"""Class name of CIFAR-10 -> what draws its picture."""
+"""Class name of CIFAR-10 -> what draws its image."""
 
 
 if __name__ == "__main__":
