@@ -1,4 +1,4 @@
-"""The images a first visitor clicks: one per class, exactly what the script beside them draws, and recognized."""
+"""The images a first visitor clicks: one per class, and exactly what the script beside them draws."""
 
 import importlib.util
 from pathlib import Path
@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model import Classifier
 from model.cifar10 import CLASS_NAMES
 from model.preprocess import open_image, to_square_rgb
 
@@ -21,11 +20,6 @@ def drawings():
     return module.DRAWINGS
 
 
-@pytest.fixture(scope="module")
-def classifier():
-    return Classifier.load()
-
-
 def pixels(image):
     return np.asarray(image).astype(int)
 
@@ -36,12 +30,11 @@ def test_there_is_one_drawing_per_class_in_label_order_and_no_other_image(drawin
 
 
 @pytest.mark.parametrize("name", CLASS_NAMES)
-def test_the_committed_image_is_what_the_script_draws_and_is_recognized(name, drawings, classifier):
+def test_the_committed_image_is_what_the_script_draws(name, drawings):
     committed = open_image(FOLDER / f"{name}.png")
     assert (committed.mode, committed.size) == ("RGB", (256, 256))
     difference = abs(pixels(committed) - pixels(drawings[name]()))
     assert difference.mean() < 1  # of 255: room for another Pillow's rounding, none for another drawing
-    assert classifier.predict(committed, top_k=1)[0][0] == name
 
 
 def test_no_two_look_alike_at_the_size_the_network_sees_and_all_are_small():
