@@ -143,10 +143,10 @@ def test_a_drawn_photo_has_its_size_and_marks_leave_its_pixels():
 
 
 class Answers(BaseHTTPRequestHandler):
-    protocol_version, left = "HTTP/1.1", [503, 200, 500, 503, 200]
+    protocol_version, left, bodies = "HTTP/1.1", [503, 200, 500, 503, 200], set()
 
     def do_POST(self):
-        self.rfile.read(int(self.headers["content-length"]))
+        self.bodies.add(self.rfile.read(int(self.headers["content-length"])))
         self.send_response(self.left.pop(0))
         self.send_header("content-length", "20")
         self.end_headers()
@@ -165,6 +165,7 @@ def test_busy_and_errors_are_counted_by_kind_and_are_no_answers(monkeypatch):
         found = load.ask(asked, "rest", [photos.draw(5000, 0)], clients=2, mark="", requests=5)
         server.shutdown()
     assert (found["answered"], found["busy"], found["errors"]) == (2, 2, {"HTTP 500": 1})
+    assert len(Answers.bodies) == 5  # no cache of the server can help
 
 
 def test_percentiles_and_growth():

@@ -13,10 +13,10 @@ from trainer.config import RECIPES
 DIGITS = "0123456789abcdef"
 
 
-def entry(name: str = "x", accuracy: float = 0.9, device: str = "CPU: AMD, 2 cores", **settings) -> Entry:
-    """Of two epochs. A setting that names a network has the network's sha256 as its value."""
+def entry(name: str = "x", accuracy: float = 0.9, device: str = "CPU: AMD", sha256: str = DIGITS, **settings) -> Entry:
+    """Of two epochs. `sha256`: of the network that it began with or learned from."""
     hyperparameters = {"recipe": "default", "max_epochs": 2, "seed": 0} | settings
-    networks = {key: {"sha256": settings[key]} for key in ("initial_weights", "teacher") if key in settings}
+    networks = {key: {"sha256": sha256} for key in ("initial_weights", "teacher") if key in settings}
     run = {"hyperparameters": hyperparameters, "device": device, "precision": "32-true", "pretrained": networks}
     run |= {"parameters": 10, "epochs": 2, "best_epoch": 2, "wall_seconds": 60, "git_commit": DIGITS + "-dirty"}
     history = [{"val_accuracy": each, "seconds": 60} for each in (accuracy, accuracy - 0.1)]
@@ -77,7 +77,7 @@ def test_seeds_of_one_recipe_on_one_machine_have_a_mean():
 
 
 def test_runs_that_began_with_different_networks_are_no_seeds_of_one_recipe():
-    found = [entry(str(seed), seed=seed, initial_weights=digit * 64) for seed, digit in enumerate("011")]
+    found = [entry(str(seed), seed=seed, initial_weights="old", sha256=digit * 64) for seed, digit in enumerate("011")]
     assert [row[0] for row in rows(ledger.results_table(found))[:-2]] == ["0", "1", "2", "mean"]
     assert len(rows(ledger.summary_table([entry(), *found]))) == 3  # the bundled model and what was published
 
@@ -101,9 +101,8 @@ def test_a_shorter_recipe_is_itself_with_a_warm_up_of_as_many_epochs():
 
 
 def test_details_are_the_overrides_the_networks_and_the_commit():
-    found = entry("x", nesterov=False, trivial_augment=True, device="CPU: Intel(R) Xeon(R) Processor, 2 cores")
-    found.run["hyperparameters"] |= {"teacher": "big"}
-    found.run["pretrained"]["teacher"] = {"sha256": DIGITS}
+    intel = "CPU: Intel(R) Xeon(R) Processor, 2 cores"
+    found = entry("x", device=intel, nesterov=False, trivial_augment=True, teacher="big")
     flags = "`--trivial-augment` `--max-epochs 2` `--no-nesterov` `--teacher big` (01234567)"
     (row,) = rows(ledger.trial_details_table([found]))
     assert row == ["x", f"`default` {flags}", "Intel Xeon, 2 cores", "32-true", "0123456789ab-dirty"]
