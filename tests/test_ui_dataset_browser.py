@@ -15,7 +15,7 @@ from PIL import Image
 from model import Classifier
 from model.artifact import ArtifactError
 from model.cifar10 import CLASS_NAMES, DatasetError
-from tests.markup import EVIL, find, picture, pixels, text
+from tests.markup import EVIL, find, image_in, pixels, text
 from ui import dataset_browser as module
 from ui.answer import percent
 from ui.dataset_browser import ANY, DatasetBrowser, build_tab, drawn_grid
@@ -241,7 +241,7 @@ def test_an_image_is_predicted_again_beside_its_true_class(browser, rows, outcom
     assert [bar["data-name"] for bar in find(html, "button", "bar")] == [name for name, _ in best]
     assert best[0] == (predicted, pytest.approx(confidence, abs=1e-4))
     assert np.array_equal(pixels(find(html, "img", "pixels")[0]["src"]), image)
-    assert picture([one for one in find(html, "img") if not one.classes][0]["src"]).size == (224, 224)
+    assert image_in([one for one in find(html, "img") if not one.classes][0]["src"]).size == (224, 224)
     assert find(html, "p", "sr-only")[0]["data-asked"] == str(index)
 
 
