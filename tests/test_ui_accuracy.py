@@ -1,5 +1,6 @@
 """The Evaluation tab: each number of the artifact as it is shown, and nothing of it taken for markup."""
 
+import json
 import math
 import re
 from collections import Counter
@@ -9,18 +10,23 @@ from dataclasses import replace
 import gradio as gr
 import pytest
 from PIL import ImageColor
+from pydantic import TypeAdapter
 
 from model import Classifier
 from model.artifact import HISTORY_COLUMNS, Config, Metrics, Scores, SplitScores, Training, read_config, read_history
 from model.cifar10 import CLASS_NAMES
 from model.hub import BUNDLED
-from model.schema import parse, to_json
 from tests.markup import EVIL, elements, find, text
 from ui import accuracy
 from ui.page import theme
 from ui.render import CSS
 
 NAMES = ["cat", "dog"]
+
+
+def parse(kind: type, value: dict):
+    """As it stands in a file of the artifact."""
+    return TypeAdapter(kind).validate_json(json.dumps(value))
 
 
 def scores(matrix: list[list[int]], interval: Sequence[float] = (0, 1), loss: float = 0.5) -> SplitScores:
@@ -314,11 +320,11 @@ def test_no_string_of_the_artifact_brings_markup_into_the_page():
     anything = {EVIL: [EVIL], "a": EVIL}
     network = TEACHER | dict.fromkeys(("recipe", "sha256", "source"), EVIL)
     texts = dict.fromkeys(("recipe", "device", "precision", "selected_by", "git_commit", "started"), EVIL)
-    hostile = to_json(METRICS.training) | texts | {"hyperparameters": anything, "versions": anything, "changes": [EVIL]}
+    hostile = TRAINING | texts | {"hyperparameters": anything, "versions": anything, "changes": [EVIL]}
     hostile["resumed"] = [PART | {name: texts[name] for name in ("started", "device", "precision", "git_commit")}]
     hostile["resumed"][0]["versions"] = anything
     hostile["pretrained"] = {"initial_weights": network, "teacher": network}
-    hostile["split"] |= {"sha256": EVIL, "val_sha256": EVIL}
+    hostile["split"] = TRAINING["split"] | {"sha256": EVIL, "val_sha256": EVIL}
     names = [EVIL, f"{EVIL}2"]
     html = upper(replace(METRICS, training=parse(Training, hostile)), names) + lower(**hostile)
     html += accuracy.matrix_html(METRICS.test.confusion_matrix, names)

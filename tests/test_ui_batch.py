@@ -65,6 +65,8 @@ def test_each_image_has_a_row_in_the_table_and_in_the_csv(classifier, files, ima
     for thumbnail, image in zip(find(html, "img", "pixels"), images, strict=True):
         assert np.array_equal(pixels(thumbnail["src"]), np.asarray(to_square_rgb(image, fit)))
     assert find(html, "p", "sr-only")[0]["data-asked"] == "1 pad"
+    found = batch.classify_each(classifier, map(nullcontext, images), fit)
+    assert len({one.milliseconds for one, _ in found}) == 1  # one run of the network
 
     head, *rows = offered(html)
     places = [f"{what}_{place}" for place in (1, 2, 3) for what in ("label", "probability")]
