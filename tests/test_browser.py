@@ -181,22 +181,6 @@ def test_settings_change_the_answer_and_an_example_is_marked_while_it_is_shown(b
 
 
 @pytest.mark.slow
-def test_two_visitors_each_see_their_own_image_and_answer(browser, bundled, tmp_path):
-    colors = {"red": (200, 30, 30), "blue": (30, 30, 200)}
-    for name, color in colors.items():
-        Image.new("RGB", (64, 64), color).save(tmp_path / f"{name}.png")
-    with visit(browser, bundled) as one, visit(browser, bundled) as other:
-        for _ in range(3):
-            upload(one, tmp_path / "red.png")
-            upload(other, tmp_path / "blue.png")
-            for page, name in ((one, "red"), (other, "blue")):
-                page.locator("#answer .pixels").wait_for()
-                assert (pixels(page.locator("#answer .pixels")) == colors[name]).all()
-            clear(one)
-            clear(other)
-
-
-@pytest.mark.slow
 def test_a_batch_gives_a_table_and_the_same_as_csv_and_names_what_cannot_be_sent(browser, bundled, tmp_path):
     (tmp_path / "note.png").write_bytes(b"no image")
     (tmp_path / "large.png").write_bytes(bytes(21 * 2**20))
@@ -328,7 +312,7 @@ def test_of_quick_clicks_the_last_one_is_shown(browser, address, grid):
                 second.click()
             wait_for_answers(page)
             pages = -(-count // PER_PAGE)
-            expect(page.locator(".count")).to_have_text(f"{count} of {every} images; page 1 of {pages}")
+            expect(page.locator("#test-images .count")).to_have_text(f"{count} of {every} images; page 1 of {pages}")
         expect(page.locator("#test-answer .verdict")).to_contain_text(f"Test image {int(last):,}")
         assert f"image={last}" in address_of(page) and "grid-page" not in address_of(page)
 
@@ -422,7 +406,7 @@ def test_a_cell_of_the_confusion_matrix_shows_its_images_and_is_shared(browser, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("word", ["", "true \\ predicted", "<img src=x onerror=alert(1)>", "'); alert(1); ('"])
+@pytest.mark.parametrize("word", ["", "'); alert(1); <img src=x onerror=alert(1)>"])
 def test_an_address_that_names_nothing_there_is_opens_the_usual_page(browser, address, word):
     names = ("row", "column", "grid-page", "top", "fit", "show", "true", "predicted", "image")
     with visit(browser, f"{address}?tab=accuracy&{urlencode(dict.fromkeys(names, word))}") as page:
@@ -440,9 +424,8 @@ def test_an_address_that_names_nothing_there_is_opens_the_usual_page(browser, ad
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tab", ["test-images", "accuracy", "about"])
-def test_each_tab_can_be_shared_by_its_address(browser, bundled, tab):
-    for _ in range(3):  # which event comes first is a matter of luck
+def test_each_tab_can_be_shared_by_its_address(browser, bundled):
+    for tab in ("test-images", "accuracy", "about") * 2:  # which event comes first is a matter of luck
         with visit(browser, f"{bundled}?tab={tab}") as page:
             page.locator(f"[role=tab][data-tab-id='{tab}'][aria-selected=true]").wait_for()
             page.wait_for_timeout(300)
@@ -471,27 +454,6 @@ def test_code_carries_the_address_of_the_page_and_is_copied(browser, address, wa
         copied = page.evaluate("getSelection().toString()" if way == "none" else "navigator.clipboard.readText()")
         assert copied.strip() == expected
         expect(button).to_have_text("Copy")
-
-
-@pytest.mark.slow
-def test_javascript_works_on_a_page_of_another_site_and_throws_why_there_is_no_answer(
-    browser, bundled, drawing, tmp_path
-):
-    code = SNIPPETS["javascript"].replace(PAGE, bundled)
-    code = f"(async () => {{ const file = document.querySelector('input').files[0]; {code} }})()"
-    page = browser.new_page()
-    page.route("http://other.test/", lambda route: route.fulfill(body="<!doctype html><input type=file>"))
-    page.goto("http://other.test/")
-    page.set_input_files("input", drawing)
-    with page.expect_console_message(lambda message: message.type == "log") as said:
-        page.evaluate(code)
-    label, confidences = (argument.json_value() for argument in said.value.args)
-    expected = Classifier.load().predict(Image.open(drawing), top_k=3)
-    assert [(one["label"], pytest.approx(one["confidence"], abs=1e-6)) for one in confidences] == expected
-    (tmp_path / "note.png").write_text("nothing")
-    page.set_input_files("input", tmp_path / "note.png")
-    assert "please save the image as" in page.evaluate(f"{code}.catch(error => error.message)")
-    page.close()
 
 
 # Phones, dark mode, keyboard, screen readers
@@ -713,14 +675,3 @@ def test_from_the_lean_install_to_a_visitor_on_a_space(browser, hub, tiny_artifa
             page.locator("#test-answer .verdict", has_text="true class ").wait_for()
             open_tab(page, "Evaluation")
             expect(page.locator("#summary")).to_contain_text(f"{classifier.metrics.test.accuracy:.2%}")
-
-
-@pytest.mark.slow
-def test_the_notice_says_which_model_it_is_and_why(browser, tmp_path):
-    env = environment("http://127.0.0.1:9", tmp_path / "home")
-    with running_app(tmp_path, "--model", REPO, env=env) as address:
-        with visit(browser, address, viewport=PHONE) as page:
-            notice = page.locator("#notice [role=status]")
-            expect(notice).to_contain_text("The connection to the Hub failed for ann/resnet")
-            expect(notice).to_contain_text("This page uses the bundled model instead of ann/resnet.")
-            page.wait_for_function("document.documentElement.scrollWidth === 390")

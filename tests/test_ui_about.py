@@ -172,6 +172,9 @@ def test_javascript_prints_the_answer_in_node_which_has_its_file_as_the_tab_says
     (folder / "ask.mjs").write_text(code)
     *said, line = run(["node", "--no-warnings", "ask.mjs"], folder)
     assert same(json.loads(line), expected) and said[0].startswith(f"{expected[0][0]} [")
+    (folder / "image.png").write_bytes(b"no image")
+    with pytest.raises(AssertionError, match="please save the image as"):
+        run(["node", "--no-warnings", "ask.mjs"], folder)
 
 
 @pytest.mark.parametrize("kind", ["bundled", "folder", "hub"])
