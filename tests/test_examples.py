@@ -1,4 +1,4 @@
-"""The images a first visitor clicks: one per class, and exactly what the script beside them draws."""
+"""The pictures a first visitor clicks: one per class, and exactly what the script beside them draws."""
 
 import importlib.util
 from pathlib import Path
@@ -21,11 +21,11 @@ def drawings():
     return module.DRAWINGS
 
 
-def pixels(image):
-    return np.asarray(image).astype(int)
+def pixels(picture):
+    return np.asarray(picture).astype(int)
 
 
-def test_there_is_one_image_per_class_and_no_other():
+def test_there_is_one_picture_per_class_and_no_other():
     assert sorted(path.stem for path in FOLDER.glob("*.png")) == sorted(CLASS_NAMES)
 
 
@@ -34,17 +34,17 @@ def test_there_is_one_drawing_per_class_in_label_order(drawings):
 
 
 @pytest.mark.parametrize("name", CLASS_NAMES)
-def test_the_committed_image_is_what_the_script_draws(name, drawings):
+def test_the_committed_picture_is_what_the_script_draws(name, drawings):
     committed = open_image(FOLDER / f"{name}.png")
     assert (committed.mode, committed.size) == ("RGB", (256, 256))
     difference = abs(pixels(committed) - pixels(drawings[name]()))
     assert difference.mean() < 1  # of 255: room for another Pillow's rounding, none for another drawing
 
 
-def test_no_two_images_look_alike_at_the_size_the_network_sees():
+def test_no_two_pictures_look_alike_at_the_size_the_network_sees():
     small = [pixels(to_square_rgb(Image.open(FOLDER / f"{name}.png"))) for name in CLASS_NAMES]
     assert all(abs(a - b).mean() > 15 for i, a in enumerate(small) for b in small[:i])
 
 
-def test_all_images_together_stay_under_600_kb():
+def test_all_pictures_together_stay_under_600_kb():
     assert sum(path.stat().st_size for path in FOLDER.glob("*.png")) < 600_000

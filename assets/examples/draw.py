@@ -1,10 +1,10 @@
-"""Draws one image per CIFAR-10 class, so that a first visitor has something to click.
+"""Draws one picture per CIFAR-10 class, so that a first visitor has something to click.
 
     python assets/examples/draw.py      writes airplane.png ... truck.png beside this file
 
 Everything is drawn by code, no pixel comes from a photograph. Composed like the photographs of CIFAR-10, though: one
 large object in the middle, from the side or the front, light from the upper left, a soft background. Coordinates are
-those of the finished 256x256 image; it is painted at twice that size, and shapes are cut out at four times.
+those of the finished 256x256 picture; it is painted at twice that size, and shapes are cut out at four times.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ LIGHT = (-0.5, -0.87)
 Shapes = list[np.ndarray]
 """Polygons, each float (corners, 2); lists, so that shapes add up with +."""
 
-Color = tuple[int, int, int]
+Colour = tuple[int, int, int]
 
 
 def path(corners: str) -> Shapes:
@@ -66,14 +66,14 @@ def _numbers(text: str) -> np.ndarray:
     return np.array([[float(number) for number in point.split(",")] for point in text.split()])
 
 
-class Drawing:
+class Picture:
     """A canvas, float32 (PAINT, PAINT, 3) in 0..255, on which shaded shapes are laid one over the other."""
 
-    def __init__(self, seed: int, *stops: tuple[float, Color]):
-        """`stops`: (y, color) of the background from top to bottom, blended between. `seed`: of all noise."""
+    def __init__(self, seed: int, *stops: tuple[float, Colour]):
+        """`stops`: (y, colour) of the background from top to bottom, blended between. `seed`: of all noise."""
         self.random = np.random.default_rng(seed)
         y = (np.arange(PAINT) + 0.5) * SIZE / PAINT
-        column = [np.interp(y, [at for at, _ in stops], [color[i] for _, color in stops]) for i in range(3)]
+        column = [np.interp(y, [at for at, _ in stops], [colour[i] for _, colour in stops]) for i in range(3)]
         self.pixels = np.repeat(np.stack(column, -1)[:, None], PAINT, 1).astype(np.float32)
 
     def noise(self, across: float, down: float) -> np.ndarray:
@@ -84,7 +84,7 @@ class Drawing:
     def paint(
         self,
         shapes: Shapes,
-        color: Color,
+        colour: Colour,
         edge: float = 0,
         relief: float = 0.7,
         grain: float = 0,
@@ -105,16 +105,18 @@ class Drawing:
             shade += relief * (_moved(soft, dx, dy) - _moved(soft, -dx, -dy))
         if grain:
             shade += grain * self.noise(*grains)
-        self.lay(opacity * cover, np.clip(shade[..., None] * np.array(color, np.float32), 0, 255))
+        self.lay(opacity * cover, np.clip(shade[..., None] * np.array(colour, np.float32), 0, 255))
 
-    def lay(self, cover: np.ndarray, color: np.ndarray | Color) -> None:
-        """Mix in `color` as much as `cover` (PAINT, PAINT) says, 0 nothing, 1 all."""
-        self.pixels += cover[..., None] * (np.array(color, np.float32) - self.pixels)
+    def lay(self, cover: np.ndarray, colour: np.ndarray | Colour) -> None:
+        """Mix in `colour` as much as `cover` (PAINT, PAINT) says, 0 nothing, 1 all."""
+        self.pixels += cover[..., None] * (np.array(colour, np.float32) - self.pixels)
 
-    def blotches(self, across: float, down: float, color: Color, opacity: float, inside: Shapes | None = None) -> None:
+    def blotches(
+        self, across: float, down: float, colour: Colour, opacity: float, inside: Shapes | None = None
+    ) -> None:
         """An out-of-focus background: patches of about that size, over all or `inside` a blurred shape."""
         cover = opacity * np.clip(self.noise(across, down), 0, 1)
-        self.lay(cover if inside is None else cover * cut(inside, blur=6), color)
+        self.lay(cover if inside is None else cover * cut(inside, blur=6), colour)
 
     def clouds(self, opacity: float) -> None:
         heap = self.noise(90, 40) + 0.5 * self.noise(40, 20) + 0.25 * self.noise(16, 9)
@@ -161,7 +163,7 @@ def _moved(cover: np.ndarray, dx: int, dy: int) -> np.ndarray:
 
 
 def airplane() -> Image.Image:
-    p = Drawing(1, (0, (84, 140, 205)), (256, (176, 208, 236)))
+    p = Picture(1, (0, (84, 140, 205)), (256, (176, 208, 236)))
     p.clouds(0.5)
     far_wing = path("112,118 134,117 184,66 171,66")
     p.paint(far_wing, (168, 176, 188))
@@ -183,7 +185,7 @@ def airplane() -> Image.Image:
 
 
 def automobile() -> Image.Image:
-    p = Drawing(
+    p = Picture(
         2,
         (0, (186, 204, 220)),
         (70, (208, 214, 214)),
@@ -215,7 +217,7 @@ def automobile() -> Image.Image:
 
 
 def bird() -> Image.Image:
-    p = Drawing(3, (0, (150, 172, 128)), (130, (126, 152, 104)), (256, (96, 118, 78)))
+    p = Picture(3, (0, (150, 172, 128)), (130, (126, 152, 104)), (256, (96, 118, 78)))
     p.blotches(60, 50, (176, 190, 140), 0.6)
     p.blotches(40, 60, (78, 104, 62), 0.5)
     p.paint(limb("0,222,9 120,210,8 256,196,6"), (92, 70, 52), edge=5, grain=0.15, grains=(9, 2))
@@ -239,21 +241,21 @@ def bird() -> Image.Image:
 
 
 def cat() -> Image.Image:
-    p = Drawing(4, (0, (196, 176, 150)), (150, (176, 152, 124)), (190, (140, 108, 82)), (256, (120, 90, 66)))
+    p = Picture(4, (0, (196, 176, 150)), (150, (176, 152, 124)), (190, (140, 108, 82)), (256, (120, 90, 66)))
     p.blotches(80, 60, (214, 198, 176), 0.5)
-    gray, dark, light = (142, 132, 122), (76, 68, 62), (232, 226, 218)
+    grey, dark, light = (142, 132, 122), (76, 68, 62), (232, 226, 218)
     p.paint(oval(130, 250, 112, 20), (60, 44, 34), opacity=0.7, blur=6)
     body = curve("82,146 128,134 176,146 204,190 214,262 44,262 54,190")
-    p.paint(body, gray, edge=22, grain=0.1, grains=(3, 6))
+    p.paint(body, grey, edge=22, grain=0.1, grains=(3, 6))
     for k in range(4):
         p.paint(both(limb(f"{205 + k},{192 + 17 * k},3 179,{196 + 17 * k},2")), dark, opacity=0.8, blur=1.5)
     p.paint(curve("100,172 128,182 156,172 162,214 150,262 106,262 94,214"), light, grain=0.06, blur=4)
     ear = curve("150,48 180,8 194,12 202,84 176,80")
-    p.paint(both(ear), gray, edge=6, grain=0.08)
+    p.paint(both(ear), grey, edge=6, grain=0.08)
     inner = curve("168,50 184,24 192,72 178,72")
     p.paint(both(inner), (196, 144, 132), blur=2)
     head = curve("128,40 166,48 198,78 208,114 190,150 158,170 128,174 98,170 66,150 48,114 58,78 90,48")
-    p.paint(head, gray, edge=20, relief=0.75, grain=0.08, grains=(3, 5))
+    p.paint(head, grey, edge=20, relief=0.75, grain=0.08, grains=(3, 5))
     for x in (-22, -8, 8, 22):
         p.paint(limb(f"{128 + x},46,3 {128 + x * 0.7},78,2"), dark, opacity=0.85, blur=1.2)
     for k in range(3):
@@ -272,7 +274,7 @@ def cat() -> Image.Image:
 
 
 def deer() -> Image.Image:
-    p = Drawing(5, (0, (112, 128, 84)), (96, (82, 100, 58)), (120, (132, 142, 78)), (256, (112, 120, 58)))
+    p = Picture(5, (0, (112, 128, 84)), (96, (82, 100, 58)), (120, (132, 142, 78)), (256, (112, 120, 58)))
     p.blotches(22, 70, (44, 60, 36), 0.8, inside=box(0, 0, 256, 118))
     p.roughen(116, 0.09, 3, 9)
     p.paint(oval(146, 238, 86, 10), (50, 56, 26), opacity=0.7, blur=6)
@@ -303,7 +305,7 @@ def deer() -> Image.Image:
 
 
 def dog() -> Image.Image:
-    p = Drawing(6, (0, (128, 158, 96)), (160, (104, 140, 70)), (256, (88, 124, 56)))
+    p = Picture(6, (0, (128, 158, 96)), (160, (104, 140, 70)), (256, (88, 124, 56)))
     p.blotches(60, 50, (166, 186, 122), 0.5)
     p.roughen(150, 0.1, 3, 8)
     tan, brown, white = (192, 134, 76), (112, 68, 38), (240, 234, 224)
@@ -330,7 +332,7 @@ def dog() -> Image.Image:
 
 
 def frog() -> Image.Image:
-    p = Drawing(7, (0, (124, 104, 78)), (256, (98, 78, 56)))
+    p = Picture(7, (0, (124, 104, 78)), (256, (98, 78, 56)))
     p.blotches(26, 20, (156, 134, 102), 0.6)
     p.blotches(18, 14, (64, 50, 36), 0.6)
     p.roughen(0, 0.08, 4, 4)
@@ -360,7 +362,7 @@ def frog() -> Image.Image:
 
 
 def horse() -> Image.Image:
-    p = Drawing(
+    p = Picture(
         8,
         (0, (168, 198, 226)),
         (92, (206, 220, 228)),
@@ -395,7 +397,7 @@ def horse() -> Image.Image:
 
 
 def ship() -> Image.Image:
-    p = Drawing(
+    p = Picture(
         9,
         (0, (136, 178, 218)),
         (120, (206, 222, 232)),
@@ -424,7 +426,7 @@ def ship() -> Image.Image:
 
 
 def truck() -> Image.Image:
-    p = Drawing(
+    p = Picture(
         10,
         (0, (150, 186, 220)),
         (120, (206, 218, 226)),
@@ -462,7 +464,7 @@ def truck() -> Image.Image:
 DRAWINGS: dict[str, Callable[[], Image.Image]] = {
     drawing.__name__: drawing for drawing in (airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck)
 }
-"""Class name of CIFAR-10 -> what draws its image."""
+"""Class name of CIFAR-10 -> what draws its picture."""
 
 
 if __name__ == "__main__":
