@@ -110,7 +110,6 @@ CHANGES = {
     "a negative label": lambda about: about["test"]["images"][3].update(label=-1),
     "a label as text": lambda about: about["test"]["images"][3].update(label="0"),
     "one sheet": lambda about: about.pop("mistakes"),
-    "the sheet of another folder": lambda about: about["mistakes"].update(sheet="../test.png"),
 }
 FILES = {
     "none": lambda samples: (samples / "samples.json").unlink(),
@@ -127,6 +126,14 @@ FILES = {
     "a JPEG": lambda samples: Image.new("RGB", (640, 320)).save(samples / "test.png", format="JPEG"),
     "a bomb": lambda samples: Image.new("1", (20_000, 9_000)).save(samples / "test.png"),
 }
+
+
+def with_a_sheet_of_another_folder(samples: Path) -> None:
+    (samples / "mistakes.png").rename(samples.parent / "mistakes.png")
+    edit(samples, lambda about: about["mistakes"].update(sheet="../mistakes.png"))
+
+
+FILES["a sheet of another folder"] = with_a_sheet_of_another_folder
 DAMAGE = FILES | {name: (lambda samples, change=change: edit(samples, change)) for name, change in CHANGES.items()}
 
 

@@ -104,13 +104,13 @@ def test_notice_and_examples_have_a_place_only_where_there_are_some(tiny_artifac
 
 
 def restored(page, **asked) -> list:
-    """What the page changes for an address: tab, fit, top, show, true, predicted; None: as it was."""
+    """What the page changes for an address: tab, fit, top, show, true, predicted; "-": nothing."""
     (restore,) = [event.fn for event in page.fns.values() if event.fn and event.fn.__name__ == "restore"]
-    return [None if part == gr.skip() else part for part in restore(SimpleNamespace(query_params=asked))]
+    return ["-" if part == gr.skip() else part for part in restore(SimpleNamespace(query_params=asked))]
 
 
 def test_an_address_restores_what_it_names(page):
-    assert restored(page) == [None] * 6
+    assert restored(page) == ["-"] * 6
     named = {"fit": "crop", "top": "10", "show": "mistakes", "true": "cat", "predicted": "dog"}
     tab, *settings = restored(page, tab="test-images", **named)
     assert tab.selected == "test-images" and settings == ["crop", 10, "mistakes", "cat", "dog"]
@@ -119,7 +119,7 @@ def test_an_address_restores_what_it_names(page):
 @pytest.mark.parametrize("word", ["", "Predict", EVIL, "null", "-1", "2.5", "0", "11", "05", "٥"])
 def test_what_an_address_names_and_there_is_not_is_ignored(page, word):
     names = ("tab", "fit", "top", "show", "true", "predicted", "other")
-    assert restored(page, **dict.fromkeys(names, word)) == [None] * 6
+    assert restored(page, **dict.fromkeys(names, word)) == ["-"] * 6
 
 
 def test_what_is_chosen_is_written_into_the_address_and_what_is_usual_is_left_out(config):
