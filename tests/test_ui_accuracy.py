@@ -139,7 +139,7 @@ def test_a_share_of_100_images_is_rounded_without_claiming_all_or_none():
         assert accuracy.correct_of_100(test) == expected
 
 
-def test_split_selection_and_what_was_fitted_are_described_with_the_numbers_of_the_run():
+def test_split_selection_and_what_was_fitted_are_described_with_their_numbers():
     shown = text(upper())
     assert "Trained on 45,000 images. Another 50 of the training set were held out for validation." in shown
     assert "epoch 25 of 26, selected by highest validation accuracy." in shown

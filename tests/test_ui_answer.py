@@ -86,7 +86,7 @@ def answer_of(classifier, square, verdict=None, **changes) -> str:
     return answer_html(classifier, found, square, square.resize((96, 96)), 10, verdict, "asked")
 
 
-def test_the_answer_shows_the_first_class_the_models_input_and_one_heat_map_at_a_time(classifier, square):
+def test_the_answer_shows_the_first_class_the_models_input_and_one_heat_map(classifier, square):
     html = answer_of(classifier, square, in_distribution=True)
     name, probability = classifier.predict(square, top_k=1)[0]
     assert find(html, "div", "headline")[0].text == f"{name} confidence {percent(probability)}"

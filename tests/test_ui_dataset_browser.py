@@ -154,7 +154,7 @@ def images_of(html: str) -> list[int]:
     return [int(image["alt"].split(":")[0].removeprefix("Test image ")) for image in find(html, "img")]
 
 
-def test_a_cell_shows_its_images_the_most_confident_first_and_counts_the_whole_test_set(browser, rows, monkeypatch):
+def test_a_cell_shows_its_images_the_most_confident_first_and_counts_all(browser, rows, monkeypatch):
     monkeypatch.setattr(module, "PER_CELL", 3)
     matrix = browser.classifier.metrics.test.confusion_matrix
     for true, name in enumerate(CLASS_NAMES):

@@ -32,7 +32,7 @@ def test_ten_different_images_are_asked_each_with_its_true_and_its_predicted_cla
         assert one["predicted"] == found.predicted[row] and one["confidence"] == percent(found.confidence[row])
 
 
-def test_every_image_has_its_turn_but_those_that_are_here_because_they_are_misclassified(browser):
+def test_every_image_has_its_turn_but_those_that_are_here_for_an_error(browser):
     browser.tests = replace(browser.read(), drawn=range(12))
     played = [frozenset(one["index"] for one in play(browser, seed)) for seed in range(40)]
     assert set.union(*map(set, played)) == set(browser.tests.indices[:12]) and len(set(played)) > 20

@@ -13,6 +13,8 @@ from tests.visitor import upload, visit
 from ui.predict import EXAMPLES, FIT_LABELS
 from ui.uploads import GONE
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def address(browser, tmp_path_factory):
@@ -49,7 +51,6 @@ def clear(page) -> None:
     page.locator("#answer .hint").wait_for()
 
 
-@pytest.mark.slow
 def test_the_server_decides_about_a_file_whose_type_the_browser_does_not_know(browser, address, tmp_path):
     for name in ("IMG_0001", "note"):
         (tmp_path / name).write_bytes(b"no image")
@@ -125,7 +126,6 @@ def test_an_image_comes_from_the_camera_and_from_the_clipboard(browser, address)
         page.wait_for_function("document.querySelector('#upload img').naturalWidth === 60")
 
 
-@pytest.mark.slow
 def test_a_tab_that_outlives_the_server_asks_for_the_image_again(browser, tmp_path):
     port = free_port()
     with ExitStack() as stack:
