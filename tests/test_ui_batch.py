@@ -102,7 +102,7 @@ def test_what_may_be_out_of_distribution_is_marked_in_both():
 @pytest.mark.parametrize("files", [[], "image.png", {"path": "a"}, [{"path": "a"}] * 17])
 def test_a_request_that_is_none_as_a_whole_is_refused_in_place_of_the_table(classifier, files):
     html = batch.table_of(classifier, files, "crop", 16)
-    sentence = "Too many images: give 16 per batch" if len(files) == 17 else "No images were given: upload some."
+    sentence = "Too many images: give 16" if len(files) == 17 else "No images were given: upload some."
     assert find(html, "div", "problem") and sentence in text(html) and not find(html, "table")
 
 
