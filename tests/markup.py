@@ -2,7 +2,6 @@
 
 import base64
 import io
-from dataclasses import dataclass
 from html.parser import HTMLParser
 
 import numpy as np
@@ -14,23 +13,13 @@ EVIL = """<i onload=x()>"'&amp;</i>=\\"""
 """A name that would be markup, or end an attribute, wherever it is not escaped. No page has an <i> of its own."""
 
 
-@dataclass
-class Element:
-    """`text` is that of everything inside it."""
+class Element(dict):
+    """The attributes of an element, its tag and classes, and the text of everything inside it."""
 
-    tag: str
-    attributes: dict[str, str | None]
-    text: str = ""
-
-    @property
-    def classes(self) -> list[str]:
-        return (self.attributes.get("class") or "").split()
-
-    def __getitem__(self, attribute: str) -> str | None:
-        return self.attributes[attribute]
-
-    def __contains__(self, attribute: str) -> bool:
-        return attribute in self.attributes
+    def __init__(self, tag: str, attributes: list[tuple[str, str | None]]):
+        super().__init__(attributes)
+        assert len(attributes) == len(self), f"<{tag}> has an attribute twice"
+        self.tag, self.classes, self.text = tag, (self.get("class") or "").split(), ""
 
 
 class _Parser(HTMLParser):
@@ -39,14 +28,12 @@ class _Parser(HTMLParser):
         self.found, self.open = [], []
 
     def handle_starttag(self, tag, attributes):
-        self.found.append(Element(tag, dict(attributes)))
-        assert len(attributes) == len(self.found[-1].attributes), f"<{tag}> has an attribute twice"
+        self.found.append(Element(tag, attributes))
         if tag not in VOID:
             self.open.append(self.found[-1])
 
     def handle_endtag(self, tag):
-        assert self.open and self.open[-1].tag == tag, f"</{tag}> closes nothing"
-        self.open.pop()
+        assert self.open and self.open.pop().tag == tag, f"</{tag}> closes nothing"
 
     def handle_data(self, data):
         for element in self.open:
@@ -74,12 +61,12 @@ def text(html: str) -> str:
     return elements(f"<div>{html}</div>")[0].text
 
 
-def picture(src: str) -> Image.Image:
-    """The picture in a data URL."""
+def image_in(src: str) -> Image.Image:
+    """The image in a data URL."""
     head, data = src.split(",")
     assert head in ("data:image/png;base64", "data:image/jpeg;base64")
     return Image.open(io.BytesIO(base64.b64decode(data, validate=True)))
 
 
 def pixels(src: str) -> np.ndarray:
-    return np.asarray(picture(src))
+    return np.asarray(image_in(src))

@@ -33,7 +33,7 @@ def test_an_upload_that_is_no_longer_there_is_asked_for_again(uploads):
 
 
 def test_an_upload_that_is_used_is_kept_for_another_while(uploads):
-    path = uploads / "picture.png"
+    path = uploads / "image.png"
     path.write_bytes(png(7, 5))
     os.utime(path, (0, 0))
     with open_upload({"path": str(path)}) as opened:

@@ -13,6 +13,8 @@ from tests.visitor import upload, visit
 from ui.predict import EXAMPLES, FIT_LABELS
 from ui.uploads import GONE
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def address(browser, tmp_path_factory):
@@ -24,8 +26,8 @@ def address(browser, tmp_path_factory):
 
 @pytest.fixture
 def tiff(tmp_path):
-    with Image.open(EXAMPLES / "ship.png") as picture:
-        picture.resize((300, 200)).save(tmp_path / "ship.tiff")
+    with Image.open(EXAMPLES / "ship.png") as image:
+        image.resize((300, 200)).save(tmp_path / "ship.tiff")
     return tmp_path / "ship.tiff"
 
 
@@ -49,12 +51,11 @@ def clear(page) -> None:
     page.locator("#answer .hint").wait_for()
 
 
-@pytest.mark.slow
 def test_the_server_decides_about_a_file_whose_type_the_browser_does_not_know(browser, address, tmp_path):
     for name in ("IMG_0001", "note"):
-        (tmp_path / name).write_bytes(b"no picture")
-    with Image.open(EXAMPLES / "cat.png") as picture:
-        picture.convert("RGB").save(tmp_path / "IMG_0001", "JPEG")
+        (tmp_path / name).write_bytes(b"no image")
+    with Image.open(EXAMPLES / "cat.png") as image:
+        image.convert("RGB").save(tmp_path / "IMG_0001", "JPEG")
     with visit(browser, address) as page:
         upload(page, tmp_path / "IMG_0001")
         page.locator("#answer h2").wait_for()
@@ -125,8 +126,7 @@ def test_an_image_comes_from_the_camera_and_from_the_clipboard(browser, address)
         page.wait_for_function("document.querySelector('#upload img').naturalWidth === 60")
 
 
-@pytest.mark.slow
-def test_a_tab_that_outlives_the_server_asks_for_the_picture_again(browser, tmp_path):
+def test_a_tab_that_outlives_the_server_asks_for_the_image_again(browser, tmp_path):
     port = free_port()
     with ExitStack() as stack:
         with running_app(tmp_path, port=port) as address:

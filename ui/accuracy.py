@@ -3,7 +3,6 @@
 No statistic is computed here, and no number is typed but the `PUBLISHED` ones.
 """
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -11,31 +10,23 @@ from typing import NamedTuple
 import gradio as gr
 
 from model import Classifier
-from model.artifact import (
-    Bin,
-    Calibration,
-    Config,
-    Metrics,
-    PretrainedNetwork,
-    Scores,
-    SplitScores,
-    Training,
-    read_history,
-)
+from model.artifact import Bin, Config, Metrics, PretrainedNetwork, Scores, SplitScores, Training, read_history
 from model.cifar10 import CLASS_NAMES
-from model.schema import Plain
-from ui.curves import FEW_IMAGES, Curve, Line, Reliability, curve, reliability
+from ui.curves import Curve, Line, Reliability, curve
 from ui.render import render, script
 
 PUBLISHED = (
-    ("Test, He et al. 2015 (ResNet-32)", 0.9249),  # "Deep Residual Learning for Image Recognition", table 6: error 7.51
-    ("Test, course report", 0.8677),  # the report this project began with, as docs/results.md cites it
-    ("Validation, course report", 0.8716),  # the same
+    ("He et al. 2015 (ResNet-32)", 0.9249),  # "Deep Residual Learning for Image Recognition", table 6: error 7.51
+    ("Course report", 0.8677),  # the report this project began with, as docs/results.md cites it
+    ("Course report (validation)", 0.8716),  # the same
 )
 """Accuracies on CIFAR-10 that others state: (what of whom, accuracy). Neither source states an interval."""
 
 MANY_CLASSES = 20
 """Beyond it, class names stand upright above the matrix, and long tables scroll."""
+
+FEW_IMAGES = 30
+"""A bin of fewer is drawn pale: its accuracy is mostly chance."""
 
 NOT_RECORDED = "not recorded"
 
@@ -53,9 +44,8 @@ def build_tab(classifier: Classifier, cell_html: Callable[[int, int], str]) -> N
     counts = metrics.test.confusion_matrix
     gr.HTML(accuracy_html(metrics, names, config), apply_default_css=False)
     with gr.Column(elem_id="confusion-card"):
-        matrix = gr.HTML(
-            matrix_html(counts, names), js_on_load=script("address.js", "confusion_matrix.js"), apply_default_css=False
-        )
+        js = script("address.js", "confusion_matrix.js")
+        matrix = gr.HTML(matrix_html(counts, names), js_on_load=js, apply_default_css=False)
         area = gr.HTML(
             html_template=render("cell.html"),
             js_on_load=script("address.js", "cell.js"),
@@ -67,9 +57,7 @@ def build_tab(classifier: Classifier, cell_html: Callable[[int, int], str]) -> N
     def show(event: gr.EventData) -> dict[str, int | str]:
         cell = chosen_cell(event, len(names))
         if cell is None:
-            raise gr.Error(
-                "There is no such cell in the confusion matrix: select one of its numbers.", print_exception=False
-            )
+            raise gr.Error("There is no such cell: select a number of the confusion matrix.", print_exception=False)
         true, predicted = cell
         status = f"{cell_text(counts[true], true, predicted, names)}: shown below the matrix."
         return {"true": true, "predicted": predicted, "status": status, "images": cell_html(true, predicted)}
@@ -100,9 +88,8 @@ def accuracy_html(metrics: Metrics, names: Names, config: Config) -> str:
         times=times,
         of_100=of_100,
         test=metrics.test,
-        scores=score_rows({"Test": metrics.test, "Validation": metrics.val}),
-        flipped=score_rows({"Test": metrics.test.flip_tta, "Validation": metrics.val.flip_tta}),
-        published=[(name, f"{accuracy:.2%}", "not stated", "", "") for name, accuracy in PUBLISHED],
+        val=metrics.val,
+        published=PUBLISHED,
         best_and_worst=best_and_worst(metrics.test, names),
         classes=class_rows(metrics, names),
         many=len(names) > MANY_CLASSES,
@@ -119,21 +106,6 @@ def correct_of_100(test: Scores) -> tuple[str, str]:
     if correct == 0 and test.correct:
         return "fewer than", "1"
     return "about", f"{correct}"
-
-
-def score_rows(splits: dict[str, Scores | None]) -> list[tuple[str, ...]]:
-    """Name, accuracy, 95% interval, correct images and loss of each split that was measured."""
-    return [
-        (
-            name,
-            f"{split.accuracy:.2%}",
-            "{:.2%} to {:.2%}".format(*split.accuracy_interval),
-            f"{split.correct:,} of {split.n:,}",
-            f"{split.loss:.3f}",
-        )
-        for name, split in splits.items()
-        if split
-    ]
 
 
 def split_facts(training: Training, config: Config) -> dict[str, str]:
@@ -165,26 +137,14 @@ def best_and_worst(test: SplitScores, names: Names) -> str:
     return f"{found} Each class has {each} test images."
 
 
-class ClassRow(NamedTuple):
-    """Accuracy of one class on test and val, from 0 to 1, and as text."""
+def class_rows(metrics: Metrics, names: Names) -> list[tuple[str, float | None, float | None]]:
+    """Name and accuracy on test and val of each class, None without images: best first, without test images last."""
 
-    name: str
-    test: float
-    val: float
-    test_text: str
-    val_text: str
+    def share(split: SplitScores, i: int) -> float | None:
+        return split.per_class_accuracy[i] if any(split.confusion_matrix[i]) else None
 
-
-def class_rows(metrics: Metrics, names: Names) -> list[ClassRow]:
-    """Best first; classes without test images at the end."""
-    counts = [[sum(row) for row in split.confusion_matrix] for split in (metrics.test, metrics.val)]
-    shares = metrics.test.per_class_accuracy, metrics.val.per_class_accuracy
-    order = sorted(range(len(names)), key=lambda i: -shares[0][i] if counts[0][i] else 1)
-
-    def text(split: int, i: int) -> str:
-        return f"{shares[split][i]:.1%}" if counts[split][i] else "no images"
-
-    return [ClassRow(names[i], shares[0][i], shares[1][i], text(0, i), text(1, i)) for i in order]
+    rows = [(name, share(metrics.test, i), share(metrics.val, i)) for i, name in enumerate(names)]
+    return sorted(rows, key=lambda row: 1 if row[1] is None else -row[1])
 
 
 def listed(words: list[str]) -> str:
@@ -205,15 +165,13 @@ def matrix_html(matrix: Matrix, names: Names) -> str:
 
 
 def frequent_errors(matrix: Matrix, names: Names, most: int = 3) -> str:
-    """The most frequent errors by count, the more frequent first; a tie at the end is mentioned."""
-    found = sorted((-count, true, k) for true, row in enumerate(matrix) for k, count in enumerate(row) if true != k)
-    found = [cell for cell in found if cell[0]]
+    """The most frequent errors by count, the more frequent first."""
+    cells = ((count, i, k) for i, row in enumerate(matrix) for k, count in enumerate(row) if i != k and count)
+    found = sorted(cells, key=lambda cell: -cell[0])
     if not found:
         return "There is no error on the test images."
     shown = [cell_text(matrix[true], true, predicted, names) for _, true, predicted in found[:most]]
-    tied = sum(cell[0] == found[most - 1][0] for cell in found[most:])
-    others = f", as many as in {tied} other {'cell' if tied == 1 else 'cells'}" if tied else ""
-    return f"Most frequent {'error' if len(shown) == 1 else 'errors'}: {listed(shown)}{others}."
+    return f"Most frequent {'error' if len(shown) == 1 else 'errors'}: {listed(shown)}."
 
 
 class Cell(NamedTuple):
@@ -249,52 +207,33 @@ def cell_text(row: Sequence[int], true: int, predicted: int, names: Names) -> st
 
 def training_html(metrics: Metrics, config: Config, history: list[dict[str, float]]) -> str:
     """Calibration, training curves, and the run with its hyperparameters."""
-    training, calibration = metrics.training, metrics.test.calibration
+    training = metrics.training
     return render(
         "training.html",
-        ece_before=f"{calibration.ece_before:.2%}",
-        ece_after=f"{calibration.ece_after:.2%}",
+        calibration=metrics.test.calibration,
         temperature=f"{config.temperature:.4g}",
         few=FEW_IMAGES,
-        diagrams=reliability_diagrams(calibration),
-        bins=[
-            ("Before temperature scaling", bin_rows(calibration.bins_before)),
-            ("After temperature scaling", bin_rows(calibration.bins_after)),
-        ],
+        diagrams=reliability_diagrams(metrics.test),
         training=training,
         curves=training_curves(history, training.best_epoch),
         run=run_facts(training),
-        resumed=resumed_sessions(training),
-        hyperparameters=plain_texts(training.hyperparameters),
-        versions=plain_texts(training.versions),
     )
 
 
-def reliability_diagrams(calibration: Calibration) -> list[Reliability]:
+def reliability_diagrams(test: SplitScores) -> list[Reliability]:
     """Before and after temperature scaling."""
+
+    def diagram(when: str, ece: float, bins: Sequence[Bin]) -> Reliability:
+        used = [part for part in bins if part.n]
+        over = sum(part.confidence > part.accuracy for part in used)
+        title = f"{when} temperature scaling: ECE {ece:.2%}"
+        gist = f"{title}; overconfident in {over} of {len(used)} bins, {test.n:,} images"
+        return Reliability(title, f"Reliability diagram. {gist}", used)
+
+    found = test.calibration
     return [
-        _diagram("Before", calibration.ece_before, calibration.bins_before),
-        _diagram("After", calibration.ece_after, calibration.bins_after),
-    ]
-
-
-def _diagram(when: str, ece: float, bins: Sequence[Bin]) -> Reliability:
-    used = [part for part in bins if part.n]
-    over = sum(part.confidence > part.accuracy for part in used)
-    return reliability(
-        f"{when} temperature scaling: ECE {ece:.2%}",
-        f"Reliability diagram {when.lower()} temperature scaling: overconfident in {over} of {len(used)} bins, "
-        f"ECE {ece:.2%}, {sum(part.n for part in used):,} images",
-        bins,
-    )
-
-
-def bin_rows(bins: Sequence[Bin]) -> list[tuple[str, str, str, str]]:
-    """Range, number of images, mean confidence and accuracy of each bin that has images."""
-    return [
-        (f"{part.lower:.0%} to {part.upper:.0%}", f"{part.n:,}", f"{part.confidence:.1%}", f"{part.accuracy:.1%}")
-        for part in bins
-        if part.n
+        diagram("Before", found.ece_before, found.bins_before),
+        diagram("After", found.ece_after, found.bins_after),
     ]
 
 
@@ -314,13 +253,12 @@ def training_curves(history: list[dict[str, float]], best_epoch: int) -> list[Cu
 
 
 def run_facts(training: Training) -> dict[str, str]:
-    """The run: recipe and overrides, seed, time, hardware, commit, and networks that took part."""
+    """The run: recipe, seed, time, hardware, commit, and networks that took part."""
     peak = training.peak_memory_bytes
     memory = {"host": peak.host, "device": peak.device} if peak else {}
     networks = training.pretrained
     facts = {
-        "Recipe": training.recipe,
-        "Overrides": "\n".join(training.changes),
+        "Recipe": f"{training.recipe}, with overrides" if training.changes else training.recipe,
         "Seed": f"{training.seed}",
         "Epochs": f"{training.epochs:,} (selected: {training.best_epoch:,})",
         "Parameters": f"{training.parameters:,}",
@@ -329,7 +267,7 @@ def run_facts(training: Training) -> dict[str, str]:
         "Hardware": training.device,
         "Precision": training.precision,
         "Peak memory": ", ".join(f"{n / 2**30:.1f} GiB ({where})" for where, n in memory.items() if n) or NOT_RECORDED,
-        "Started": _moment(training.started),
+        "Started": training.started.replace("T", " ").replace("+00:00", " UTC"),
         "Commit": _commit(training.git_commit),
         "Resumed": {0: "never", 1: "once"}.get(len(training.resumed), f"{len(training.resumed):,} times"),
         "Initial weights": _network(networks.initial_weights if networks else None),
@@ -347,29 +285,8 @@ def _network(found: PretrainedNetwork | None) -> str:
     )
 
 
-def _moment(started: str) -> str:
-    return started.replace("T", " ").replace("+00:00", " UTC")
-
-
 def _commit(commit: str | None) -> str:
     return commit[:12] if commit else NOT_RECORDED
-
-
-def resumed_sessions(training: Training) -> list[str]:
-    """Where and with what the later parts of the run went on."""
-    return [
-        f"{_moment(part.started)}: {part.device}, {part.precision}, commit {_commit(part.git_commit)}; "
-        + ", ".join(f"{name} {version}" for name, version in part.versions.items())
-        for part in training.resumed
-    ]
-
-
-def plain_texts(values: dict[str, Plain]) -> dict[str, str]:
-    """Values of the artifact as text."""
-    return {
-        name: value if isinstance(value, str) else "none" if value is None else json.dumps(value)
-        for name, value in values.items()
-    }
 
 
 def duration(seconds: float) -> str:

@@ -19,10 +19,10 @@ from model.preprocess import to_square_rgb
 from ui.render import render
 
 VIEW_SIDE = 224
-"""Pixels of the photo below the heat map: enough to recognise it, and small to send back."""
+"""Pixels of the photo below the heat map: enough to recognize it, and small to send back."""
 
 HEAT = np.array([(255, 214, 10), (255, 122, 0), (214, 0, 28)], np.float64)
-"""RGB of little, more and most evidence. The opacity grows with it too, so it is not told by colour alone."""
+"""RGB of little, more and most evidence. The opacity grows with it too, so it is not conveyed by color alone."""
 HEAT_OPACITY = 0.78
 
 
@@ -54,18 +54,11 @@ def view_of(image: Image.Image, fit: str) -> Image.Image:
     return to_square_rgb(image, fit, side=max(IMAGE_SIZE, min(VIEW_SIDE, *image.size)))
 
 
-def inline_png(image: Image.Image) -> str:
-    return "data:image/png;base64," + _encoded(image, "PNG")
-
-
-def inline_jpeg(image: Image.Image) -> str:
-    return "data:image/jpeg;base64," + _encoded(image, "JPEG", quality=82)
-
-
-def _encoded(image: Image.Image, form: str, **settings) -> str:
+def inline(image: Image.Image, form: str = "PNG") -> str:
+    """As a data URL; `form` may be JPEG."""
     buffer = io.BytesIO()
-    image.save(buffer, form, **settings)
-    return base64.b64encode(buffer.getvalue()).decode()
+    image.save(buffer, form, quality=82)
+    return f"data:image/{form.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def percent(probability: float) -> str:
@@ -79,9 +72,9 @@ def heat(activation: np.ndarray) -> Image.Image:
     position = activation * (len(HEAT) - 1)
     low = np.minimum(position.astype(int), len(HEAT) - 2)
     share = (position - low)[..., None]
-    colour = HEAT[low] * (1 - share) + HEAT[low + 1] * share
+    color = HEAT[low] * (1 - share) + HEAT[low + 1] * share
     opacity = activation[..., None] * HEAT_OPACITY * 255
-    return Image.fromarray(np.concatenate([colour, opacity], -1).round().astype(np.uint8), "RGBA")
+    return Image.fromarray(np.concatenate([color, opacity], -1).round().astype(np.uint8), "RGBA")
 
 
 def bars_of(classifier: Classifier, found: Prediction, square: Image.Image, count: int) -> list[Bar]:
@@ -89,7 +82,7 @@ def bars_of(classifier: Classifier, found: Prediction, square: Image.Image, coun
     names, best = classifier.class_names, found.best(count)
     maps = classifier.activation_maps(square, [names[label] for label in best])
     return [
-        Bar(label, names[label], float(found.probabilities[label]), inline_png(heat(own)))
+        Bar(label, names[label], float(found.probabilities[label]), inline(heat(own)))
         for label, own in zip(best, maps, strict=True)
     ]
 
@@ -113,8 +106,8 @@ def answer_html(
         if verdict
         else words,
         whose=f"Test image {verdict.index}" if verdict else "Your image",
-        input=inline_png(square),
-        view=inline_jpeg(view),
+        input=inline(square),
+        view=inline(view, "JPEG"),
         size=square.width,
         in_distribution=found.in_distribution,
         classes=len(classifier.class_names),

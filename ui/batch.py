@@ -14,7 +14,7 @@ from PIL import Image
 from model import Classifier
 from model.classifier import Prediction
 from model.preprocess import FITS, MAX_UPLOAD_BYTES, ImageError, to_square_rgb
-from ui.answer import hint_html, inline_png, percent, problem_html
+from ui.answer import hint_html, inline, percent, problem_html
 from ui.render import render, script
 from ui.uploads import open_upload
 
@@ -40,7 +40,7 @@ def build(classifier: Classifier, most: int) -> None:
     resize mode is that of the page's address."""
     gr.HTML(render("batch_zone.html", most=most), elem_id="uploads", apply_default_css=False, js_on_load=None)
     shown = gr.HTML(
-        hint_html(nothing_yet(most)),
+        hint_html(f"Upload up to {most} images to get a table."),
         elem_id="batch",
         apply_default_css=False,
         js_on_load=script("address.js", "batch.js"),
@@ -63,10 +63,6 @@ def build(classifier: Classifier, most: int) -> None:
         api_visibility="private",
         concurrency_limit=2,
     )
-
-
-def nothing_yet(most: int) -> str:
-    return f"Upload up to {most} images to get a table."
 
 
 def table_of(classifier: Classifier, files: object, fit: str, most: int, asked: str | None = None) -> str:
@@ -125,7 +121,7 @@ def cells(row: Row, names: Sequence[str]) -> dict:
     return {
         "name": row.name,
         "problem": None,
-        "image": inline_png(row.square),
+        "image": inline(row.square),
         "in_distribution": row.found.in_distribution,
         "best": [(names[label], percent(row.found.probabilities[label])) for label in row.found.best(TOP)],
     }

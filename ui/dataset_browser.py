@@ -17,7 +17,7 @@ from model import Classifier
 from model.cifar10 import DatasetError
 from model.predictions import Predictions, read_predictions
 from ui import download, quiz
-from ui.answer import Verdict, answer_html, hint_html, inline_png, percent, problem_html
+from ui.answer import Verdict, answer_html, hint_html, inline, percent, problem_html
 from ui.dataset_images import DatasetImages, NoDataset, find_images
 from ui.render import render, script
 
@@ -56,9 +56,8 @@ class Tile:
 
     @property
     def words(self) -> str:
-        return (
-            f"Test image {self.index}: true class {self.true}, predicted {self.predicted}, confidence {self.confidence}"
-        )
+        classes = f"true class {self.true}, predicted {self.predicted}"
+        return f"Test image {self.index}: {classes}, confidence {self.confidence}"
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,7 @@ class DatasetBrowser:
             true=names[found.label[row]],
             predicted=names[found.predicted[row]],
             confidence=percent(found.confidence[row]),
-            image=inline_png(Image.fromarray(self.tests.images[position])),
+            image=inline(Image.fromarray(self.tests.images[position])),
         )
 
     def grid(self, show: object = None, true: object = None, predicted: object = None, page: object = None) -> Grid:
@@ -201,38 +200,23 @@ def whole_number(word: object) -> int | None:
 def build_tab(browser: DatasetBrowser) -> dict[str, gr.components.Component]:
     """Puts the tab's components and events into the Blocks that is being built. Returns what the address of the page
     may set, one component for each of FILTERS; the rest of it, the page and the image, static/dataset_*.js read."""
-    names = browser.classifier.class_names
     with gr.Column(visible=False) as absent:
         why = gr.HTML(elem_id="no-tests", apply_default_css=False, js_on_load=None)
         get = gr.Button("Download CIFAR-10 (170 MB)", variant="primary", elem_id="get-cifar10")
     with gr.Column(visible="hidden") as present:
         with gr.Row():
-            show = gr.Radio(
-                [(name, key) for key, name in SHOW.items()],
-                value=FILTERS["show"],
-                label="Filter",
-                elem_id="show",
-                scale=3,
-                min_width=320,
-            )
-            classes = [("any class", ANY), *((name, name) for name in names)]
+            choices = [(name, key) for key, name in SHOW.items()]
+            show = gr.Radio(choices, value="all", label="Filter", elem_id="show", scale=3, min_width=320)
+            classes = [("any class", ANY), *((name, name) for name in browser.classifier.class_names)]
             true = gr.Dropdown(classes, value=ANY, label="True class", elem_id="true", min_width=140)
             predicted = gr.Dropdown(classes, value=ANY, label="Predicted class", elem_id="predicted", min_width=140)
         with gr.Row(equal_height=False):
             with gr.Column(scale=6, min_width=320):
-                grid = gr.HTML(
-                    elem_id="test-images",
-                    apply_default_css=False,
-                    js_on_load=script("address.js", "dataset_grid.js"),
-                    names=[*FILTERS, PAGE],
-                )
+                js, names = script("address.js", "dataset_grid.js"), [*FILTERS, PAGE]
+                grid = gr.HTML(elem_id="test-images", apply_default_css=False, js_on_load=js, names=names)
             with gr.Column(scale=5, min_width=320):
-                shown = gr.HTML(
-                    hint_html(HINT),
-                    elem_id="test-answer",
-                    apply_default_css=False,
-                    js_on_load=script("answer.js", "address.js", "dataset_image.js"),
-                )
+                js = script("answer.js", "address.js", "dataset_image.js")
+                shown = gr.HTML(hint_html(HINT), elem_id="test-answer", apply_default_css=False, js_on_load=js)
         with gr.Accordion("Quiz: beat the network", open=False, elem_id="quiz-accordion"):
             quiz.build(browser)
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import gradio as gr
 
 from model import Classifier
-from model.artifact import Training
 from model.cifar10 import CLASS_NAMES
 from model.hub import Source
 from model.preprocess import MAX_UPLOAD_BYTES
@@ -97,33 +96,26 @@ def notice_html(notice: str) -> str:
 
 def head_html(classifier: Classifier) -> str:
     """Title, what the network recognizes, and which model this is."""
-    test, training = classifier.metrics.test, classifier.metrics.training
+    test = classifier.metrics.test
     low, high = test.accuracy_interval
     facts = (
         ("Test accuracy", f"{test.accuracy:.2%}", f"{low:.2%} to {high:.2%} (95% CI)"),
-        ("Network", f"ResNet-{classifier.config.depth}", f"{training.parameters:,} parameters"),
-        ("Model", *model_name(classifier.source, recipe_words(training))),
+        ("Network", f"ResNet-{classifier.config.depth}", f"{classifier.metrics.training.parameters:,} parameters"),
+        ("Model", *model_name(classifier.source)),
     )
     names, size = classifier.class_names, classifier.config.image_size
     return render("head.html", title=title_of(classifier), names=names, size=size, facts=facts)
 
 
-def recipe_words(training: Training) -> str:
-    """The recipe, and that it was changed where the artifact says so: by its name alone nobody trains that network."""
-    count = len(training.changes)
-    overrides = f" ({count} {'override' if count == 1 else 'overrides'})" if count else ""
-    return f"recipe {training.recipe}{overrides}"
-
-
-def model_name(source: Source, recipe: str) -> tuple[str, str]:
-    """What to call the model of a `Classifier.source`, and the small print, where a commit of the Hub goes."""
+def model_name(source: Source) -> tuple[str, str]:
+    """What to call the model of a `Classifier.source`, and where it comes from."""
     if source.kind == "hub":
-        return source.repo, f"commit {source.sha[:12]}, {recipe}"
-    return source.public.replace(":", " ", 1), recipe
+        return source.repo, f"Hugging Face Hub, commit {source.sha[:12]}"
+    return source.public.replace(":", " ", 1), "with this project" if source.kind == "bundled" else "on this server"
 
 
 def theme() -> gr.themes.Base:
-    """One accent, neutral greys, and fonts that gradio serves itself: no request leaves the host."""
+    """One accent, neutral grays, and fonts that gradio serves itself: no request leaves the host."""
     sans = gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700))
     mono = gr.themes.LocalFont("IBM Plex Mono", weights=(400,))
     return gr.themes.Base(
@@ -144,14 +136,4 @@ def theme() -> gr.themes.Base:
         block_shadow="none",
         body_text_color_subdued="*neutral_500",
         body_text_color_subdued_dark="*neutral_400",
-        stat_background_fill="*primary_500",
-        stat_background_fill_dark="*primary_500",
-        block_label_background_fill="*block_background_fill",
-        block_label_background_fill_dark="*block_background_fill",
-        block_label_border_width="0px",
-        block_label_border_width_dark="0px",
-        block_label_text_color="*neutral_600",
-        block_label_text_color_dark="*neutral_300",
-        block_title_text_color="*neutral_600",
-        block_title_text_color_dark="*neutral_300",
     )

@@ -9,7 +9,7 @@ from PIL import Image
 from model import Classifier
 from model.preprocess import FITS, ImageError, to_square_rgb
 from ui import batch
-from ui.answer import answer_html, hint_html, inline_jpeg, problem_html, view_of
+from ui.answer import answer_html, hint_html, inline, problem_html, view_of
 from ui.api import BAD_FIT, TOP_K, whole_number
 from ui.render import render, script
 from ui.uploads import open_upload
@@ -111,4 +111,4 @@ def build_examples(image: gr.Image) -> None:
 def thumbnail(path: Path) -> str:
     """A data URL, THUMBNAIL pixels a side."""
     with Image.open(path) as image:
-        return inline_jpeg(image.convert("RGB").resize((THUMBNAIL, THUMBNAIL)))
+        return inline(image.convert("RGB").resize((THUMBNAIL, THUMBNAIL)), "JPEG")

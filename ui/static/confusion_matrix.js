@@ -12,17 +12,17 @@ function select(button) {
   button.tabIndex = 0;
   current = button;
 }
-function neighbour(button, down, right) {
+function neighbor(button, down, right) {
   let [row, column] = place(button);
   do { row += down; column += right; } while (table.rows[row]?.cells[column] && !buttonAt(row, column));
   return buttonAt(row, column);
 }
 const inRow = (button) => [...button.closest('tr').querySelectorAll('button')];
 const moves = {
-  ArrowUp: (button) => neighbour(button, -1, 0),
-  ArrowDown: (button) => neighbour(button, 1, 0),
-  ArrowLeft: (button) => neighbour(button, 0, -1),
-  ArrowRight: (button) => neighbour(button, 0, 1),
+  ArrowUp: (button) => neighbor(button, -1, 0),
+  ArrowDown: (button) => neighbor(button, 1, 0),
+  ArrowLeft: (button) => neighbor(button, 0, -1),
+  ArrowRight: (button) => neighbor(button, 0, 1),
   Home: (button) => inRow(button)[0],
   End: (button) => inRow(button).at(-1),
 };

@@ -43,6 +43,14 @@
   }, true);
   watch('value', () => requestAnimationFrame(draw));
 
+  // The example that the field shows is marked.
+  watch('value', () => {
+    const shown = document.querySelector('#upload img')?.src ?? '';
+    for (const button of document.querySelectorAll('#examples button')) {
+      button.setAttribute('aria-pressed', shown.endsWith(`/${button.dataset.name}.png`));
+    }
+  });
+
   // Browsers lend the camera and the clipboard only to https and to pages of their own computer.
   element.closest('.gradio-container').toggleAttribute('data-no-devices', !window.isSecureContext);
 }
