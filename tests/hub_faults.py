@@ -127,7 +127,7 @@ def pull_case(step: str, fault: Fault, folder: Path, hub: LoopbackHub) -> Outcom
 
     def pull() -> object:
         """As a person's program that has no use for the older version."""
-        return Classifier.from_snapshot(model_hub.pull(REPO))
+        return Classifier.from_artifact(*model_hub.pull(REPO))
 
     def state() -> str:
         snapshot = model_hub.cached(REPO, None)

@@ -13,7 +13,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ge
 
 from model import Classifier, artifact
 from model.artifact import ArtifactError
-from model.hub import HubError, Source, etag, explained, is_repo_id, within
+from model.hub import HubError, Source, call_with_timeout, is_published, is_repo_id, translate_hub_errors
 from trainer.card import REPO
 
 ASK_SECONDS = 30
@@ -50,7 +50,7 @@ def publish(
     open_repo(repo, private=private)
     tagged = _commit_of_tag(repo, branch, tag, files) if tag else None
     if branch is not None:
-        ask(HfApi().create_branch, repo, branch=branch, exist_ok=True)
+        call_hub(HfApi().create_branch, repo, branch=branch, exist_ok=True)
     if not tagged:
         keep_line_ends(repo, branch=branch)
     test = found.metrics.test
@@ -58,7 +58,7 @@ def publish(
     published = commit(repo, files, OWNED, message, branch=branch)
     if tag and not tagged:
         try:
-            ask(HfApi().create_tag, repo, tag=tag, revision=published.sha)
+            call_hub(HfApi().create_tag, repo, tag=tag, revision=published.sha)
         except HubError as error:
             raise HubError(f"{published.url} is there, but without the tag {tag}: {error}") from error
     return published
@@ -96,9 +96,9 @@ def open_repo(repo: str, repo_type: str = "model", private: bool = False, **crea
     if get_token() is None:
         raise HubError("No token for the Hub: set HF_TOKEN to one with write access, or log in with `hf auth login`.")
     api = HfApi()
-    ask(api.create_repo, repo, repo_type=repo_type, private=private or None, exist_ok=True, **creation)
-    ask(api.auth_check, repo, repo_type=repo_type, write=True)
-    if private and not ask(api.repo_info, repo, repo_type=repo_type).private:
+    call_hub(api.create_repo, repo, repo_type=repo_type, private=private or None, exist_ok=True, **creation)
+    call_hub(api.auth_check, repo, repo_type=repo_type, write=True)
+    if private and not call_hub(api.repo_info, repo, repo_type=repo_type).private:
         raise HubError(f"{repo} exists and is public: make it private in its settings, or leave out --private.")
 
 
@@ -109,10 +109,10 @@ def keep_line_ends(repo: str, repo_type: str = "model", branch: str | None = Non
     The line stands last, where it beats every other rule on `text`; it leaves the attributes of LFS as they are
     (https://git-scm.com/docs/gitattributes).
     """
-    info = ask(HfApi().repo_info, repo, repo_type=repo_type, revision=branch)
+    info = call_hub(HfApi().repo_info, repo, repo_type=repo_type, revision=branch)
     rules = b""
     if any(file.rfilename == ATTRIBUTES for file in info.siblings or []):
-        path = ask(hf_hub_download, repo, filename=ATTRIBUTES, repo_type=repo_type, revision=info.sha)
+        path = call_hub(hf_hub_download, repo, filename=ATTRIBUTES, repo_type=repo_type, revision=info.sha)
         rules = Path(path).read_bytes()
     lines = rules.splitlines()
     if KEEP_LINE_ENDS not in lines:
@@ -133,14 +133,14 @@ def commit(
     Files that the Hub has already are not sent; where it has all, there is no new commit.
     """
     api = HfApi()
-    before = ask(api.repo_info, repo, repo_type=repo_type, revision=branch)
+    before = call_hub(api.repo_info, repo, repo_type=repo_type, revision=branch)
     stale = [
         file.rfilename
         for file in before.siblings or []
         if file.rfilename.startswith(tuple(owned)) and file.rfilename not in files
     ]
-    with explained(repo, branch):
-        done = within(
+    with translate_hub_errors(repo, branch):
+        done = call_with_timeout(
             COMMIT_SECONDS,
             api.create_commit,
             repo,
@@ -159,7 +159,7 @@ def commit(
 def _commit_of_tag(repo: str, branch: str | None, tag: str, files: Mapping[str, Path | bytes]) -> str | None:
     """Refuses a tag that is taken, before anything is pushed; but it may be that of an earlier attempt: on the branch's
     last commit, which holds these files."""
-    refs = ask(HfApi().list_repo_refs, repo)
+    refs = call_hub(HfApi().list_repo_refs, repo)
     taken = next((ref.target_commit for ref in refs.tags if ref.name == tag), None)
     heads = {ref.target_commit for ref in refs.branches if ref.name == (branch or "main")}
     if taken is not None and not (taken in heads and _holds(repo, taken, files)):
@@ -168,14 +168,14 @@ def _commit_of_tag(repo: str, branch: str | None, tag: str, files: Mapping[str, 
 
 
 def _holds(repo: str, sha: str, files: Mapping[str, Path | bytes]) -> bool:
-    info = ask(HfApi().repo_info, repo, revision=sha, files_metadata=True)
-    known = {file.rfilename: file.lfs.sha256 if file.lfs else file.blob_id for file in info.siblings or []}
+    info = call_hub(HfApi().repo_info, repo, revision=sha, files_metadata=True)
+    siblings = {file.rfilename: file for file in info.siblings or []}
     contents = {name: file if isinstance(file, bytes) else file.read_bytes() for name, file in files.items()}
-    stale = any(name.startswith(OWNED) and name not in files for name in known)
-    return not stale and all(known.get(n) == etag(data, len(known.get(n) or "")) for n, data in contents.items())
+    stale = any(name.startswith(OWNED) and name not in files for name in siblings)
+    return not stale and all(is_published(content, siblings.get(name)) for name, content in contents.items())
 
 
-def ask(call: Callable[..., Any], repo: str, **arguments: Any) -> Any:
+def call_hub(call: Callable[..., Any], repo: str, **arguments: Any) -> Any:
     """A call of the Hub's client that moves no files, under a deadline. Raises HubError."""
-    with explained(repo, arguments.get("revision")):
-        return within(ASK_SECONDS, call, repo, **arguments)
+    with translate_hub_errors(repo, arguments.get("revision")):
+        return call_with_timeout(ASK_SECONDS, call, repo, **arguments)

@@ -16,7 +16,7 @@ from packaging.version import Version
 from model import artifact, hub
 from model.classifier import Classifier
 from model.hub import HubError
-from trainer.publish import Published, ask, commit, keep_line_ends, open_repo, visible_files
+from trainer.publish import Published, call_hub, commit, keep_line_ends, open_repo, visible_files
 
 PROJECT = Path(__file__).resolve().parent.parent
 FILES = ("app.py", "LICENSE")
@@ -36,14 +36,14 @@ def create_space(space: str, model: str, revision: str | None = None, private: b
     if not hub.is_repo_id(model):
         raise HubError(f"{model!r} is not the name of a repository: give OWNER/NAME.")
     files = space_files()
-    info = ask(HfApi().model_info, model, revision=revision)
+    info = call_hub(HfApi().model_info, model, revision=revision)
     present = {file.rfilename for file in info.siblings or []}
     if missing := [name for name in NEEDED if name not in present]:
         raise HubError(
             f"{model} lacks {', '.join(missing)} at {info.sha[:12]}: a Space has no CIFAR-10 of its own, so the page "
             "needs the sample images too. `python -m trainer publish` brings all of a folder that was exported."
         )
-    Classifier.from_snapshot(hub.pull(model, info.sha))  # what the page would refuse is not hosted
+    Classifier.from_artifact(*hub.pull(model, info.sha))  # what the page would refuse is not hosted
     variables = {"MODEL_REPO": model, "MODEL_REVISION": info.sha}
     open_repo(space, "space", private, space_sdk="gradio", space_variables=_pairs(variables))
     keep_line_ends(space, "space")
@@ -62,10 +62,10 @@ def _pairs(variables: dict[str, str]) -> list[dict[str, str]]:
 
 def _set_variables(space: str, variables: dict[str, str]) -> None:
     """Only those that differ: each change starts the Space anew. One that was just created has them already."""
-    before = ask(HfApi().get_space_variables, space)
+    before = call_hub(HfApi().get_space_variables, space)
     for key, value in variables.items():
         if key not in before or before[key].value != value:
-            ask(HfApi().add_space_variable, space, key=key, value=value)
+            call_hub(HfApi().add_space_variable, space, key=key, value=value)
 
 
 def space_files() -> dict[str, Path | bytes]:
