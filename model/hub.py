@@ -98,7 +98,13 @@ def find(
     Raises HubError, ArtifactError, and ValueError for a revision of something else than a repository.
     """
     if source is not None and not os.path.isdir(source) and is_repo_id(source):
-        return _find_on_hub(str(source), revision, files)
+        try:
+            return pull(str(source), revision, files)
+        except HubError as error:
+            if (snapshot := cached(str(source), revision, files)) is None:
+                raise
+            warnings.warn(f"{error} Using {snapshot}, which was pulled before.", stacklevel=3)
+        return read(snapshot, files), snapshot
     if revision is not None:
         raise ValueError(f"revision {revision!r} names a commit of a Hub repository; {source or 'bundled'} is none")
     if source is None:
@@ -106,17 +112,6 @@ def find(
     if not os.path.exists(source):
         raise ArtifactError(f"{source} is neither a folder nor the OWNER/NAME of a repository on the Hub")
     return artifact.read(source), Source("folder", Path(source))
-
-
-def _find_on_hub(repo: str, revision: str | None, files: Sequence[str]) -> tuple[Artifact, Source]:
-    try:
-        return pull(repo, revision, files)
-    except HubError as error:
-        snapshot = cached(repo, revision, files)
-        if snapshot is None:
-            raise
-        warnings.warn(f"{error} Using {snapshot}, which was pulled before.", stacklevel=4)
-    return read(snapshot, files), snapshot
 
 
 def read(snapshot: Source, files: Sequence[str] = artifact.SERVING) -> Artifact:
@@ -136,10 +131,7 @@ def refusal(error: ArtifactError, source: Source) -> ArtifactError:
 
 
 def pull(
-    repo: str,
-    revision: str | None = None,
-    files: Sequence[str] = artifact.SERVING,
-    seconds: float = PULL_SECONDS,
+    repo: str, revision: str | None = None, files: Sequence[str] = artifact.SERVING, seconds: float | None = None
 ) -> tuple[Artifact, Source]:
     """The checked artifact at one commit: config.json, `files` and, for the page, the samples. A commit that is intact
     in the cache costs no request; what is damaged there is downloaded again.
@@ -149,7 +141,7 @@ def pull(
     if revision and re.fullmatch("[0-9a-f]{40}", revision) and (found := _cached_intact(repo, revision, files)):
         return found
     with translate_hub_errors(repo, revision):
-        return call_with_timeout(seconds, _pull, repo, revision, files)
+        return call_with_timeout(seconds or PULL_SECONDS, _pull, repo, revision, files)
 
 
 def _pull(repo: str, revision: str | None, files: Sequence[str]) -> tuple[Artifact, Source]:
@@ -166,11 +158,11 @@ def _pull(repo: str, revision: str | None, files: Sequence[str]) -> tuple[Artifa
     return found
 
 
-def _download(
-    repo: str, sha: str, files: Sequence[str], siblings: dict[str, RepoSibling]
-) -> tuple[Artifact, Source]:
-    """File by file: the threads of `snapshot_download` would keep the process alive while the Hub is silent. The samples
-    come before `files`, so that a commit in the cache that has those has all."""
+def _download(repo: str, sha: str, files: Sequence[str], siblings: dict[str, RepoSibling]) -> tuple[Artifact, Source]:
+    """File by file: the threads of `snapshot_download` would keep the process alive while the Hub is silent.
+
+    The samples come before `files`, so that a commit in the cache that has those has all.
+    """
 
     def fetch(name: str, limit: int) -> Path:
         artifact.check_size(f"{name} of {repo}", siblings[name].size or 0, limit)
@@ -190,10 +182,8 @@ def _download(
     return read(snapshot, files), snapshot
 
 
-def is_published(content: bytes, file: RepoSibling | None) -> bool:
+def is_published(content: bytes, file: RepoSibling) -> bool:
     """Whether it has the digest that the Hub gives for a file: the sha256 of a large one, the git object of others."""
-    if file is None:
-        return False
     if file.lfs:
         return hashlib.sha256(content).hexdigest() == file.lfs.sha256
     return git_hash(content) == file.blob_id

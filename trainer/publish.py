@@ -1,7 +1,7 @@
 """An artifact folder becomes one commit on the Hugging Face Hub. Needs neither torch nor Lightning.
 
 Readers of the repository see the old artifact or the new one, never a mixture: all files go into one commit, which is
-refused where somebody else pushed in the meantime.
+refused where somebody else pushed in the meantime. (`upload_folder` may make several commits.)
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +26,12 @@ ATTRIBUTES = ".gitattributes"
 KEEP_LINE_ENDS = b"* -text"
 """Without it, a clone with core.autocrlf=true, the default on Windows, has other line ends than its sha256 sums."""
 
+OWNED = tuple(f"{name}/" for name in (artifact.FIGURES, artifact.SAMPLES, artifact.TENSORBOARD))
+"""Folders that hold nothing but what an export wrote."""
+
+Files = Mapping[str, Path | bytes]
+"""Path in a repository -> file, or content."""
+
 
 @dataclass(frozen=True)
 class Published:
@@ -46,9 +52,14 @@ def publish(
     """
     found = artifact.read(folder, artifact.CHECKSUMMED)
     Classifier.from_artifact(found, Source("folder", folder))
-    files = _contents(folder, repo)
+    files: dict[str, Path | bytes] = {**visible_files(folder)}
+    if artifact.CARD in files:
+        try:
+            files[artifact.CARD] = (folder / artifact.CARD).read_text("utf-8").replace(REPO, repo).encode()
+        except ValueError:
+            raise ArtifactError(f"{folder / artifact.CARD} is not UTF-8 text: save it as such") from None
     open_repo(repo, private=private)
-    tagged = _commit_of_tag(repo, branch, tag, files) if tag else None
+    tagged = tag is not None and _is_tagged(repo, branch, tag, files)
     if branch is not None:
         call_hub(HfApi().create_branch, repo, branch=branch, exist_ok=True)
     if not tagged:
@@ -62,21 +73,6 @@ def publish(
         except HubError as error:
             raise HubError(f"{published.url} is there, but without the tag {tag}: {error}") from error
     return published
-
-
-OWNED = tuple(f"{name}/" for name in (artifact.FIGURES, artifact.SAMPLES, artifact.TENSORBOARD))
-"""Folders that hold nothing but what an export wrote."""
-
-
-def _contents(folder: Path, repo: str) -> dict[str, Path | bytes]:
-    """Path in the repository -> file, or content: the card gets the repository's name."""
-    files: dict[str, Path | bytes] = {**visible_files(folder)}
-    if artifact.CARD in files:
-        try:
-            files[artifact.CARD] = (folder / artifact.CARD).read_text("utf-8").replace(REPO, repo).encode()
-        except ValueError:
-            raise ArtifactError(f"{folder / artifact.CARD} is not UTF-8 text: save it as such") from None
-    return files
 
 
 def visible_files(folder: Path) -> dict[str, Path]:
@@ -110,72 +106,57 @@ def keep_line_ends(repo: str, repo_type: str = "model", branch: str | None = Non
     (https://git-scm.com/docs/gitattributes).
     """
     info = call_hub(HfApi().repo_info, repo, repo_type=repo_type, revision=branch)
-    rules = b""
+    lines: list[bytes] = []
     if any(file.rfilename == ATTRIBUTES for file in info.siblings or []):
         path = call_hub(hf_hub_download, repo, filename=ATTRIBUTES, repo_type=repo_type, revision=info.sha)
-        rules = Path(path).read_bytes()
-    lines = rules.splitlines()
+        lines = Path(path).read_bytes().splitlines()
     if KEEP_LINE_ENDS not in lines:
         changed = b"".join(line + b"\n" for line in (*lines, KEEP_LINE_ENDS))
         commit(repo, {ATTRIBUTES: changed}, (), "Keep line ends as they are", repo_type, branch)
 
 
 def commit(
-    repo: str,
-    files: Mapping[str, Path | bytes],
-    owned: Sequence[str],
-    message: str,
-    repo_type: str = "model",
-    branch: str | None = None,
+    repo: str, files: Files, owned: Sequence[str], message: str, repo_type: str = "model", branch: str | None = None
 ) -> Published:
     """One commit after which the repository holds `files`, and nothing else below the folders `owned`. Raises HubError.
 
     Files that the Hub has already are not sent; where it has all, there is no new commit.
     """
-    api = HfApi()
-    before = call_hub(api.repo_info, repo, repo_type=repo_type, revision=branch)
-    stale = [
-        file.rfilename
-        for file in before.siblings or []
-        if file.rfilename.startswith(tuple(owned)) and file.rfilename not in files
+    before = call_hub(HfApi().repo_info, repo, repo_type=repo_type, revision=branch)
+    names = [file.rfilename for file in before.siblings or []]
+    changes = [
+        *(CommitOperationAdd(name, content) for name, content in files.items()),
+        *(CommitOperationDelete(name) for name in names if name.startswith(tuple(owned)) and name not in files),
     ]
-    with translate_hub_errors(repo, branch):
-        done = call_with_timeout(
-            COMMIT_SECONDS,
-            api.create_commit,
-            repo,
-            [
-                *(CommitOperationAdd(name, content) for name, content in files.items()),
-                *(CommitOperationDelete(name) for name in stale),
-            ],
-            commit_message=message,
-            repo_type=repo_type,
-            revision=branch,
-            parent_commit=before.sha,
-        )
+    options = {"commit_message": message, "repo_type": repo_type, "revision": branch, "parent_commit": before.sha}
+    done = call_hub(HfApi().create_commit, repo, COMMIT_SECONDS, operations=changes, **options)
     return Published(done.commit_url, done.oid)
 
 
-def _commit_of_tag(repo: str, branch: str | None, tag: str, files: Mapping[str, Path | bytes]) -> str | None:
-    """Refuses a tag that is taken, before anything is pushed; but it may be that of an earlier attempt: on the branch's
-    last commit, which holds these files."""
+def _is_tagged(repo: str, branch: str | None, tag: str, files: Files) -> bool:
+    """Whether an earlier attempt has put these files and the tag there. Raises HubError, before anything is pushed,
+    where the tag is on something else than the branch's last commit with exactly these files."""
     refs = call_hub(HfApi().list_repo_refs, repo)
     taken = next((ref.target_commit for ref in refs.tags if ref.name == tag), None)
+    if taken is None:
+        return False
     heads = {ref.target_commit for ref in refs.branches if ref.name == (branch or "main")}
-    if taken is not None and not (taken in heads and _holds(repo, taken, files)):
+    if taken not in heads or not _holds(repo, taken, files):
         raise HubError(f"The tag {tag} of {repo} exists, on {taken[:12]}: choose another.")
-    return taken
+    return True
 
 
-def _holds(repo: str, sha: str, files: Mapping[str, Path | bytes]) -> bool:
+def _holds(repo: str, sha: str, files: Files) -> bool:
     info = call_hub(HfApi().repo_info, repo, revision=sha, files_metadata=True)
     siblings = {file.rfilename: file for file in info.siblings or []}
     contents = {name: file if isinstance(file, bytes) else file.read_bytes() for name, file in files.items()}
-    stale = any(name.startswith(OWNED) and name not in files for name in siblings)
-    return not stale and all(is_published(content, siblings.get(name)) for name, content in contents.items())
+    stale = [name for name in siblings if name.startswith(OWNED) and name not in files]
+    return not stale and all(
+        name in siblings and is_published(content, siblings[name]) for name, content in contents.items()
+    )
 
 
-def call_hub(call: Callable[..., Any], repo: str, **arguments: Any) -> Any:
-    """A call of the Hub's client that moves no files, under a deadline. Raises HubError."""
+def call_hub(call: Callable[..., Any], repo: str, seconds: float | None = None, **arguments: Any) -> Any:
+    """A call of the Hub's client under a deadline; without `seconds`, for one that moves no files. Raises HubError."""
     with translate_hub_errors(repo, arguments.get("revision")):
-        return call_with_timeout(ASK_SECONDS, call, repo, **arguments)
+        return call_with_timeout(seconds or ASK_SECONDS, call, repo, **arguments)
