@@ -22,12 +22,11 @@ def load_or_fall_back(source: str | Path | None = None, revision: str | None = N
         return Classifier.load(source, revision), None
     repo = str(source)
     try:
-        return Classifier.from_snapshot(hub.pull(repo, revision, seconds=START_SECONDS)), None
+        return Classifier.from_artifact(*hub.pull(repo, revision, seconds=START_SECONDS)), None
     except (HubError, ArtifactError) as error:
         reason = str(error)
     # First what the asked revision was when it was last pulled, then any other commit, the newest first.
-    asked = hub.cached(repo, revision)
-    for snapshot in [*([asked] if asked else []), *hub.all_cached(repo)]:
+    for snapshot in filter(None, [hub.cached(repo, revision), *hub.all_cached(repo)]):
         try:
             classifier = Classifier.from_snapshot(snapshot)
         except ArtifactError:

@@ -1,13 +1,13 @@
 """Where an artifact comes from: a folder, a repository of the Hugging Face Hub at a commit, or the bundled default.
 
-A repository is pulled file by file at one commit into the Hub client's own cache. The client waits without end for a
-silent server and obeys a `Retry-After` of minutes; so every call of it runs under a deadline of ours (`within`).
+A repository is pulled at one commit into the Hub client's own cache. The client waits without end for a silent server
+and obeys a `Retry-After` of minutes, so every call of it has a deadline (`call_with_timeout`).
 """
 
 import hashlib
-import logging
 import os
 import re
+import ssl
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -16,18 +16,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
+from huggingface_hub import HfApi, constants, hf_hub_download, scan_cache_dir, snapshot_download
 from huggingface_hub.errors import (
+    CacheNotFound,
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
     OfflineModeIsEnabled,
-    RemoteEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.hf_api import RepoSibling
+from huggingface_hub.utils import logging as client_log
 from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils.sha import git_hash
 
 from model import artifact
 from model.artifact import Artifact, ArtifactError
@@ -45,10 +47,6 @@ MAX_SAMPLE_BYTES = 4_000_000
 
 THREAD = "hub-call"
 """Name of the threads in which the client runs."""
-
-_OF_A_RETRY = re.compile(r"thrown while requesting|^Retrying in |^Rate limited")
-
-_SHA = re.compile(r"[0-9a-f]{40}")
 
 
 class HubError(RuntimeError):
@@ -100,7 +98,13 @@ def find(
     Raises HubError, ArtifactError, and ValueError for a revision of something else than a repository.
     """
     if source is not None and not os.path.isdir(source) and is_repo_id(source):
-        return _find_on_hub(str(source), revision, files)
+        try:
+            return pull(str(source), revision, files)
+        except HubError as error:
+            if (snapshot := cached(str(source), revision, files)) is None:
+                raise
+            warnings.warn(f"{error} Using {snapshot}, which was pulled before.", stacklevel=3)
+        return read(snapshot, files), snapshot
     if revision is not None:
         raise ValueError(f"revision {revision!r} names a commit of a Hub repository; {source or 'bundled'} is none")
     if source is None:
@@ -110,23 +114,11 @@ def find(
     return artifact.read(source), Source("folder", Path(source))
 
 
-def _find_on_hub(repo: str, revision: str | None, files: Sequence[str]) -> tuple[Artifact, Source]:
-    try:
-        snapshot = pull(repo, revision, files)
-    except HubError as error:
-        snapshot = cached(repo, revision, files)
-        if snapshot is None:
-            raise
-        warnings.warn(f"{error} Using {snapshot}, which was pulled before.", stacklevel=4)
-    return read(snapshot, files), snapshot
-
-
 def read(snapshot: Source, files: Sequence[str] = artifact.SERVING) -> Artifact:
-    """The checked artifact. Raises ArtifactError; what was damaged on its way is downloaded again the next time."""
+    """The checked artifact of a commit in the cache. Raises ArtifactError."""
     try:
         return artifact.read(snapshot.folder, files)
     except ArtifactError as error:
-        _forget_damaged(snapshot)
         raise refusal(error, snapshot) from None
 
 
@@ -139,167 +131,125 @@ def refusal(error: ArtifactError, source: Source) -> ArtifactError:
 
 
 def pull(
-    repo: str,
-    revision: str | None = None,
-    files: Sequence[str] = artifact.SERVING,
-    seconds: float = PULL_SECONDS,
-) -> Source:
-    """config.json, `files` and, for the page, the samples of one commit; a commit that is pulled already costs no
-    request. Raises HubError, and ArtifactError for what is downloaded and is no intact artifact."""
-    sha = revision if revision and _SHA.fullmatch(revision) else None
-    if sha and (known := cached(repo, sha, files, samples=True)):
-        return known
-    if constants.is_offline_mode():
-        raise HubError(f"The Hub was not asked for {repo}, because HF_HUB_OFFLINE is set: unset it.")
-    with explained(repo, revision):
-        return within(seconds, _pull, repo, revision, files)
+    repo: str, revision: str | None = None, files: Sequence[str] = artifact.SERVING, seconds: float | None = None
+) -> tuple[Artifact, Source]:
+    """The checked artifact at one commit: config.json, `files` and, for the page, the samples. A commit that is intact
+    in the cache costs no request; what is damaged there is downloaded again.
+
+    Raises HubError, and ArtifactError for a commit that is no intact artifact.
+    """
+    if revision and re.fullmatch("[0-9a-f]{40}", revision) and (found := _cached_intact(repo, revision, files)):
+        return found
+    with translate_hub_errors(repo, revision):
+        return call_with_timeout(seconds or PULL_SECONDS, _pull, repo, revision, files)
 
 
-def _pull(repo: str, revision: str | None, files: Sequence[str]) -> Source:
+def _pull(repo: str, revision: str | None, files: Sequence[str]) -> tuple[Artifact, Source]:
     info = HfApi().model_info(repo, revision=revision, files_metadata=True)
-    sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
-    if missing := [name for name in (artifact.CONFIG, *files) if name not in sizes]:
+    siblings = {file.rfilename: file for file in info.siblings or []}
+    if missing := [name for name in (artifact.CONFIG, *files) if name not in siblings]:
         raise HubError(f"{repo} lacks {', '.join(missing)} at {info.sha}: `python -m trainer publish` writes all.")
-    known = cached(repo, info.sha, files, samples=True)
-    if known and cached(repo, revision, files) == known:
-        return known
-    folder = _fetch(repo, info.sha, artifact.CONFIG, sizes, artifact.MAX_CONFIG_BYTES).parent
-    snapshot = Source("hub", folder, repo, info.sha)
-    try:
-        config = artifact.read_config(folder / artifact.CONFIG)
-    except ArtifactError as error:
-        _forget_damaged(snapshot)
-        raise refusal(error, snapshot) from None
-    for name in files:
-        _fetch(repo, info.sha, name, sizes, artifact.max_bytes(config, name))
-    for name in _optional(files):
-        with suppress(RemoteEntryNotFoundError):
-            _fetch(repo, info.sha, name, sizes, MAX_SAMPLE_BYTES)
-    read(snapshot, files)  # a commit that is refused must not take the place of the one before it
-    if revision != info.sha:
-        # Not before the rest: now the client's cache remembers which commit the branch or tag is. That serves only who
-        # is offline later, so it may fail.
+    found = _cached_intact(repo, info.sha, files) or _download(repo, info.sha, files, siblings)
+    if revision != info.sha and cached(repo, revision, files) != found[1]:
+        # Only now may the cache learn which commit the branch or tag is: a refused one must not take the place of the
+        # one before. That serves only who is offline later, so it may fail.
         with suppress(Exception):
             hf_hub_download(repo, artifact.CONFIG, revision=revision)
-    return snapshot
+    return found
 
 
-def _fetch(repo: str, sha: str, name: str, sizes: dict[str, int], limit: int) -> Path:
-    artifact.check_size(f"{name} of {repo}", sizes.get(name, 0), limit)
-    return Path(hf_hub_download(repo, name, revision=sha))
+def _download(repo: str, sha: str, files: Sequence[str], siblings: dict[str, RepoSibling]) -> tuple[Artifact, Source]:
+    """File by file: the threads of `snapshot_download` would keep the process alive while the Hub is silent.
 
-
-def _optional(files: Sequence[str]) -> Sequence[str]:
-    """Who serves the page wants the sample images too, where the repository has them."""
-    return artifact.SAMPLE_FILES if set(artifact.SERVING) <= set(files) else ()
-
-
-def cached(
-    repo: str, revision: str | None, files: Sequence[str] = artifact.SERVING, samples: bool = False
-) -> Source | None:
-    """The commit that the revision was when it was last pulled, if the cache has all of it. Asks nobody.
-
-    `samples`: all includes the sample images, or the knowledge that the repository has none.
+    The samples come before `files`, so that a commit in the cache that has those has all.
     """
 
-    def lookup(name: str) -> Any:
-        """A path, None for unknown, or an object that stands for "the repository has no such file"."""
-        with suppress(OSError):  # a cache that cannot be read is as good as none
-            return try_to_load_from_cache(repo, name, revision=revision)
+    def fetch(name: str, limit: int) -> Path:
+        artifact.check_size(f"{name} of {repo}", siblings[name].size or 0, limit)
+        path = Path(hf_hub_download(repo, name, revision=sha))
+        if not is_published(path.read_bytes(), siblings[name]):
+            path.unlink()  # a link to content that was damaged in the cache or on its way
+            path = Path(hf_hub_download(repo, name, revision=sha, force_download=True))
+        return path
 
-    path = lookup(artifact.CONFIG)
-    if not all(isinstance(lookup(name), str) for name in (artifact.CONFIG, *files)):
+    snapshot = Source("hub", fetch(artifact.CONFIG, artifact.MAX_CONFIG_BYTES).parent, repo, sha)
+    config = read(snapshot, ()).config
+    if set(artifact.SERVING) <= set(files):
+        for name in filter(siblings.__contains__, artifact.SAMPLE_FILES):
+            fetch(name, MAX_SAMPLE_BYTES)
+    for name in files:
+        fetch(name, artifact.max_bytes(config, name))
+    return read(snapshot, files), snapshot
+
+
+def is_published(content: bytes, file: RepoSibling) -> bool:
+    """Whether it has the digest that the Hub gives for a file: the sha256 of a large one, the git object of others."""
+    if file.lfs:
+        return hashlib.sha256(content).hexdigest() == file.lfs.sha256
+    return git_hash(content) == file.blob_id
+
+
+def cached(repo: str, revision: str | None = None, files: Sequence[str] = artifact.SERVING) -> Source | None:
+    """The commit that the revision was when it was last pulled, if the cache has all of it. Asks nobody."""
+    needed = [artifact.CONFIG, *files]
+    try:
+        path = snapshot_download(repo, revision=revision, allow_patterns=needed, local_files_only=True)
+    except OSError:  # not there, or not readable
         return None
-    if samples and any(lookup(name) is None for name in _optional(files)):
-        return None
-    return Source("hub", Path(path).parent, repo, Path(path).parent.name)
+    folder = Path(path)
+    return Source("hub", folder, repo, folder.name) if all((folder / name).is_file() for name in needed) else None
 
 
-def all_cached(repo: str, files: Sequence[str] = artifact.SERVING) -> Iterator[Source]:
+def _cached_intact(repo: str, sha: str, files: Sequence[str]) -> tuple[Artifact, Source] | None:
+    snapshot = cached(repo, sha, files)
+    with suppress(ArtifactError):
+        return (read(snapshot, files), snapshot) if snapshot else None
+    return None
+
+
+def all_cached(repo: str) -> list[Source]:
     """Every commit of the repository that the cache has all of, the last pulled first."""
-    storage = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="model") / "snapshots"
-    times: dict[str, float] = {}
-    with suppress(OSError):
-        times = {path.name: path.stat().st_mtime for path in storage.iterdir() if _SHA.fullmatch(path.name)}
-    for sha in sorted(times, key=times.__getitem__, reverse=True):
-        if snapshot := cached(repo, sha, files):
-            yield snapshot
+    try:
+        repos = scan_cache_dir(constants.HF_HUB_CACHE).repos
+    except (CacheNotFound, OSError, ValueError):
+        return []
+    revisions = [each for one in repos if (one.repo_type, one.repo_id) == ("model", repo) for each in one.revisions]
+    revisions.sort(key=lambda each: each.snapshot_path.stat().st_mtime, reverse=True)
+    return [snapshot for each in revisions if (snapshot := cached(repo, each.commit_hash))]
 
 
-def _forget_damaged(snapshot: Source) -> None:
-    """Removes from the cache what is not the file that the Hub named. The others stay: older commits may share them."""
-    for path in [snapshot.folder / name for name in (artifact.CONFIG, *artifact.SERVING, *artifact.SAMPLE_FILES)]:
-        with suppress(OSError):
-            blob = path.resolve(strict=True)
-            if blob.name != etag(blob.read_bytes(), len(blob.name)):
-                blob.unlink()  # not the link alone, which would be made anew without a download
-                path.unlink(missing_ok=True)
-
-
-def etag(content: bytes, digits: int) -> str:
-    """What the Hub calls a file, and the client's cache its blob: a large one by its sha256 (64 digits), a small one by
-    its git object (40)."""
-    if digits == 64:
-        return hashlib.sha256(content).hexdigest()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-
-
-def within(seconds: float, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def call_with_timeout(seconds: float, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """The call's result, or HubError after so many seconds. The call cannot be ended: it goes on in the background, and
     what it still brings into the cache serves the next attempt."""
     outcome: dict[str, Any] = {}
-    said: list[str] = []  # by the client, of its retries
 
     def run() -> None:
+        level = client_log.get_verbosity()
+        client_log.set_verbosity_error()  # else it prints a line for each of its retries
         try:
-            with _collected_warnings(said):
-                outcome["result"] = call(*args, **kwargs)
+            outcome["result"] = call(*args, **kwargs)
         except BaseException as error:  # of any kind: it is raised again where it was asked for
             outcome["error"] = error
+        finally:
+            client_log.set_verbosity(level)
 
     thread = threading.Thread(target=run, daemon=True, name=THREAD)
     thread.start()
     thread.join(seconds)
     if thread.is_alive():
-        last = f"; it last answered {said[-1]}" if said else ""
-        raise HubError(f"The Hub did not finish within {seconds:g} seconds{last}.")
+        raise HubError(f"The Hub did not finish within {seconds:g} seconds.")
     if "error" in outcome:
         raise outcome["error"]
     return outcome["result"]
 
 
 def call_is_running() -> bool:
-    """Whether a call that `within` gave up goes on in the background."""
+    """Whether a call that `call_with_timeout` gave up goes on in the background."""
     return any(thread.name == THREAD for thread in threading.enumerate())
 
 
 @contextmanager
-def _collected_warnings(said: list[str]) -> Iterator[None]:
-    """Collects the HTTP errors that the client's retries in this thread warn of, instead of printing them.
-
-    Of a library's logger tree the root alone is public, and a logger's filter does not see what comes from below it;
-    those of the handlers do (https://docs.python.org/3/library/logging.html#logging.Handler.addFilter).
-    """
-    own = threading.get_ident()
-
-    def collect(record: logging.LogRecord) -> bool:
-        message = record.getMessage() if record.thread == own and record.name.startswith("huggingface_hub") else ""
-        if found := re.search(r"HTTP Error (\d+)", message):
-            said.append(f"HTTP {found[1]}")
-        return not _OF_A_RETRY.search(message)
-
-    handlers = [*logging.getLogger("huggingface_hub").handlers, *logging.getLogger().handlers]
-    for handler in handlers:
-        handler.addFilter(collect)
-    try:
-        yield
-    finally:
-        for handler in handlers:
-            handler.removeFilter(collect)
-
-
-@contextmanager
-def explained(repo: str, revision: str | None = None) -> Iterator[None]:
+def translate_hub_errors(repo: str, revision: str | None = None) -> Iterator[None]:
     """Turns what the client raises into a HubError of one sentence."""
     try:
         yield
@@ -312,34 +262,35 @@ def explained(repo: str, revision: str | None = None) -> Iterator[None]:
 def explain(error: BaseException, repo: str, revision: str | None = None) -> str:
     """Why, and what to do, in one sentence."""
     chain = [error]
-    while (cause := chain[-1].__cause__ or chain[-1].__context__) and len(chain) < 8:
+    while cause := chain[-1].__cause__ or chain[-1].__context__:
         chain.append(cause)  # the client hides the real one behind "please check your connection"
-    for kind, words in _REASONS:
-        if found := next((link for link in chain if isinstance(link, kind)), None):
-            return words(found, repo, revision)
-    if found := next((link for link in chain if type(link).__module__.startswith("httpx")), None):  # or httpx2
-        return _connection_failed(found, repo)
-    if found := next((link for link in chain if isinstance(link, OSError)), None):
-        if found.errno is None or isinstance(found, ConnectionError | TimeoutError):
-            return _connection_failed(found, repo)
-        return (  # without the path, which visitors may see
-            f"A file of this machine cannot be read or written for {repo} ({found.strerror}): look at the free space, "
+    for link in chain:
+        match link:
+            case GatedRepoError():
+                return f"{repo} is gated: accept its conditions on the Hub and set HF_TOKEN."
+            case RepositoryNotFoundError():
+                return f"{repo} is not on the Hub, or is private and no token that may read it was given (HF_TOKEN)."
+            case RevisionNotFoundError():
+                return f"{repo} has no revision {revision or 'main'}: name a branch, a tag or a commit."
+            case OfflineModeIsEnabled():
+                return f"The Hub was not asked for {repo}, because HF_HUB_OFFLINE is set: unset it."
+            case HfHubHTTPError(response=response):
+                told = response.headers.get("X-Error-Message") or ADVICE.get(response.status_code, "try again later")
+                return f"The Hub answered HTTP {response.status_code} for {repo}: {told.rstrip('.')}."
+            case HFValidationError():
+                return f"{repo} is no valid name on the Hub ({in_one_line(link)})."
+    if isinstance(error, OSError) and error.errno:  # of the network, it would be wrapped; no path: visitors may see it
+        return (
+            f"A file of this machine cannot be read or written for {repo} ({error.strerror}): look at the free space, "
             "and at the cache of the Hub's client (HF_HOME)."
         )
-    return f"The Hub's answer for {repo} was not understood ({_in_one_line(error)}): try again later."
+    advice = "check it, or try again later"
+    if isinstance(chain[-1], ssl.SSLCertVerificationError):
+        advice = "behind a proxy that has a certificate of its own, name that file in SSL_CERT_FILE"
+    return f"The connection to the Hub failed for {repo} ({in_one_line(chain[-1])}): {advice}."
 
 
-def _connection_failed(error: BaseException, repo: str) -> str:
-    return f"The connection to the Hub failed for {repo} ({_in_one_line(error)}): check it, or try again later."
-
-
-def _http_reason(error: HfHubHTTPError, repo: str, revision: str | None) -> str:
-    status = error.response.status_code
-    told = error.response.headers.get("X-Error-Message") or _STATUS.get(status, "try again later")
-    return f"The Hub answered HTTP {status} for {repo}: {told.rstrip('.')}."
-
-
-_STATUS = {
+ADVICE = {
     401: "the token is missing or wrong; set HF_TOKEN, or log in with `hf auth login`",
     402: "it takes a paid plan; a new Gradio Space on CPU basic does, for one",
     403: "the token may not do that; it needs write access to push, and the right to read this repository to pull",
@@ -348,19 +299,8 @@ _STATUS = {
     412: "somebody else pushed in the meantime; run the same command again to put this version on top",
     429: "too many requests; try again in some minutes",
 }
-_REASONS: list[tuple[type[BaseException], Callable[[Any, str, str | None], str]]] = [
-    (GatedRepoError, lambda e, r, v: f"{r} is gated: accept its conditions on the Hub and set HF_TOKEN."),
-    (
-        RepositoryNotFoundError,
-        lambda e, r, v: f"{r} is not on the Hub, or is private and no token that may read it was given (HF_TOKEN).",
-    ),
-    (RevisionNotFoundError, lambda e, r, v: f"{r} has no revision {v or 'main'}: name a branch, a tag or a commit."),
-    (OfflineModeIsEnabled, lambda e, r, v: f"The Hub was not asked for {r}, because HF_HUB_OFFLINE is set: unset it."),
-    (HfHubHTTPError, _http_reason),
-    (HFValidationError, lambda e, r, v: f"{r} is no valid name on the Hub ({_in_one_line(e)})."),
-]
 
 
-def _in_one_line(error: BaseException) -> str:
+def in_one_line(error: BaseException) -> str:
     words = " ".join(str(error).split()).rstrip(".")
     return f"{type(error).__name__}: {words[:200]}" if words else type(error).__name__

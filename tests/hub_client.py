@@ -2,10 +2,8 @@
 
 import json
 import os
-import socket
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,20 +18,16 @@ REPO = "ann/resnet"
 
 
 def point_client_at(url: str, cache: Path, patch: pytest.MonkeyPatch) -> None:
-    """In this process. The waits between the client's retries are cut short."""
+    """In this process. The client does not wait between its retries."""
     patch.setattr(constants, "ENDPOINT", url)
     patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
     patch.setattr(constants, "HF_HUB_CACHE", str(cache))
     patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    wait_at_most(0, patch)
+    # Only the client's own view of `time` changes.
+    impatient = SimpleNamespace(**vars(time) | {"sleep": lambda seconds: None})
+    patch.setattr("huggingface_hub.utils._http.time", impatient)
+    patch.setattr("huggingface_hub.file_download.time", impatient)
     patch.setenv("HF_TOKEN", TOKEN)
-
-
-def wait_at_most(most: float, patch: pytest.MonkeyPatch) -> None:
-    """Between the client's retries, in seconds. Only its own view of `time` changes."""
-    shortened = SimpleNamespace(**vars(time) | {"sleep": lambda seconds: time.sleep(min(seconds, most))})
-    patch.setattr("huggingface_hub.utils._http.time", shortened)
-    patch.setattr("huggingface_hub.file_download.time", shortened)
 
 
 def environment(hub: LoopbackHub | str, cache: Path, **more: str) -> dict[str, str]:
@@ -63,7 +57,5 @@ def end_calls(hub: LoopbackHub) -> None:
     deadline = time.monotonic() + 20
     while calls := [thread for thread in threading.enumerate() if thread.name == THREAD]:
         assert time.monotonic() < deadline, f"{len(calls)} calls go on although the Hub answers again"
-        for connection in list(hub.connections):
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+        hub.hang_up()
         calls[0].join(0.1)

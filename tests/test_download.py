@@ -1,23 +1,25 @@
+"""The trainer's download of CIFAR-10: the official archive, and the Hub's copy checked against it."""
+
 import io
 import re
 import shutil
 import socket
-import sys
+import ssl
+import subprocess
 import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import httpx
 import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
-from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
 from PIL import Image
 
 from model import cifar10
 from tests.conftest import TRAIN_PER_BATCH
+from tests.hub_client import point_client_at
 from tests.test_architecture import imported_by
 from trainer import download
 from trainer.data import load_training_data
@@ -47,7 +49,7 @@ def train_rows(data_dir: Path, order=HUB_ORDER) -> tuple[np.ndarray, np.ndarray]
 
 
 @pytest.fixture
-def hub(tiny_cifar, tmp_path, monkeypatch) -> Path:
+def copy(tiny_cifar, tmp_path, monkeypatch) -> Path:
     """The folder of a made-up dataset repository that holds the images of `tiny_cifar`, and that downloads copy."""
 
     def hf_hub_download(repo, file, *, repo_type, etag_timeout):
@@ -57,12 +59,12 @@ def hub(tiny_cifar, tmp_path, monkeypatch) -> Path:
     folder = tmp_path / "hub"
     write_parquet(folder / TRAIN, *train_rows(tiny_cifar))
     write_parquet(folder / TEST, *cifar10.read_test(tiny_cifar))
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", hf_hub_download)
+    monkeypatch.setattr(download, "hf_hub_download", hf_hub_download)
     return folder
 
 
 @pytest.fixture
-def copied(hub, tmp_path) -> Path:
+def copied(copy, tmp_path) -> Path:
     """A data folder with the Hub's copy."""
     download.download_if_missing(tmp_path / "data", "hub")
     return tmp_path / "data"
@@ -74,14 +76,11 @@ def refused(data_dir: Path) -> str:
         download.download_if_missing(data_dir, "hub")
     message = str(caught.value)
     assert not (data_dir / cifar10.HUB_FOLDER).exists()
-    assert "\n" not in message and re.search("leave out --download-from hub, " + BY_HAND, message)
+    assert "\n" not in message and re.search("; or leave out --download-from hub, " + BY_HAND, message)
     return message
 
 
-# The official archive
-
-
-def test_without_a_network_the_error_names_the_hubs_copy_and_where_to_put_the_files(tmp_path, monkeypatch):
+def test_without_a_network_the_error_says_where_else_the_images_are(tmp_path, monkeypatch):
     def refuse(*args, **kwargs):
         raise OSError("no route to host")
 
@@ -90,7 +89,7 @@ def test_without_a_network_the_error_names_the_hubs_copy_and_where_to_put_the_fi
         load_training_data(tmp_path / "data")
 
 
-def test_a_silent_host_is_not_waited_for_without_end(tmp_path, monkeypatch):
+def test_a_silent_host_of_the_official_archive_is_given_up(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(
         "torchvision.datasets.CIFAR10.__init__", lambda *args, **kwargs: seen.append(socket.getdefaulttimeout())
@@ -105,7 +104,7 @@ def test_nothing_is_downloaded_where_the_official_files_are(tiny_cifar, monkeypa
     download.download_if_missing(tiny_cifar, source)
 
 
-def test_processes_that_start_together_download_once(tmp_path, monkeypatch, tiny_cifar):
+def test_processes_that_start_together_download_once(tmp_path, monkeypatch, tiny_cifar, capsys):
     downloads = []
 
     def slow(data_dir):
@@ -120,51 +119,36 @@ def test_processes_that_start_together_download_once(tmp_path, monkeypatch, tiny
     for thread in threads:
         thread.join()
     assert downloads == [tmp_path / "data"]
+    assert capsys.readouterr().out.count("Waiting for another process") == 2
 
 
-# The Hub's copy
-
-
-@pytest.mark.parametrize("order", [HUB_ORDER, (1, 2, 3, 4, 5), (2, 1, 5, 4, 3)])
-def test_the_hubs_copy_gives_the_official_arrays_whatever_the_order_of_its_batches(hub, tiny_cifar, tmp_path, order):
-    write_parquet(hub / TRAIN, *train_rows(tiny_cifar, order))
+@pytest.mark.parametrize("order", [HUB_ORDER, (1, 2, 3, 4, 5)])
+def test_the_hubs_copy_gives_the_official_arrays_in_any_order(copy, tiny_cifar, tmp_path, order):
+    write_parquet(copy / TRAIN, *train_rows(tiny_cifar, order))
     data_dir = tmp_path / "data"
     download.download_if_missing(data_dir, "hub")
-    found = load_training_data(data_dir)
-    assert found.split.sha256() == load_training_data(tiny_cifar).split.sha256()
+    assert load_training_data(data_dir).split.sha256() == load_training_data(tiny_cifar).split.sha256()
     for read in (cifar10.read_train, cifar10.read_test):
         for ours, official in zip(read(data_dir), read(tiny_cifar), strict=True):
             assert ours.dtype == official.dtype and np.array_equal(ours, official)
+    names = {f"{name}.npz" for name in cifar10.TRAIN_BATCHES + cifar10.TEST_BATCHES}
+    assert {path.name for path in (data_dir / "cifar-10-hub").iterdir()} == names
     assert cifar10.missing_files(data_dir) == []
-    cifar10.check_files(data_dir)
-    assert sorted(path.name for path in (data_dir / "cifar-10-hub").iterdir()) == sorted(
-        f"{name}.npz" for name in cifar10.TRAIN_BATCHES + cifar10.TEST_BATCHES
-    )
 
 
-def test_one_altered_pixel_is_refused_with_both_digests(hub, tiny_cifar, tmp_path):
+def test_one_altered_pixel_is_refused_with_both_digests(copy, tiny_cifar, tmp_path):
     images, labels = train_rows(tiny_cifar)
     images[2 * TRAIN_PER_BATCH + 7, 31, 0, 2] ^= 1
-    write_parquet(hub / TRAIN, images, labels)
+    write_parquet(copy / TRAIN, images, labels)
     message = refused(tmp_path / "data")
-    assert re.search(
-        r"differs from the official images: part 3 of 5 of .*train-\S+ has the sha256 [0-9a-f]{64}", message
-    )
+    assert re.search(r"differs from the official images: part 3 of 5 of .*train-\S+ has the sha256", message)
     third = slice(2 * TRAIN_PER_BATCH, 3 * TRAIN_PER_BATCH)
     assert cifar10.batch_sha256(images[third], labels[third]) in message and cifar10.SHA256["data_batch_2"] in message
 
 
-def test_one_altered_test_label_is_refused(hub, tiny_cifar, tmp_path):
-    images, labels = cifar10.read_test(tiny_cifar)
-    labels[-1] += 256  # the same byte
-    write_parquet(hub / TEST, images, labels)
-    message = refused(tmp_path / "data")
-    assert "part 1 of 1" in message and f"expected is {cifar10.SHA256['test_batch']}:" in message
-
-
-@pytest.mark.parametrize("order", [(4, 3, 2, 5), (4, 3, 2, 5, 5), (4, 3, 2, 5, 1, 1)])
-def test_a_missing_or_repeated_batch_is_refused(hub, tiny_cifar, tmp_path, order):
-    write_parquet(hub / TRAIN, *train_rows(tiny_cifar, order))
+@pytest.mark.parametrize("order", [(4, 3, 2, 5), (4, 3, 2, 5, 5)])
+def test_a_missing_or_repeated_batch_is_refused(copy, tiny_cifar, tmp_path, order):
+    write_parquet(copy / TRAIN, *train_rows(tiny_cifar, order))
     assert "differs from the official images" in refused(tmp_path / "data")
 
 
@@ -172,64 +156,60 @@ def test_a_missing_or_repeated_batch_is_refused(hub, tiny_cifar, tmp_path, order
     "damage",
     [
         lambda path, images, labels: path.write_bytes(path.read_bytes()[:-100]),
-        lambda path, images, labels: path.write_bytes(b""),
-        lambda path, images, labels: path.unlink(),
-        lambda path, images, labels: write_parquet(path, images[:0], labels[:0]),
         lambda path, images, labels: write_parquet(path, images, labels, column="image"),
-        lambda path, images, labels: write_parquet(path, images, [str(label) + "?" for label in labels]),
-        lambda path, images, labels: write_parquet(path, images, labels, encode=lambda image: None),
-        lambda path, images, labels: write_parquet(path, images, labels, encode=lambda image: png(image)[:-40]),
         lambda path, images, labels: write_parquet(path, images, labels, encode=lambda image: png(image, "BMP")),
-        lambda path, images, labels: write_parquet(path, images[:, :16], labels),
         lambda path, images, labels: write_parquet(path, images[..., 0], labels),
     ],
 )
-def test_what_is_no_table_of_32x32_rgb_pngs_is_refused_with_its_name(hub, tiny_cifar, tmp_path, damage):
-    damage(hub / TEST, *cifar10.read_test(tiny_cifar))
+def test_what_is_no_table_of_rgb_images_is_refused_with_its_name(copy, tiny_cifar, tmp_path, damage):
+    damage(copy / TEST, *cifar10.read_test(tiny_cifar))
     assert re.search(r"test-00000-of-00001\.parquet cannot be read \(\w+: .*\): delete it", refused(tmp_path / "data"))
 
 
-def test_the_file_to_delete_is_the_one_that_the_hubs_client_would_take_again(hub, tmp_path):
-    """Its cache holds links to blobs: deleting a link changes nothing."""
-    (hub / TEST).write_bytes(b"damaged")
-    (hub / TEST).rename(hub / "blob")
-    (hub / TEST).symlink_to(hub / "blob")
-    assert f"{hub / 'blob'} cannot be read" in refused(tmp_path / "data")
+def test_the_file_to_delete_is_not_the_link_of_the_clients_cache(copy, tmp_path):
+    (copy / TEST).write_bytes(b"damaged")
+    (copy / TEST).rename(copy / "blob")
+    (copy / TEST).symlink_to(copy / "blob")
+    assert f"{copy / 'blob'} cannot be read" in refused(tmp_path / "data")
 
 
-@pytest.mark.parametrize("module", ["pyarrow", "huggingface_hub"])
-def test_a_missing_package_is_named(hub, tmp_path, monkeypatch, module):
-    for name in [name for name in sys.modules if name.split(".")[0] == module]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, module, None)
-    assert re.search(rf"\(.*{module}.*\): pip install -r requirements\.txt", refused(tmp_path / "data"))
+def test_a_certificate_that_is_not_trusted_is_named(tmp_path, monkeypatch):
+    """As behind a proxy that opens what it passes on."""
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 1 -subj /CN=localhost"
+    subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=reject, args=(server, context), daemon=True).start()
+        address = f"https://localhost:{server.getsockname()[1]}"
+        point_client_at(address, tmp_path / "cache", monkeypatch)
+        message = refused(tmp_path / "data")
+    assert "CERTIFICATE_VERIFY_FAILED" in message and "name that file in SSL_CERT_FILE" in message
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        OSError("no route to host"),
-        httpx.ConnectError("no route to host"),  # no OSError
-        LocalEntryNotFoundError("no route to host\n\nand the file is not cached."),
-        RepositoryNotFoundError("401: no route to host", response=SimpleNamespace(headers={}, request=None)),
-        RuntimeError("no route to host"),  # as hf_xet raises
-    ],
-    ids=lambda error: type(error).__name__,
-)
-def test_without_a_network_the_hubs_error_says_where_to_put_the_files(hub, tmp_path, monkeypatch, error):
+def reject(server: socket.socket, context: ssl.SSLContext) -> None:
+    """Handshakes, which the client breaks off."""
+    while True:
+        try:
+            context.wrap_socket(server.accept()[0], server_side=True)
+        except ssl.SSLError:
+            continue
+        except OSError:
+            return
+
+
+@pytest.mark.parametrize("error", [httpx.ConnectError("no route to host"), RuntimeError("no route to host")])
+def test_without_a_network_the_hubs_error_says_where_to_put_the_files(copy, tmp_path, monkeypatch, error):
     def refuse(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", refuse)
+    monkeypatch.setattr(download, "hf_hub_download", refuse)
     message = refused(tmp_path / "data")
-    assert message.startswith("uoft-cs/cifar10 could not be downloaded (") and "no route to host" in message
+    assert message.startswith("The connection to the Hub failed for uoft-cs/cifar10 (") and "no route" in message
 
 
 def test_importing_the_downloads_brings_neither_torch_nor_pyarrow():
     assert not imported_by("import trainer.download") & {"torch", "torchvision", "pyarrow"}
-
-
-# At rest
 
 
 def altered(path: Path) -> None:
@@ -250,13 +230,9 @@ def flipped(path: Path) -> None:
     [
         (altered, r"[0-9a-f]{64}"),
         (flipped, r"unknown \(BadZipFile: .*\)"),
-        (lambda path: path.write_bytes(path.read_bytes()[:500]), r"unknown \(.*\)"),
-        (lambda path: path.write_bytes(b""), r"unknown \(.*\)"),
-        (lambda path: np.savez(path, images=np.zeros(3)), r"unknown \(KeyError: .*labels.*\)"),
         (lambda path: np.savez(path, images=np.array([{}]), labels=np.zeros(1)), r"unknown \(ValueError: .*pickle.*\)"),
-        (lambda path: np.save(path.open("wb"), np.zeros(3)), r"unknown \(.*\)"),
     ],
-    ids=["altered", "flipped", "cut", "empty", "no-labels", "pickle", "npy"],
+    ids=["altered", "flipped", "pickle"],
 )
 def test_a_damaged_batch_is_named_with_both_digests_and_what_to_do(copied, damage, found):
     target = copied / "cifar-10-hub" / "data_batch_3.npz"
@@ -265,18 +241,14 @@ def test_a_damaged_batch_is_named_with_both_digests_and_what_to_do(copied, damag
         with pytest.raises(cifar10.DatasetError) as caught:
             read(copied)
         message = str(caught.value)
-        assert message.startswith(f"{target} is damaged") and re.search(
-            f"sha256 of its images and labels is {found}", message
-        )
-        assert (
-            cifar10.SHA256["data_batch_3"] in message
-            and "delete it and run `python -m trainer --download-from hub`" in message
-        )
+        assert re.match(rf"{target} is damaged.*sha256 of its images and labels is {found}", message)
+        assert cifar10.SHA256["data_batch_3"] in message
+        assert "delete it and run `python -m trainer --download-from hub`" in message
     cifar10.check_files(copied, ["test_batch", "batches.meta"])
 
 
 @pytest.mark.parametrize("file", ["cifar-10-hub/test_batch.npz", "cifar-10-batches-py/test_batch"])
-def test_a_damaged_test_batch_is_found_before_the_training_and_not_after_it(copied, tiny_cifar, file):
+def test_a_damaged_test_batch_is_found_before_the_training(copied, tiny_cifar, file):
     if file.startswith(cifar10.FOLDER):
         shutil.copytree(tiny_cifar / cifar10.FOLDER, copied / cifar10.FOLDER)
     flipped(copied / file)
@@ -284,7 +256,7 @@ def test_a_damaged_test_batch_is_found_before_the_training_and_not_after_it(copi
         load_training_data(copied)
 
 
-def test_a_deleted_batch_is_downloaded_again_and_until_then_the_copy_does_not_count(copied, tiny_cifar):
+def test_a_deleted_batch_is_downloaded_again(copied, tiny_cifar):
     (copied / "cifar-10-hub" / "data_batch_3.npz").unlink()
     assert cifar10.missing_files(copied) == list(cifar10.MD5)
     with pytest.raises(cifar10.DatasetError, match="test_batch is missing: unpack cifar-10-python.tar.gz"):
@@ -294,7 +266,7 @@ def test_a_deleted_batch_is_downloaded_again_and_until_then_the_copy_does_not_co
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_an_interrupted_write_leaves_nothing_that_counts(hub, tmp_path, monkeypatch, error):
+def test_an_interrupted_write_leaves_nothing_that_counts(copy, tmp_path, monkeypatch, error):
     savez, calls = np.savez, []
 
     def interrupted(file, **arrays):
@@ -311,12 +283,11 @@ def test_an_interrupted_write_leaves_nothing_that_counts(hub, tmp_path, monkeypa
     if isinstance(error, OSError):
         assert re.search(r"test_batch\.npz cannot be written \(No space left on device\)", str(caught.value))
     assert len(list((data_dir / "cifar-10-hub").iterdir())) == 5
-    assert cifar10.missing_files(data_dir) == list(cifar10.MD5)
     download.download_if_missing(data_dir, "hub")
     assert cifar10.missing_files(data_dir) == []
 
 
-def test_a_data_folder_that_is_a_file_is_refused_in_one_sentence(hub, tmp_path):
+def test_a_data_folder_that_is_a_file_is_refused_in_one_sentence(copy, tmp_path):
     (tmp_path / "data").write_text("")
     with pytest.raises(cifar10.DatasetError, match="cannot be written .*: choose another --data-dir"):
         download.download_if_missing(tmp_path / "data", "hub")
@@ -326,9 +297,8 @@ def test_official_files_are_preferred_one_by_one(copied, tiny_cifar):
     shutil.copytree(tiny_cifar / cifar10.FOLDER, copied / cifar10.FOLDER)
     altered(copied / "cifar-10-hub" / "data_batch_3.npz")
     cifar10.check_files(copied)
-    (copied / cifar10.FOLDER / "data_batch_2").unlink()
-    (copied / cifar10.FOLDER / "batches.meta").unlink()
-    cifar10.check_files(copied)
+    for name in ("data_batch_2", "batches.meta"):
+        (copied / cifar10.FOLDER / name).unlink()
     assert np.array_equal(cifar10.read_train(copied)[0], cifar10.read_train(tiny_cifar)[0])
     (copied / cifar10.FOLDER / "data_batch_3").write_bytes(b"")
     with pytest.raises(cifar10.DatasetError, match="cifar-10-batches-py/data_batch_3 is damaged or altered: its md5"):

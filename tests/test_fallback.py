@@ -46,7 +46,7 @@ def test_what_can_be_had_comes_without_a_word(hub, sha, tiny_artifact):
     assert str(classifier.source) == f"hub:{REPO}@{sha}" and notice is None
 
 
-def test_a_folder_that_is_no_artifact_is_an_error_not_a_reason_to_show_another(tmp_path):
+def test_a_folder_that_is_no_artifact_is_an_error(tmp_path):
     with pytest.raises(ArtifactError):
         load_or_fall_back(tmp_path)
     with pytest.raises(ArtifactError):
@@ -62,15 +62,11 @@ FAULTS = {
     "reset": ("reset", "The connection to the Hub failed for ann/resnet"),
     "silent": ("hang", "The Hub did not finish within 1 seconds."),
     "rate-limited": ((429, {"Retry-After": "600"}), "HTTP 429 for ann/resnet: too many requests"),
-    "down": (503, "HTTP 503 for ann/resnet"),
-    "not allowed": (401, "HTTP 401 for ann/resnet: the token is missing or wrong"),
 }
 
 
 @pytest.mark.parametrize(("fault", "reason"), FAULTS.values(), ids=FAULTS)
-def test_without_the_hub_the_copy_that_was_pulled_before_is_served_and_it_says_why(
-    hub, sha, short_deadline, fault, reason
-):
+def test_without_the_hub_the_copy_pulled_before_is_served_with_the_reason(hub, sha, short_deadline, fault, reason):
     load_or_fall_back(REPO)
     hub.fail("info", fault)
     if fault == "hang":
@@ -82,20 +78,17 @@ def test_without_the_hub_the_copy_that_was_pulled_before_is_served_and_it_says_w
     assert time.monotonic() - started < AT_ONCE
 
 
-@pytest.mark.parametrize(("fault", "reason"), FAULTS.values(), ids=FAULTS)
-def test_with_nothing_pulled_before_the_bundled_model_is_served(hub, sha, short_deadline, fault, reason):
+def test_with_nothing_pulled_before_the_bundled_model_is_served(hub, sha):
+    fault, reason = FAULTS["rate-limited"]
     hub.fail("info", fault)
-    if fault == "hang":
-        short_deadline()
     classifier, notice = load_or_fall_back(REPO)
     assert str(classifier.source) == "bundled"
     assert reason in notice and f"This page uses the bundled model instead of {REPO}." in notice
 
 
-@pytest.mark.parametrize("step", ["head", "get", "lfs-get"])
-def test_a_pull_that_stops_half_way_is_as_none(hub, sha, short_deadline, step):
+def test_a_pull_that_stops_half_way_is_as_none(hub, sha, short_deadline):
     short_deadline()
-    hub.fail(step, "hang", after=1 if step == "head" else 0)
+    hub.fail("lfs-get", "hang")
     classifier, notice = load_or_fall_back(REPO)
     assert str(classifier.source) == "bundled" and "did not finish within 1 seconds" in notice
 
@@ -105,22 +98,6 @@ def test_nobody_at_the_address_is_told_at_once(hub, sha, refused_hub):
     classifier, notice = load_or_fall_back(REPO)
     assert str(classifier.source) == "bundled" and "connection to the Hub failed" in notice
     assert time.monotonic() - started < AT_ONCE
-
-
-def test_gated_private_and_unknown_are_told(hub, sha, monkeypatch):
-    monkeypatch.delenv("HF_TOKEN")
-    hub.repo(REPO).gated = True
-    assert "ann/resnet is gated: accept its conditions" in load_or_fall_back(REPO)[1]
-    hub.repo(REPO).gated, hub.repo(REPO).private = False, True
-    assert "is private and no token that may read it was given" in load_or_fall_back(REPO)[1]
-    assert "ann/other is not on the Hub" in load_or_fall_back("ann/other")[1]
-
-
-def test_a_pinned_commit_in_the_cache_needs_no_hub(hub, sha, refused_hub, monkeypatch):
-    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-    load_or_fall_back(REPO, sha)
-    monkeypatch.setattr(constants, "ENDPOINT", refused_hub)
-    assert load_or_fall_back(REPO, sha)[1] is None
 
 
 def test_another_commit_of_the_repository_comes_before_the_bundled_model(hub, sha):
@@ -141,7 +118,7 @@ def test_a_new_commit_that_is_refused_leaves_the_old_one_serving(hub, sha):
 
 
 @pytest.mark.parametrize("name", [artifact.METRICS, artifact.WEIGHTS])
-def test_a_refused_commit_does_not_cost_the_files_that_it_shares_with_the_old_one(hub, sha, name):
+def test_a_refused_commit_does_not_cost_the_files_it_shares_with_the_old_one(hub, sha, name):
     load_or_fall_back(REPO)
     digests = json.loads(hub.files(REPO)["config.json"])["sha256"] | {name: "0" * 64}
     bad = hub.commit(REPO, {"config.json": json_with(hub, "config.json", sha256=digests)})
@@ -154,8 +131,7 @@ def test_a_refused_commit_does_not_cost_the_files_that_it_shares_with_the_old_on
 def test_a_network_that_is_not_what_it_claims_is_passed_over(hub, sha):
     load_or_fall_back(REPO)
     logits = json.loads(hub.files(REPO)["config.json"])["expected_logits"]
-    config = json_with(hub, "config.json", expected_logits=[x + 1 for x in logits])
-    hub.commit(REPO, {"config.json": config})
+    hub.commit(REPO, {"config.json": json_with(hub, "config.json", expected_logits=[x + 1 for x in logits])})
     for _ in range(2):  # the second time from the cache
         classifier, notice = load_or_fall_back(REPO)
         assert str(classifier.source) == f"hub:{REPO}@{sha}"
@@ -183,20 +159,3 @@ def test_a_cache_that_cannot_be_written_is_told_without_its_path(hub, sha, tmp_p
     assert str(classifier.source) == "bundled"
     assert "A file of this machine cannot be read or written for ann/resnet (Not a directory)" in notice
     assert str(tmp_path) not in notice
-
-
-def test_a_cached_file_that_cannot_be_read_is_passed_over(hub, sha, monkeypatch):
-    load_or_fall_back(REPO)
-    newer = hub.commit(REPO, {"README.md": b"new"})
-    load_or_fall_back(REPO)
-    read = artifact.read_config
-
-    def read_config(path):
-        if path.parent.name == newer:
-            raise PermissionError(13, "Permission denied", str(path))
-        return read(path)
-
-    monkeypatch.setattr(artifact, "read_config", read_config)
-    classifier, notice = load_or_fall_back(REPO)
-    assert str(classifier.source) == f"hub:{REPO}@{sha}"
-    assert f"hub:{REPO}@{newer} is refused: it cannot be read (Permission denied)" in notice

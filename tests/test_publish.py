@@ -19,7 +19,6 @@ from model.artifact import ArtifactError
 from model.hub import HubError
 from tests.hub_client import REPO, contents, environment, steps
 from trainer import card
-from trainer import publish as publishing
 from trainer.publish import publish
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,7 +39,7 @@ def pushed(hub, repo=REPO, **at) -> dict[str, bytes]:
     return {name: data for name, data in hub.files(repo, **at).items() if name != ".gitattributes"}
 
 
-def test_one_commit_holds_the_whole_folder_byte_for_byte(hub, copy):
+def test_one_commit_holds_the_whole_folder_and_again_makes_none(hub, copy):
     before = contents(copy)
     done = publish(copy, REPO)
     created, kept, commit = hub.history(REPO)
@@ -48,29 +47,12 @@ def test_one_commit_holds_the_whole_folder_byte_for_byte(hub, copy):
     assert pushed(hub) == as_published(copy) and artifact.SAMPLE_FILES[0] in pushed(hub)
     assert pushed(hub, revision=created) == pushed(hub, revision=kept) == {}
     assert contents(copy) == before
-
-
-def test_what_was_pushed_is_pulled_into_an_empty_cache_byte_for_byte(hub, copy, tmp_path):
-    sha = publish(copy, REPO).sha
-    folder = Path(HfApi().snapshot_download(REPO, cache_dir=tmp_path / "another-cache"))
-    assert folder.name == sha
-    found = {name: data for name, data in contents(folder).items() if name != ".gitattributes"}
-    assert found == as_published(copy)
-    assert Classifier.load(folder).metrics == Classifier.load(REPO).metrics == Classifier.load(copy).metrics
-
-
-def test_the_event_file_is_where_the_hub_looks_for_training_metrics(hub, copy):
-    publish(copy, REPO)
     assert any(re.fullmatch(r"tensorboard/(.*/)?events\.out\.tfevents\..*", name) for name in pushed(hub))
+    assert Classifier.load(REPO).metrics == Classifier.load(copy).metrics
+    assert publish(copy, REPO) == done and len(hub.history(REPO)) == 3
 
 
-def test_the_same_folder_again_makes_no_commit(hub, copy):
-    first = publish(copy, REPO)
-    assert publish(copy, REPO) == first
-    assert len(hub.history(REPO)) == 3
-
-
-def test_what_an_earlier_artifact_left_is_removed_by_the_same_commit_and_other_files_stay(hub, copy):
+def test_what_an_earlier_artifact_left_is_removed_other_files_stay(hub, copy):
     publish(copy, REPO)
     hub.commit(REPO, {"LICENSE": b"mine", "notes/plan.md": b"mine", "figures/old.png": b"old"})
     before = len(hub.history(REPO))
@@ -86,12 +68,6 @@ def test_hidden_files_stay_behind(hub, copy):
     (copy / ".cache" / "secret").write_bytes(b"x")
     publish(copy, REPO)
     assert not any("DS_Store" in name or "secret" in name for name in pushed(hub))
-
-
-def test_an_edited_card_is_published_as_it_was_edited(hub, copy):
-    (copy / artifact.CARD).write_text("---\nlicense: mit\n---\nMy own words on USER/REPO.\n")
-    publish(copy, REPO)
-    assert pushed(hub)[artifact.CARD].decode().endswith("My own words on ann/resnet.\n")
 
 
 def test_a_branch_is_created_and_main_stays_as_it_was(hub, copy):
@@ -112,7 +88,7 @@ def test_a_tag_names_the_commit_and_is_never_moved(hub, copy):
     assert hub.history(REPO) == history and hub.repo(REPO).tags == {"v1": done.sha}
 
 
-def test_a_push_whose_tag_was_set_without_an_answer_is_found_done_the_next_time(hub, copy):
+def test_a_push_whose_tag_was_set_without_an_answer_is_found_done(hub, copy):
     hub.fail("tag", "lost")
     with pytest.raises(HubError, match="is there, but without the tag v1"):
         publish(copy, REPO, tag="v1")
@@ -128,7 +104,7 @@ def test_a_card_that_is_no_text_is_refused_before_the_hub_is_asked(hub, copy):
     assert steps(hub) == []
 
 
-def test_a_private_repository_is_created_private_and_a_public_one_is_not_taken_for_it(hub, copy):
+def test_a_public_repository_is_not_taken_for_a_private_one(hub, copy):
     publish(copy, REPO, private=True)
     assert hub.repo(REPO).private
     publish(copy, REPO, private=True)
@@ -144,9 +120,9 @@ def test_a_folder_that_is_no_intact_artifact_asks_the_hub_nothing(hub, copy):
     assert steps(hub) == []
 
 
-@pytest.mark.parametrize("repo", ["resnet", "ann/", "ann/res net", "https://huggingface.co/ann/resnet", "../x"])
+@pytest.mark.parametrize("repo", ["resnet", "ann/res net", "https://huggingface.co/ann/resnet"])
 def test_a_name_that_is_none_is_refused(hub, copy, repo):
-    with pytest.raises(HubError, match="is not the name of a repository: give OWNER/NAME|is no valid name on the Hub"):
+    with pytest.raises(HubError, match="is not the name of a repository: give OWNER/NAME"):
         publish(copy, repo)
     assert not hub.repos
 
@@ -181,19 +157,6 @@ def test_somebody_elses_commit_in_between_is_not_overwritten(hub, copy, monkeypa
     assert pushed(hub)["theirs.txt"] == b"theirs" and b"new" not in pushed(hub)[artifact.CARD]
     publish(copy, REPO)
     assert pushed(hub) == as_published(copy) | {"theirs.txt": b"theirs"}
-
-
-def test_a_silent_hub_is_left_after_the_deadline(hub, copy, monkeypatch):
-    for step, deadline in (("create", "ASK_SECONDS"), ("commit", "COMMIT_SECONDS")):
-        hub.fail(step, "hang")
-        with monkeypatch.context() as patch:
-            patch.setattr(publishing, deadline, 0.3)
-            with pytest.raises(HubError, match=r"did not finish within 0\.3 seconds"):
-                publish(copy, REPO)
-        hub.heal()
-    assert hub.files(REPO).keys() == {".gitattributes"}
-    publish(copy, REPO)
-    assert pushed(hub) == as_published(copy)
 
 
 # The card
@@ -248,7 +211,7 @@ def run(*words: str, hub, cache: Path, check: str = "", **env: str) -> subproces
     return subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
 
 
-def test_publish_prints_address_and_commit_and_needs_neither_torch_nor_lightning(hub, copy, tmp_path):
+def test_publish_prints_the_commit_and_needs_neither_torch_nor_lightning(hub, copy, tmp_path):
     names = "['torch', 'torchvision', 'lightning', 'matplotlib', 'gradio']"
     check = f"print('heavy:', [n for n in {names} if n in sys.modules])"
     done = run("publish", str(copy), REPO, "--tag", "v1", hub=hub, cache=tmp_path / "home", check=check)
@@ -258,9 +221,8 @@ def test_publish_prints_address_and_commit_and_needs_neither_torch_nor_lightning
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", ["lfs-put", "commit"])
-def test_the_command_ends_although_a_call_that_was_given_up_hangs(hub, copy, tmp_path, step):
-    hub.fail(step, "hang")
+def test_the_command_ends_although_a_call_that_was_given_up_hangs(hub, copy, tmp_path):
+    hub.fail("lfs-put", "hang")
     code = "import trainer.publish as p, trainer.__main__ as m, sys; p.COMMIT_SECONDS = 1; "
     code += f"sys.argv = ['trainer', 'publish', {str(copy)!r}, {REPO!r}]; m.main()"
     env = environment(hub, tmp_path / "home")
@@ -281,7 +243,7 @@ def test_a_push_that_hangs_can_be_interrupted(hub, copy, tmp_path):
     assert process.returncode == 130 and errors == "Stopped: interrupted by SIGINT.\n"
 
 
-def test_a_failed_publish_is_one_sentence_and_exit_code_1_and_the_same_command_then_succeeds(hub, copy, tmp_path):
+def test_a_failed_publish_is_one_sentence_and_can_be_repeated(hub, copy, tmp_path):
     hub.fail("commit", 500, times=1)
     before = contents(copy)
     done = run("publish", str(copy), REPO, "--tag", "v1", "--private", hub=hub, cache=tmp_path / "home")

@@ -1,5 +1,6 @@
 import ast
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ PACKAGE_OF_MODULE = {
 }
 # Names that come with a listed package, which imports them itself and re-exports or requires them.
 COMES_WITH = {
+    "filelock": "huggingface_hub",
     "packaging": "huggingface_hub",
     "pyyaml": "huggingface_hub",
     "tqdm": "lightning",
@@ -82,6 +84,16 @@ def test_what_tests_and_benchmarks_import_is_listed():
 def test_the_server_gets_the_loop_and_the_parser_that_the_benchmarks_were_run_with():
     """Nothing of ours imports them: uvicorn takes both where they are installed."""
     assert {"uvloop", "httptools"} <= requirements("requirements-app.txt").keys()
+
+
+@pytest.mark.slow
+def test_the_apps_lowest_allowed_versions_can_be_installed_together():
+    """The page ran with them, too; torch's packages are too large for a test."""
+    bounds = requirements("requirements-app.txt").items()
+    lowest = [f"{name}=={re.match(r'>=([0-9.]+)', each)[1]}{''.join(each.partition(';')[1:])}" for name, each in bounds]
+    command = [sys.executable, "-m", "pip", "install", "-q", "--dry-run", "--ignore-installed", *lowest]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_lean_list_brings_no_torch():

@@ -150,11 +150,6 @@ def test_the_official_archive_becomes_the_official_files_and_nothing_else(host, 
     assert (data_dir / "mine.txt").read_text() == "keep" and host.asked == 1
 
 
-def test_the_facts_of_the_archive_are_those_of_the_datasets_page():
-    assert module.URL == "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
-    assert module.MD5 == "c58f30108f718f92721af3b95e74349a" and module.BYTES == 170_498_071
-
-
 def test_the_progress_only_grows_ends_at_1_and_says_what_is_done(host, data_dir, archive, monkeypatch):
     monkeypatch.setattr(module, "CHUNK", 10_000)
     told = []
@@ -171,12 +166,7 @@ def test_a_folder_that_is_complete_is_left_alone_and_nobody_is_asked(host, tiny_
     assert host.asked == 0 and everything(tiny_cifar) == before
 
 
-def test_a_folder_that_is_not_there_yet_is_made(host, tmp_path):
-    download(tmp_path / "a" / "b", quiet)
-    cifar10.check_files(tmp_path / "a" / "b")
-
-
-def test_an_incomplete_folder_and_what_a_killed_download_left_are_replaced(host, data_dir):
+def test_damaged_files_and_what_a_killed_download_left_are_replaced(host, data_dir):
     (data_dir / FOLDER).mkdir()
     (data_dir / FOLDER / "test_batch").write_bytes(b"half")
     (data_dir / ".cifar-10.part").mkdir()
@@ -194,21 +184,12 @@ def test_another_file_of_the_same_length_is_refused(host, data_dir, archive):
     assert refused(data_dir) == NOT_IT
 
 
-def test_an_altered_byte_is_noticed(host, data_dir, archive):
-    host.answer = sends(archive[:5000] + bytes([archive[5000] ^ 1]) + archive[5001:])
+def test_half_of_it_is_refused_and_the_next_attempt_is_not(host, data_dir, archive):
+    host.answer = sends(archive[: len(archive) // 2], len(archive))
     assert refused(data_dir) == NOT_IT
-
-
-@pytest.mark.parametrize("announced", ["whole", "short"])
-def test_half_of_it_is_refused(host, data_dir, archive, announced):
-    half = archive[: len(archive) // 2]
-    host.answer = sends(half, len(archive) if announced == "whole" else len(half))
-    assert refused(data_dir) == NOT_IT
-
-
-def test_an_empty_answer_is_refused(host, data_dir):
-    host.answer = sends(b"")
-    assert refused(data_dir) == NOT_IT
+    host.answer = sends(archive)
+    download(data_dir, quiet)
+    assert everything(data_dir) == WHOLE
 
 
 def test_an_endless_answer_is_cut_at_the_archives_length(host, data_dir, archive, monkeypatch):
@@ -229,7 +210,7 @@ def test_an_endless_answer_is_cut_at_the_archives_length(host, data_dir, archive
 
 
 def test_a_server_that_falls_silent_is_given_up(host, data_dir, archive, monkeypatch):
-    monkeypatch.setattr(module, "STALL_SECONDS", 2)
+    monkeypatch.setattr(module, "STALL_SECONDS", 0.5)
 
     def stalls(handler):
         sends(archive[:100_000], len(archive))(handler)
@@ -238,14 +219,6 @@ def test_a_server_that_falls_silent_is_given_up(host, data_dir, archive, monkeyp
     host.answer = stalls
     began = time.monotonic()
     assert refused(data_dir) == failed("TimeoutError")
-    assert time.monotonic() - began < 10
-
-
-def test_a_server_that_never_answers_is_given_up(host, data_dir, monkeypatch):
-    monkeypatch.setattr(module, "STALL_SECONDS", 0.3)
-    host.answer = lambda handler: host.closing.wait(20)
-    began = time.monotonic()
-    assert refused(data_dir) in (failed("timed out"), failed("TimeoutError"))
     assert time.monotonic() - began < 10
 
 
@@ -267,10 +240,9 @@ def test_a_server_that_sends_a_byte_now_and_then_is_given_up_in_the_end(host, da
     assert time.monotonic() - began < 6
 
 
-@pytest.mark.parametrize(("status", "reason"), [(404, "Not Found"), (403, "Forbidden"), (503, "Service Unavailable")])
-def test_an_answer_of_another_status_is_told_by_its_name(host, data_dir, status, reason):
-    host.answer = sends(b"<html>", status=status)
-    assert refused(data_dir) == failed(reason)
+def test_an_answer_of_another_status_is_told_by_its_name(host, data_dir):
+    host.answer = sends(b"<html>", status=503)
+    assert refused(data_dir) == failed("Service Unavailable")
 
 
 def test_a_refused_connection_is_told(data_dir, tiny_cifar, monkeypatch):
@@ -285,16 +257,7 @@ def broken_off(handler) -> None:
     handler.wfile.write(b"ffff\r\nhalf a chunk")
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        broken_off,
-        lambda handler: handler.wfile.write(b"no HTTP at all\r\n\r\n"),
-        lambda handler: handler.wfile.write(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 500 + b"\r\n"),
-        lambda handler: None,
-    ],
-    ids=["a chunk broken off", "no HTTP", "500 headers", "nothing"],
-)
+@pytest.mark.parametrize("answer", [broken_off, lambda handler: handler.wfile.write(b"no HTTP at all\r\n\r\n")])
 def test_what_is_no_whole_answer_in_http_is_told(host, data_dir, answer):
     host.answer = answer
     assert refused(data_dir).startswith("CIFAR-10 could not be downloaded (")
@@ -308,15 +271,9 @@ def serves(host: Host, official: Callable, archive: bytes) -> None:
     host.answer = sends(archive)
 
 
-def link(name: str, to: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarInfo:
+def member(name: str, to: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
     info.type, info.linkname = kind, to
-    return info
-
-
-def folder(name: str) -> tarfile.TarInfo:
-    info = tarfile.TarInfo(name)
-    info.type = tarfile.DIRTYPE
     return info
 
 
@@ -326,8 +283,8 @@ EVIL_NAMES = ("../x", f"{FOLDER}/../../x", "/tmp/cifar-10-evil", "x", f"{FOLDER}
 def test_members_of_other_names_are_not_unpacked_anywhere(host, official, data_dir, tiny_cifar):
     evil = packed(
         dict.fromkeys(EVIL_NAMES, b"evil") | members(tiny_cifar),
-        link("../y", "/etc/passwd"),
-        link(f"{FOLDER}/z", "/etc", tarfile.LNKTYPE),
+        member("../y", "/etc/passwd"),
+        member(f"{FOLDER}/z", "/etc", tarfile.LNKTYPE),
     )
     serves(host, official, evil)
     download(data_dir, quiet)
@@ -335,41 +292,29 @@ def test_members_of_other_names_are_not_unpacked_anywhere(host, official, data_d
     assert not Path("/tmp/cifar-10-evil").exists()
 
 
-@pytest.mark.parametrize("name", ["test_batch", "batches.meta"])
-def test_an_archive_that_lacks_a_file_is_refused(host, official, data_dir, tiny_cifar, name):
-    serves(host, official, packed(members(tiny_cifar, leave_out=name)))
-    assert refused(data_dir).startswith("CIFAR-10 could not be downloaded (")
-
-
 @pytest.mark.parametrize(
     "instead",
     [
-        lambda name: folder(name),
-        lambda name: link(name, "/etc/hostname"),
-        lambda name: link(name, "../../../mine.txt"),
-        lambda name: link(name, "/etc/hostname", tarfile.LNKTYPE),
-        lambda name: link(name, "test_batch"),
+        lambda name: tarfile.TarInfo("something else"),
+        lambda name: member(name, "", tarfile.DIRTYPE),
+        lambda name: member(name, "/etc/hostname"),
+        lambda name: member(name, "../../../mine.txt"),
+        lambda name: member(name, "/etc/hostname", tarfile.LNKTYPE),
+        lambda name: member(name, "test_batch"),
     ],
-    ids=["a folder", "a link out", "a link up", "a hard link out", "a link to itself"],
+    ids=["nothing", "a folder", "a link out", "a link up", "a hard link out", "a link to itself"],
 )
 def test_what_stands_in_a_files_place_and_is_no_file_is_refused(host, official, data_dir, tiny_cifar, instead):
     serves(host, official, packed(members(tiny_cifar, leave_out="test_batch"), instead(f"{FOLDER}/test_batch")))
     assert refused(data_dir).startswith("CIFAR-10 could not be downloaded (")
 
 
-def test_a_file_that_is_not_the_official_one_is_refused_before_it_is_moved_in(host, official, data_dir, tiny_cifar):
+def test_a_file_that_is_not_the_official_one_is_not_moved_in(host, official, data_dir, tiny_cifar):
     serves(host, official, packed(members(tiny_cifar) | {f"{FOLDER}/test_batch": b"altered"}))
     around = everything(data_dir.parent)
     with pytest.raises(DatasetError, match="test_batch is damaged or altered"):
         download(data_dir, quiet)
     assert everything(data_dir.parent) == around
-
-
-@pytest.mark.parametrize("form", ["no archive", "half", "a bare tar"])
-def test_what_is_no_whole_archive_is_refused(host, official, data_dir, archive, form):
-    content = {"no archive": b"x" * 5000, "half": archive[: len(archive) // 2], "a bare tar": bytes(10240)}[form]
-    serves(host, official, content)
-    assert refused(data_dir).startswith("CIFAR-10 could not be downloaded (")
 
 
 def test_a_folder_that_cannot_be_written_is_told(host, tmp_path):
@@ -403,14 +348,6 @@ def test_of_two_at_once_the_second_is_refused_and_the_first_is_done(host, data_d
     assert everything(data_dir) == WHOLE and host.asked == 1
 
 
-def test_after_one_that_failed_the_next_is_not_refused(host, data_dir, archive):
-    host.answer = sends(b"no")
-    assert refused(data_dir) == NOT_IT
-    host.answer = sends(archive)
-    download(data_dir, quiet)
-    assert everything(data_dir) == WHOLE
-
-
 def test_one_whose_visitor_has_gone_leaves_nothing_and_the_next_is_not_refused(host, data_dir):
     def gone(share, what):
         raise RuntimeError("no such session")
@@ -420,12 +357,3 @@ def test_one_whose_visitor_has_gone_leaves_nothing_and_the_next_is_not_refused(h
     assert everything(data_dir) == {"mine.txt"}
     download(data_dir, quiet)
     assert everything(data_dir) == WHOLE
-
-
-def test_a_damaged_folder_is_replaced(host, official, data_dir, archive, tiny_cifar):
-    serves(host, official, archive)
-    (data_dir / FOLDER).mkdir(parents=True, exist_ok=True)
-    for name in cifar10.MD5:
-        (data_dir / FOLDER / name).write_bytes(b"damaged")
-    download(data_dir, quiet)
-    cifar10.check_files(data_dir)

@@ -28,10 +28,14 @@ def load_pretrained(config: TrainConfig, val_sha256: str) -> dict[str, Pretraine
     Raises ConfigError for a network that does not fit or has seen other images, ArtifactError for a damaged artifact,
     HubError where a repository cannot be had.
     """
-    given = {name: getattr(config, name) for name in PRETRAINED}
-    found = {name: _load(name, source, val_sha256) for name, source in given.items() if source is not None}
-    if "initial_weights" in found:
-        _check_architecture(config, found["initial_weights"].network)
+    given = {name: getattr(config, name) for name in PRETRAINED if getattr(config, name) is not None}
+    found = {name: _load(name, source, val_sha256) for name, source in given.items()}
+    for name in ("depth", "stem_kernel", "shortcut") if "initial_weights" in found else ():
+        is_there = getattr(found["initial_weights"].network.architecture, name)
+        if getattr(config, name) != is_there:
+            raise ConfigError(
+                f"--initial-weights {config.initial_weights} has {flag(name)} {is_there}, not {getattr(config, name)}"
+            )
     return found
 
 
@@ -56,12 +60,3 @@ def _load(name: str, source: str, val_sha256: str) -> Pretrained:
         source=str(found) if found.kind == "hub" else None,  # at its commit
     )
     return Pretrained(network_of(trained).requires_grad_(False), to_json(facts))
-
-
-def _check_architecture(config: TrainConfig, network: ResNet) -> None:
-    for name in ("depth", "stem_kernel", "shortcut"):
-        found = getattr(network.architecture, name)
-        if getattr(config, name) != found:
-            raise ConfigError(
-                f"--initial-weights {config.initial_weights} has {flag(name)} {found}, not {getattr(config, name)}"
-            )

@@ -1,7 +1,7 @@
 """An artifact folder becomes one commit on the Hugging Face Hub. Needs neither torch nor Lightning.
 
 Readers of the repository see the old artifact or the new one, never a mixture: all files go into one commit, which is
-refused where somebody else pushed in the meantime.
+refused where somebody else pushed in the meantime. (`upload_folder` may make several commits.)
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ge
 
 from model import Classifier, artifact
 from model.artifact import ArtifactError
-from model.hub import HubError, Source, etag, explained, is_repo_id, within
+from model.hub import HubError, Source, call_with_timeout, is_published, is_repo_id, translate_hub_errors
 from trainer.card import REPO
 
 ASK_SECONDS = 30
@@ -25,6 +25,12 @@ COMMIT_SECONDS = 600
 ATTRIBUTES = ".gitattributes"
 KEEP_LINE_ENDS = b"* -text"
 """Without it, a clone with core.autocrlf=true, the default on Windows, has other line ends than its sha256 sums."""
+
+OWNED = tuple(f"{name}/" for name in (artifact.FIGURES, artifact.SAMPLES, artifact.TENSORBOARD))
+"""Folders that hold nothing but what an export wrote."""
+
+Files = Mapping[str, Path | bytes]
+"""Path in a repository -> file, or content."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +52,16 @@ def publish(
     """
     found = artifact.read(folder, artifact.CHECKSUMMED)
     Classifier.from_artifact(found, Source("folder", folder))
-    files = _contents(folder, repo)
+    files: dict[str, Path | bytes] = {**visible_files(folder)}
+    if artifact.CARD in files:
+        try:
+            files[artifact.CARD] = (folder / artifact.CARD).read_text("utf-8").replace(REPO, repo).encode()
+        except ValueError:
+            raise ArtifactError(f"{folder / artifact.CARD} is not UTF-8 text: save it as such") from None
     open_repo(repo, private=private)
-    tagged = _commit_of_tag(repo, branch, tag, files) if tag else None
+    tagged = tag is not None and _is_tagged(repo, branch, tag, files)
     if branch is not None:
-        ask(HfApi().create_branch, repo, branch=branch, exist_ok=True)
+        call_hub(HfApi().create_branch, repo, branch=branch, exist_ok=True)
     if not tagged:
         keep_line_ends(repo, branch=branch)
     test = found.metrics.test
@@ -58,25 +69,10 @@ def publish(
     published = commit(repo, files, OWNED, message, branch=branch)
     if tag and not tagged:
         try:
-            ask(HfApi().create_tag, repo, tag=tag, revision=published.sha)
+            call_hub(HfApi().create_tag, repo, tag=tag, revision=published.sha)
         except HubError as error:
             raise HubError(f"{published.url} is there, but without the tag {tag}: {error}") from error
     return published
-
-
-OWNED = tuple(f"{name}/" for name in (artifact.FIGURES, artifact.SAMPLES, artifact.TENSORBOARD))
-"""Folders that hold nothing but what an export wrote."""
-
-
-def _contents(folder: Path, repo: str) -> dict[str, Path | bytes]:
-    """Path in the repository -> file, or content: the card gets the repository's name."""
-    files: dict[str, Path | bytes] = {**visible_files(folder)}
-    if artifact.CARD in files:
-        try:
-            files[artifact.CARD] = (folder / artifact.CARD).read_text("utf-8").replace(REPO, repo).encode()
-        except ValueError:
-            raise ArtifactError(f"{folder / artifact.CARD} is not UTF-8 text: save it as such") from None
-    return files
 
 
 def visible_files(folder: Path) -> dict[str, Path]:
@@ -96,9 +92,9 @@ def open_repo(repo: str, repo_type: str = "model", private: bool = False, **crea
     if get_token() is None:
         raise HubError("No token for the Hub: set HF_TOKEN to one with write access, or log in with `hf auth login`.")
     api = HfApi()
-    ask(api.create_repo, repo, repo_type=repo_type, private=private or None, exist_ok=True, **creation)
-    ask(api.auth_check, repo, repo_type=repo_type, write=True)
-    if private and not ask(api.repo_info, repo, repo_type=repo_type).private:
+    call_hub(api.create_repo, repo, repo_type=repo_type, private=private or None, exist_ok=True, **creation)
+    call_hub(api.auth_check, repo, repo_type=repo_type, write=True)
+    if private and not call_hub(api.repo_info, repo, repo_type=repo_type).private:
         raise HubError(f"{repo} exists and is public: make it private in its settings, or leave out --private.")
 
 
@@ -109,73 +105,58 @@ def keep_line_ends(repo: str, repo_type: str = "model", branch: str | None = Non
     The line stands last, where it beats every other rule on `text`; it leaves the attributes of LFS as they are
     (https://git-scm.com/docs/gitattributes).
     """
-    info = ask(HfApi().repo_info, repo, repo_type=repo_type, revision=branch)
-    rules = b""
+    info = call_hub(HfApi().repo_info, repo, repo_type=repo_type, revision=branch)
+    lines: list[bytes] = []
     if any(file.rfilename == ATTRIBUTES for file in info.siblings or []):
-        path = ask(hf_hub_download, repo, filename=ATTRIBUTES, repo_type=repo_type, revision=info.sha)
-        rules = Path(path).read_bytes()
-    lines = rules.splitlines()
+        path = call_hub(hf_hub_download, repo, filename=ATTRIBUTES, repo_type=repo_type, revision=info.sha)
+        lines = Path(path).read_bytes().splitlines()
     if KEEP_LINE_ENDS not in lines:
         changed = b"".join(line + b"\n" for line in (*lines, KEEP_LINE_ENDS))
         commit(repo, {ATTRIBUTES: changed}, (), "Keep line ends as they are", repo_type, branch)
 
 
 def commit(
-    repo: str,
-    files: Mapping[str, Path | bytes],
-    owned: Sequence[str],
-    message: str,
-    repo_type: str = "model",
-    branch: str | None = None,
+    repo: str, files: Files, owned: Sequence[str], message: str, repo_type: str = "model", branch: str | None = None
 ) -> Published:
     """One commit after which the repository holds `files`, and nothing else below the folders `owned`. Raises HubError.
 
     Files that the Hub has already are not sent; where it has all, there is no new commit.
     """
-    api = HfApi()
-    before = ask(api.repo_info, repo, repo_type=repo_type, revision=branch)
-    stale = [
-        file.rfilename
-        for file in before.siblings or []
-        if file.rfilename.startswith(tuple(owned)) and file.rfilename not in files
+    before = call_hub(HfApi().repo_info, repo, repo_type=repo_type, revision=branch)
+    names = [file.rfilename for file in before.siblings or []]
+    changes = [
+        *(CommitOperationAdd(name, content) for name, content in files.items()),
+        *(CommitOperationDelete(name) for name in names if name.startswith(tuple(owned)) and name not in files),
     ]
-    with explained(repo, branch):
-        done = within(
-            COMMIT_SECONDS,
-            api.create_commit,
-            repo,
-            [
-                *(CommitOperationAdd(name, content) for name, content in files.items()),
-                *(CommitOperationDelete(name) for name in stale),
-            ],
-            commit_message=message,
-            repo_type=repo_type,
-            revision=branch,
-            parent_commit=before.sha,
-        )
+    options = {"commit_message": message, "repo_type": repo_type, "revision": branch, "parent_commit": before.sha}
+    done = call_hub(HfApi().create_commit, repo, COMMIT_SECONDS, operations=changes, **options)
     return Published(done.commit_url, done.oid)
 
 
-def _commit_of_tag(repo: str, branch: str | None, tag: str, files: Mapping[str, Path | bytes]) -> str | None:
-    """Refuses a tag that is taken, before anything is pushed; but it may be that of an earlier attempt: on the branch's
-    last commit, which holds these files."""
-    refs = ask(HfApi().list_repo_refs, repo)
+def _is_tagged(repo: str, branch: str | None, tag: str, files: Files) -> bool:
+    """Whether an earlier attempt has put these files and the tag there. Raises HubError, before anything is pushed,
+    where the tag is on something else than the branch's last commit with exactly these files."""
+    refs = call_hub(HfApi().list_repo_refs, repo)
     taken = next((ref.target_commit for ref in refs.tags if ref.name == tag), None)
+    if taken is None:
+        return False
     heads = {ref.target_commit for ref in refs.branches if ref.name == (branch or "main")}
-    if taken is not None and not (taken in heads and _holds(repo, taken, files)):
+    if taken not in heads or not _holds(repo, taken, files):
         raise HubError(f"The tag {tag} of {repo} exists, on {taken[:12]}: choose another.")
-    return taken
+    return True
 
 
-def _holds(repo: str, sha: str, files: Mapping[str, Path | bytes]) -> bool:
-    info = ask(HfApi().repo_info, repo, revision=sha, files_metadata=True)
-    known = {file.rfilename: file.lfs.sha256 if file.lfs else file.blob_id for file in info.siblings or []}
+def _holds(repo: str, sha: str, files: Files) -> bool:
+    info = call_hub(HfApi().repo_info, repo, revision=sha, files_metadata=True)
+    siblings = {file.rfilename: file for file in info.siblings or []}
     contents = {name: file if isinstance(file, bytes) else file.read_bytes() for name, file in files.items()}
-    stale = any(name.startswith(OWNED) and name not in files for name in known)
-    return not stale and all(known.get(n) == etag(data, len(known.get(n) or "")) for n, data in contents.items())
+    stale = [name for name in siblings if name.startswith(OWNED) and name not in files]
+    return not stale and all(
+        name in siblings and is_published(content, siblings[name]) for name, content in contents.items()
+    )
 
 
-def ask(call: Callable[..., Any], repo: str, **arguments: Any) -> Any:
-    """A call of the Hub's client that moves no files, under a deadline. Raises HubError."""
-    with explained(repo, arguments.get("revision")):
-        return within(ASK_SECONDS, call, repo, **arguments)
+def call_hub(call: Callable[..., Any], repo: str, seconds: float | None = None, **arguments: Any) -> Any:
+    """A call of the Hub's client under a deadline; without `seconds`, for one that moves no files. Raises HubError."""
+    with translate_hub_errors(repo, arguments.get("revision")):
+        return call_with_timeout(seconds or ASK_SECONDS, call, repo, **arguments)

@@ -3,6 +3,7 @@
 Needs neither torch nor Lightning; gradio must be installed, but is not imported.
 """
 
+import re
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,7 +17,7 @@ from packaging.version import Version
 from model import artifact, hub
 from model.classifier import Classifier
 from model.hub import HubError
-from trainer.publish import Published, ask, commit, keep_line_ends, open_repo, visible_files
+from trainer.publish import Published, call_hub, commit, keep_line_ends, open_repo, visible_files
 
 PROJECT = Path(__file__).resolve().parent.parent
 FILES = ("app.py", "LICENSE")
@@ -36,48 +37,40 @@ def create_space(space: str, model: str, revision: str | None = None, private: b
     if not hub.is_repo_id(model):
         raise HubError(f"{model!r} is not the name of a repository: give OWNER/NAME.")
     files = space_files()
-    info = ask(HfApi().model_info, model, revision=revision)
+    info = call_hub(HfApi().model_info, model, revision=revision)
     present = {file.rfilename for file in info.siblings or []}
     if missing := [name for name in NEEDED if name not in present]:
         raise HubError(
             f"{model} lacks {', '.join(missing)} at {info.sha[:12]}: a Space has no CIFAR-10 of its own, so the page "
             "needs the sample images too. `python -m trainer publish` brings all of a folder that was exported."
         )
-    Classifier.from_snapshot(hub.pull(model, info.sha))  # what the page would refuse is not hosted
+    Classifier.from_artifact(*hub.pull(model, info.sha))  # what the page would refuse is not hosted
     variables = {"MODEL_REPO": model, "MODEL_REVISION": info.sha}
-    open_repo(space, "space", private, space_sdk="gradio", space_variables=_pairs(variables))
+    pairs = [{"key": key, "value": value} for key, value in variables.items()]
+    open_repo(space, "space", private, space_sdk="gradio", space_variables=pairs)
     keep_line_ends(space, "space")
     files["README.md"] = space_card(model, info.sha, hidden=bool(info.private or info.gated)).encode()
     done = commit(space, files, FOLDERS, f"Serve {model} at {info.sha[:12]}", repo_type="space")
     try:
-        _set_variables(space, variables)
+        before = call_hub(HfApi().get_space_variables, space)
+        for key, value in variables.items():
+            if key not in before or before[key].value != value:  # each change starts the Space anew
+                call_hub(HfApi().add_space_variable, space, key=key, value=value)
     except HubError as error:
         raise HubError(f"{done.url} is there, but may still show another model: {error}") from error
     return done
 
 
-def _pairs(variables: dict[str, str]) -> list[dict[str, str]]:
-    return [{"key": key, "value": value} for key, value in variables.items()]
-
-
-def _set_variables(space: str, variables: dict[str, str]) -> None:
-    """Only those that differ: each change starts the Space anew. One that was just created has them already."""
-    before = ask(HfApi().get_space_variables, space)
-    for key, value in variables.items():
-        if key not in before or before[key].value != value:
-            ask(HfApi().add_space_variable, space, key=key, value=value)
-
-
 def space_files() -> dict[str, Path | bytes]:
     """Path in the Space -> file of this project. Raises HubError where it is incomplete."""
     files: dict[str, Path | bytes] = {name: PROJECT / name for name in FILES}
-    for folder in FOLDERS:
-        files |= {folder + name: path for name, path in visible_files(PROJECT / folder).items()}
-    requirements = files["requirements.txt"] = PROJECT / "requirements-app.txt"
-    missing = [name for name, path in files.items() if not Path(path).is_file()]
+    files["requirements.txt"] = PROJECT / "requirements-app.txt"
+    missing = [name for name, path in files.items() if not path.is_file()]
     if missing := missing + [folder for folder in FOLDERS if not (PROJECT / folder).is_dir()]:
         raise HubError(f"{PROJECT} lacks {', '.join(missing)}: run this in a clone of the project.")
-    files["requirements.txt"] = pinned_requirements(requirements.read_text("utf-8")).encode()
+    for folder in FOLDERS:
+        files |= {folder + name: path for name, path in visible_files(PROJECT / folder).items()}
+    files["requirements.txt"] = pinned_requirements(files["requirements.txt"].read_text("utf-8")).encode()
     return files
 
 
@@ -94,19 +87,10 @@ def pinned_requirements(bounds: str) -> str:
     lines = ["# Direct dependencies, as they were installed where `python -m trainer space` ran."]
     for line in filter(None, (line.partition("#")[0].strip() for line in bounds.splitlines())):
         requirement = Requirement(line)
-        if requirement.name in HELD_BACK:
-            pass
-        elif requirement.marker is None:
-            line = pinned(requirement)
-        elif requirement.marker.evaluate():
-            line = f"{pinned(requirement)}; {requirement.marker}"
+        if requirement.name not in HELD_BACK and (requirement.marker is None or requirement.marker.evaluate()):
+            line = re.sub("[<>=!~][^;]*", f"=={installed(requirement.name)}", line, count=1)
         lines.append(line)
     return "".join(f"{line}\n" for line in lines)
-
-
-def pinned(requirement: Requirement) -> str:
-    extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
-    return f"{requirement.name}{extras}=={installed(requirement.name)}"
 
 
 def installed(package: str) -> str:
@@ -119,16 +103,12 @@ def installed(package: str) -> str:
 
 def space_card(model: str, sha: str, hidden: bool = False) -> str:
     """README.md of the Space: front matter that the Hub obeys, then what a reader should know."""
-    note = (
-        "\nThe model's repository is private or gated: give the Space a secret HF_TOKEN that may read it.\n"
-        if hidden
-        else ""
-    )
+    note = "\nThe model's repository is private or gated: give the Space a secret HF_TOKEN that may read it.\n"
     return (
         f"---\n{yaml.safe_dump(front_matter(model, sha, hidden), sort_keys=False, allow_unicode=True)}---\n\n"
         "# CIFAR-10 image classifier\n\n"
         f"The page for [{model}](https://huggingface.co/{model}), commit `{sha}`. To show another model, duplicate "
-        "this Space and set its variables `MODEL_REPO` and `MODEL_REVISION`.\n" + note
+        f"this Space and set its variables `MODEL_REPO` and `MODEL_REVISION`.\n{note if hidden else ''}"
     )
 
 

@@ -1,7 +1,4 @@
-"""Brings CIFAR-10 to the page's server: the official archive, streamed to disk, with its progress told.
-
-The trainer has its own way, through torchvision, which the page does not have.
-"""
+"""Downloads CIFAR-10 for the page: the official archive, streamed to disk. (The page has no torchvision.)"""
 
 import hashlib
 import os
@@ -40,23 +37,16 @@ _running = threading.Lock()
 def download(data_dir: Path, progress: Progress) -> None:
     """Writes `data_dir`/cifar-10-batches-py, whole or not at all. Raises DatasetError: what failed, and what to do.
 
-    One at a time: who comes second is told so. Every file is checked against the official md5 before it is moved there.
+    One at a time. Every file is checked against the official md5 before it is moved there.
     """
     if not _running.acquire(blocking=False):
         raise DatasetError("CIFAR-10 is being downloaded already: wait a moment, then open this tab again.")
     try:
-        if not _is_intact(data_dir):
-            _download(data_dir, progress)
+        cifar10.check_files(data_dir)
+    except DatasetError:  # missing or damaged
+        _download(data_dir, progress)
     finally:
         _running.release()
-
-
-def _is_intact(data_dir: Path) -> bool:
-    try:
-        cifar10.check_files(data_dir)
-    except DatasetError:
-        return False
-    return True
 
 
 def _download(data_dir: Path, progress: Progress) -> None:
