@@ -2,6 +2,8 @@
 
 import logging
 import shutil
+import subprocess
+import sys
 import time
 import warnings
 from pathlib import Path
@@ -14,7 +16,7 @@ from model import hub as model_hub
 from model.artifact import ArtifactError
 from model.hub import HubError, pull
 from model.resnet import ResNet
-from tests.hub_client import REPO, contents, steps
+from tests.hub_client import REPO, contents, environment, steps
 
 
 def test_a_pulled_model_answers_as_the_folder_does_and_names_its_commit(hub, sha, tiny_artifact):
@@ -193,11 +195,19 @@ def test_offline_mode_asks_nobody(hub, sha, monkeypatch):
     assert hub.log == []
 
 
+def test_a_program_ends_although_a_pull_that_was_given_up_hangs(hub, sha, tmp_path):
+    hub.fail("lfs-get", "hang")
+    code = f"from model import hub; hub.PULL_SECONDS = 1; hub.pull({REPO!r})"
+    env = environment(hub, tmp_path / "home", PYTHONPATH=str(Path(__file__).resolve().parent.parent))
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60)
+    assert done.stderr.endswith("HubError: The Hub did not finish within 1 seconds.\n")
+
+
 def test_the_clients_retries_print_nothing_and_leave_its_log_as_it_was(hub, sha, caplog):
     logger = logging.getLogger("huggingface_hub.utils")
     logging.getLogger("huggingface_hub").propagate = True
     try:
-        hub.fail("head", 503, times=1)
+        hub.fail("head", 503, times=2)
         Classifier.load(REPO)
         assert caplog.text == ""
         logger.warning("somebody else's")

@@ -81,9 +81,13 @@ def test_a_tag_names_the_commit_and_is_never_moved(hub, copy):
     done = publish(copy, REPO, tag="v1")
     assert hub.repo(REPO).tags == {"v1": done.sha}
     assert publish(copy, REPO, tag="v1") == done  # nothing to do
-    (copy / "figures" / "curves.png").unlink()
-    history = hub.history(REPO)
-    with pytest.raises(HubError, match=f"The tag v1 of {REPO} exists, on {done.sha[:12]}: choose another"):
+    (copy / "figures" / "curves.png").rename(copy / "curves.png")
+    history, refusal = hub.history(REPO), f"The tag v1 of {REPO} exists, on {done.sha[:12]}: choose another"
+    with pytest.raises(HubError, match=refusal):
+        publish(copy, REPO, tag="v1")
+    (copy / "curves.png").rename(copy / "figures" / "curves.png")
+    history.append(hub.commit(REPO, {"notes.md": b"theirs"}))
+    with pytest.raises(HubError, match=refusal):
         publish(copy, REPO, tag="v1")
     assert hub.history(REPO) == history and hub.repo(REPO).tags == {"v1": done.sha}
 

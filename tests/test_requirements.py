@@ -16,7 +16,6 @@ PACKAGE_OF_MODULE = {
 }
 # Names that come with a listed package, which imports them itself and re-exports or requires them.
 COMES_WITH = {
-    "filelock": "huggingface_hub",
     "packaging": "huggingface_hub",
     "pyyaml": "huggingface_hub",
     "tqdm": "lightning",

@@ -70,8 +70,8 @@ def test_the_front_matter_is_what_the_hub_reads(hub, sha):
     assert matter["python_version"] == f"{sys.version_info.major}.{sys.version_info.minor}"
     assert matter["app_file"] in tree(hub) and matter["models"] == [REPO]
     assert 0 < len(matter["short_description"]) <= 60 and len(matter["emoji"]) == 1
-    colours = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
-    assert {matter["colorFrom"], matter["colorTo"]} <= colours
+    colors = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
+    assert {matter["colorFrom"], matter["colorTo"]} <= colors
     assert matter["license"] == "mit" and matter["pinned"] is False and matter["title"]
 
 
