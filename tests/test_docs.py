@@ -18,7 +18,7 @@ import yaml
 
 from app import parse
 from tests.serving import ROOT, running_app
-from trainer.__main__ import app as trainer
+from trainer.__main__ import parsers
 
 PAGES = {str(path.relative_to(ROOT)): path for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))}
 
@@ -51,11 +51,13 @@ def commands() -> dict[str, Any]:
     """What stands after `python -m` -> its command, where it takes flags."""
     measuring = "input_pipeline processes serving soak start threshold train_throughput".split()
     apps = {f"benchmarks.{name}": importlib.import_module(f"benchmarks.{name}").app for name in measuring}
-    found = {name: typer.main.get_command(app) for name, app in {"trainer": trainer, **apps}.items()}
-    return found | {f"trainer {name}": command for name, command in found["trainer"].commands.items()}
+    found = {name: typer.main.get_command(app) for name, app in apps.items()}
+    return found | {f"trainer {name}".strip(): parser for name, parser in parsers().items()}
 
 
 def options(command: Any) -> set[str]:
+    if hasattr(command, "flags"):
+        return set(command.flags)
     return {name for given in command.params for name in (*given.opts, *given.secondary_opts)} | {"--help"}
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_trainer_main import main
-from trainer import __main__ as command
+from tests.test_trainer_main import run
+from trainer import commands
 from trainer.config import ConfigError
 
 SWEEPS = Path(__file__).resolve().parent.parent / "docs" / "sweeps"
@@ -42,9 +42,9 @@ def test_the_runs_of_a_plan_are_runs_that_the_trainer_would_take(train, monkeypa
 
     done, calls = train(plan, *(["--teacher", "folder"] if plan.stem == "distillation" else []), "--data-dir", "D")
     assert done.returncode == 0 and len(calls) == plan.read_text().split("<<'RUNS'\n")[1].count("\n") - 1 > 0
-    monkeypatch.setattr(command, "download_if_missing", stop)
+    monkeypatch.setattr(commands, "download_if_missing", stop)
     for (call,) in calls.values():
-        assert "--data-dir D" in call and main(monkeypatch, *call.split()) == 2
+        assert "--data-dir D" in call and run(*call.split()) == 2
         assert capsys.readouterr().err == "Error: far enough\n"
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from filelock import FileLock, Timeout
 from PIL import Image
 
 from model import cifar10
 from model.cifar10 import DatasetError
-from trainer import lock
 
 Source = Literal["official", "hub"]
 
@@ -55,16 +55,19 @@ def _download_if_still_missing(data_dir: Path, source: Source) -> None:
 @contextmanager
 def one_at_a_time(data_dir: Path) -> Iterator[None]:
     """Processes that train together start together: one of them downloads, the others wait for it here."""
+    lock = FileLock(data_dir / ".download.lock")
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        file = (data_dir / ".download.lock").open("w")
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"Waiting for another process that downloads into {data_dir}", flush=True)
+        lock.acquire()
     except OSError as error:
         raise DatasetError(f"{data_dir} cannot be written ({error.strerror}): choose another --data-dir") from None
-    with file:
-        if not lock.acquire(file):
-            print(f"Waiting for another process that downloads into {data_dir}", flush=True)
-            lock.acquire(file, wait=True)
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def download_official(data_dir: Path) -> None:

@@ -8,8 +8,10 @@ RUN_DIR/tensorboard/        event files
 """
 
 import logging
+import math
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -23,6 +25,12 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 
 from model import cifar10
 from model.resnet import ResNet
@@ -30,63 +38,98 @@ from trainer.callbacks import callbacks
 from trainer.checkpoints import FOLDER, LAST, AtomicCheckpointIO, DamagedCheckpoint, previous, read_checkpoint
 from trainer.config import ConfigError, TrainConfig
 from trainer.data import SPLIT_SEED, CIFAR10DataModule, TrainingData, load_training_data, steps_per_epoch
+from trainer.errors import Interrupted, NonFiniteLoss, TrainingError, raise_interrupted
 from trainer.module import TrainingModule, build_network
 from trainer.pretrained import Pretrained, load_pretrained
 from trainer.run import (
+    RUN,
     RunError,
-    at_work_in,
     check_same_run,
     log,
-    logged_in,
+    log_and_print,
+    log_to_file,
     note_resumed,
     note_usage,
-    say,
+    run_lock,
     start_run,
 )
-from trainer.stops import Interrupted, NonFiniteLoss, TrainingError
 
 
-def fit(config: TrainConfig, data_dir: Path, run_dir: Path, resume: bool, progress_bar: bool = True) -> bool:
+@dataclass(frozen=True)
+class Progress:
+    """Epochs that are trained and saved, of how many."""
+
+    epochs: int
+    total: int
+
+
+def fit(
+    config: TrainConfig,
+    data_dir: Path,
+    run_dir: Path,
+    resume: bool = False,
+    deadline: float = math.inf,
+    progress_bar: bool = True,
+) -> Progress | None:
     """Trains until the config's last step, writing into `run_dir` (see the module's docstring).
 
-    With `resume`, goes on from run_dir/checkpoints/last.ckpt, which must come from the same config. Of several
-    processes one alone writes: True in that one. Raises RunError, ConfigError, or DatasetError before it changes
-    anything; TrainingError or Interrupted when the run ends before its time.
+    With `resume`, goes on from run_dir/checkpoints/last.ckpt, which must come from the same config, where there is one.
+    Ends after the last epoch that fits before `deadline`, in seconds of time.monotonic(), but not before the first.
+    Of several processes one alone writes, the others get None. Raises RunError, ConfigError, or DatasetError before it
+    changes anything; TrainingError or Interrupted when the run ends before its time.
     """
     device = resolve_device(config.device)
     check_devices(config, device)
     precision = resolve_precision(config.precision, device)
-    data = load_training_data(data_dir, config.train_images)
-    check_batch(config, len(data.split.train))
-    pretrained = load_pretrained(config, data.split.val_sha256())
-    trainer = build_trainer(config, run_dir, device, precision, progress_bar)
-    if not trainer.is_global_zero:
-        follow(trainer, config, data, pretrained, run_dir, resume)
-        return False
-    description = describe_run(config, data, pretrained, device, precision)
-    if resume:
+    environment = cluster_environment(config)
+    try:
+        data = load_training_data(data_dir, config.train_images)
+        check_batch(config, len(data.split.train))
+        pretrained = load_pretrained(config, data.split.val_sha256())
+        trainer = build_trainer(config, run_dir, device, precision, environment, deadline, progress_bar)
+        if not trainer.is_global_zero:
+            return train_worker_rank(trainer, config, data, pretrained, run_dir, resume)
+        description = describe_run(config, data, pretrained, device, precision)
+        return train_first_rank(trainer, config, data, pretrained, run_dir, resume, description)
+    except Exception as error:
+        if (explained := explain(error, config)) is None:
+            raise
+        raise explained from error
+
+
+def train_first_rank(
+    trainer: L.Trainer,
+    config: TrainConfig,
+    data: TrainingData,
+    pretrained: dict[str, Pretrained],
+    run_dir: Path,
+    resume: bool,
+    description: dict[str, Any],
+) -> Progress:
+    """Trains, with all that is written about it."""
+    total = config.total_epochs(steps_per_epoch(len(data.split.train), config.batch_size))
+    if resume := resume and (run_dir / RUN).exists():
         check_same_run(run_dir, description)
-    with at_work_in(run_dir):
+    with run_lock(run_dir):
         if not resume:
             start_run(run_dir, description)
-        with logged_in(run_dir):
+        with log_to_file(run_dir):
             last = newest_checkpoint(run_dir) if resume else None
-            if last is not None and last.step >= total_steps(config, data):
-                return True
+            if last is not None and last.epochs >= total:
+                return Progress(last.epochs, total)
             if last is not None and last.instead_of:
-                say(f"{last.instead_of}: continuing from {last.path.name}, step {last.step:,}")
+                log_and_print(f"{last.instead_of}: continuing from {last.path.name}, epoch {last.epochs}")
                 set_aside(run_dir / FOLDER / LAST)
             if resume:
                 note_resumed(run_dir, description)
             started = time.perf_counter()
             try:
-                train(trainer, config, data, pretrained, last and last.path)
+                return Progress(train(trainer, config, data, pretrained, last), total)
             finally:
-                note_usage(run_dir, time.perf_counter() - started, *peak_memory(device))
-    return True
+                note_usage(run_dir, time.perf_counter() - started, *peak_memory(trainer.strategy.root_device.type))
 
 
-def follow(
+def train_worker_rank(
     trainer: L.Trainer,
     config: TrainConfig,
     data: TrainingData,
@@ -96,17 +139,14 @@ def follow(
 ) -> None:
     """The part of every process but the first: trains along and writes nothing."""
     last = newest_checkpoint(run_dir) if resume else None
-    if last is not None and last.step >= total_steps(config, data):
+    if last is not None and last.epochs >= config.total_epochs(
+        steps_per_epoch(len(data.split.train), config.batch_size)
+    ):
         return
     try:
-        train(trainer, config, data, pretrained, last and last.path)
-    except (Interrupted, NonFiniteLoss) as stop:
-        # Where all end alike the first process says why, and Lightning would kill it for another code of this one.
-        sys.exit(0 if ends_all_alike(stop) else 1)
-
-
-def ends_all_alike(stop: BaseException) -> bool:
-    return isinstance(stop, NonFiniteLoss) or (isinstance(stop, Interrupted) and stop.agreed)
+        train(trainer, config, data, pretrained, last)
+    except (Interrupted, NonFiniteLoss):
+        sys.exit(0)  # the first process says why; Lightning would kill it for another code of this one
 
 
 def train(
@@ -114,9 +154,9 @@ def train(
     config: TrainConfig,
     data: TrainingData,
     pretrained: dict[str, Pretrained],
-    checkpoint: Path | None,
-) -> None:
-    """One Lightning fit. Raises TrainingError with a word on what to do, Interrupted."""
+    last: "SavedRun | None",
+) -> int:
+    """One Lightning fit. Returns how many epochs are saved then."""
     L.seed_everything(config.seed, verbose=False)
     network = build_network(config, data.mean, data.std)
     if "initial_weights" in pretrained:
@@ -126,28 +166,22 @@ def train(
     for each in (network, *teachers):
         each.to(memory_format=torch.channels_last)  # for fast convolutions
     module = TrainingModule(network, config, steps_per_epoch(len(data.split.train), config.batch_size), *teachers)
+    saved = trainer.checkpoint_callback
+    saved.epochs = last.epochs if last else 0
     try:
         for each in (network, *teachers):  # after the module copied the network for its average
             compile_if_asked(each, config)
         with warnings.catch_warnings():
             quieten_lightning()
-            trainer.fit(module, datamodule=CIFAR10DataModule(data, config), ckpt_path=checkpoint)
+            trainer.fit(module, datamodule=CIFAR10DataModule(data, config), ckpt_path=last and last.path)
     except BaseException as error:
         log.error(f"{type(error).__name__}: {error}")
-        if not ends_all_alike(error):
-            end_other_processes(trainer)
-        if (explained := explain(error, config)) is None:
-            raise
-        raise explained from error
-
-
-def end_other_processes(trainer: L.Trainer) -> None:
-    """Those that this process started: they would wait for it for half an hour."""
-    processes = getattr(trainer.strategy.launcher, "procs", [])
-    started = list(processes)
-    processes.clear()  # Lightning watches this list, and kills this process too when it sees one of them dead
-    for process in started:
-        process.kill()
+        if trainer.strategy.launcher is not None:  # the processes that this one started would wait for it
+            trainer.strategy.launcher.kill(signal.SIGKILL)
+        if isinstance(error, Interrupted):
+            raise Interrupted(error.signum, saved.in_words(module.total_epochs)) from None
+        raise
+    return saved.epochs
 
 
 def explain(error: BaseException, config: TrainConfig) -> TrainingError | None:
@@ -156,8 +190,7 @@ def explain(error: BaseException, config: TrainConfig) -> TrainingError | None:
     error = compiling or error
     first, *more = str(error).strip().splitlines() or [""]
     text = more[-1].strip() if more and first.endswith(":") else first
-    out_of_memory = isinstance(error, RuntimeError) and ("out of memory" in text or "ALLOC_FAILED" in text)
-    if out_of_memory or isinstance(error, torch.OutOfMemoryError):
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(map(text.count, OUT_OF_MEMORY))):
         return TrainingError(
             f"the device has too little memory for --batch-size {config.batch_size}: give a lower one, or let fewer "
             f"runs share it ({text})"
@@ -172,6 +205,10 @@ def explain(error: BaseException, config: TrainConfig) -> TrainingError | None:
     return None
 
 
+OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED", "allocate memory", "not enough memory", "can't start new thread")
+"""What PyTorch, CUDA and Python say of it."""
+
+
 def why_not_compiled(error: BaseException) -> BaseException | None:
     """The error of the compiler below `torch.compile`, if that is what `error` comes from.
 
@@ -181,12 +218,44 @@ def why_not_compiled(error: BaseException) -> BaseException | None:
     return getattr(error, "inner_exception", error if about_triton else None)
 
 
+def cluster_environment(config: TrainConfig) -> ClusterEnvironment:
+    """How the processes of this run find each other: as torchrun or srun says, else the first starts the others.
+
+    Lightning takes every process in a Slurm job for one that srun started
+    (https://github.com/Lightning-AI/pytorch-lightning/issues/15011). Raises ConfigError.
+    """
+    if TorchElasticEnvironment.detect():
+        return TorchElasticEnvironment()
+    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))  # of srun, which alone sets it
+    if tasks == 1:
+        if config.num_nodes > 1 and "NODE_RANK" not in os.environ:
+            raise ConfigError(f"--num-nodes is {config.num_nodes}: start the trainer with torchrun or srun")
+        return LightningEnvironment()
+    if tasks != config.world_size:
+        raise ConfigError(
+            f"srun started {tasks} tasks, but --devices times --num-nodes is {config.world_size}: use srun --ntasks "
+            f"{config.world_size}, or change --devices"
+        )
+    return SLURMEnvironment(auto_requeue=False)
+
+
 def compile_if_asked(network: ResNet, config: TrainConfig) -> None:
     if config.compile:
         network.compile(mode="reduce-overhead" if config.cuda_graphs else "default")
 
 
-def build_trainer(config: TrainConfig, run_dir: Path, device: str, precision: str, progress_bar: bool) -> L.Trainer:
+def build_trainer(
+    config: TrainConfig,
+    run_dir: Path,
+    device: str,
+    precision: str,
+    environment: ClusterEnvironment,
+    deadline: float,
+    progress_bar: bool,
+) -> L.Trainer:
+    # The first process ends those that it started: one that ended before would leave it waiting.
+    started_by_ours = isinstance(environment, LightningEnvironment) and environment.creates_processes_externally
+    on_signal = signal.SIG_IGN if started_by_ours else raise_interrupted
     with warnings.catch_warnings():
         quieten_lightning()
         return L.Trainer(
@@ -197,8 +266,8 @@ def build_trainer(config: TrainConfig, run_dir: Path, device: str, precision: st
             precision=precision,
             max_epochs=config.max_epochs,
             logger=TensorBoardLogger(run_dir, name="", version="tensorboard"),
-            callbacks=callbacks(run_dir, cifar10.CLASS_NAMES, progress_bar, device),
-            plugins=[AtomicCheckpointIO()],
+            callbacks=callbacks(run_dir, cifar10.CLASS_NAMES, progress_bar, device, deadline, on_signal),
+            plugins=[AtomicCheckpointIO(), environment],
             num_sanity_val_steps=0,
             log_every_n_steps=1,  # everything is logged once per epoch anyway
             enable_progress_bar=progress_bar,
@@ -211,26 +280,23 @@ def build_trainer(config: TrainConfig, run_dir: Path, device: str, precision: st
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """A whole checkpoint file, how many steps it has behind it, and the newer one that is damaged, in words."""
+class SavedRun:
+    """A whole checkpoint file, how many epochs it has behind it, and the newer one that is damaged, in words."""
 
     path: Path
-    step: int
+    epochs: int
     instead_of: str = ""
 
 
-def newest_checkpoint(run_dir: Path) -> Checkpoint | None:
+def newest_checkpoint(run_dir: Path) -> SavedRun | None:
     """last.ckpt, or the one before where that is damaged. None before the first; RunError if no checkpoint is whole."""
     last = run_dir / FOLDER / LAST
     damaged = []
-    for path in (last, previous(last)):
-        if path.exists():
-            try:
-                checkpoint = read_checkpoint(path)
-            except DamagedCheckpoint as error:
-                damaged.append(f"{path} is damaged ({error})")
-                continue
-            return Checkpoint(path, checkpoint["global_step"], "; ".join(damaged))
+    for path in filter(Path.exists, (last, previous(last))):
+        try:
+            return SavedRun(path, len(read_checkpoint(path)["history"]), "; ".join(damaged))
+        except DamagedCheckpoint as error:
+            damaged.append(f"{path} is damaged ({error})")
     if damaged:
         raise RunError(f"{'; '.join(damaged)}: start again with another --output-dir")
     return None
@@ -241,10 +307,6 @@ def set_aside(damaged: Path) -> None:
     os.replace(damaged, damaged.with_suffix(f".damaged{damaged.suffix}"))
 
 
-def total_steps(config: TrainConfig, data: TrainingData) -> int:
-    return config.total_steps(steps_per_epoch(len(data.split.train), config.batch_size))
-
-
 def check_devices(config: TrainConfig, device: str) -> None:
     """Raises ConfigError where the machine has fewer devices than asked for, or the device cannot do what is asked."""
     there = {"cuda": torch.cuda.device_count(), "mps": 1}.get(device, config.devices)
@@ -253,7 +315,9 @@ def check_devices(config: TrainConfig, device: str) -> None:
     if config.cuda_graphs and device != "cuda":
         raise ConfigError(f"--cuda-graphs has no effect on the device {device}: leave it out")
     if config.precision == "bf16-mixed" and device == "cuda" and not has_bf16():
-        raise ConfigError("--precision is bf16-mixed, which this GPU does not support: leave it out or use 32-true")
+        raise ConfigError("--precision is bf16-mixed, which this GPU does not support: leave it out or use 16-mixed")
+    if config.precision == "16-mixed" and device != "cuda":
+        raise ConfigError(f"--precision is 16-mixed, which is for CUDA GPUs, not for the device {device}: leave it out")
 
 
 def check_batch(config: TrainConfig, images: int) -> None:
@@ -292,9 +356,10 @@ def resolve_precision(precision: str, device: str) -> str:
     """The `auto` rule of TrainConfig.precision. bf16 on a CPU without AMX is far slower than float32."""
     if precision != "auto":
         return precision
+    if device == "cuda":
+        return "bf16-mixed" if has_bf16() else "16-mixed"
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # absent in older versions of PyTorch
-    has_amx = device == "cpu" and capabilities.get("amx_bf16", False)
-    return "bf16-mixed" if has_amx or (device == "cuda" and has_bf16()) else "32-true"
+    return "bf16-mixed" if device == "cpu" and capabilities.get("amx_bf16", False) else "32-true"
 
 
 def has_bf16() -> bool:
