@@ -313,14 +313,12 @@ def flip_a_bit(path):
 def test_a_damaged_last_checkpoint_is_named_and_the_one_before_is_used(tiny_cifar, tmp_path, finished, capsys):
     folder = cut_short(tiny_cifar, tmp_path, epochs=2) / "checkpoints"
     flip_a_bit(folder / "last.ckpt")
-    damaged = (folder / "last.ckpt").read_bytes()
     capsys.readouterr()
     run(tiny_cifar, tmp_path, resume=True, deadline=0)
     told = capsys.readouterr().out.splitlines()[0]
     assert "last.ckpt is damaged (" in told and told.endswith("continuing from last.previous.ckpt, epoch 1")
     assert told in (tmp_path / "train.log").read_text()
     assert [saved(tmp_path, f"last{name}.ckpt")["global_step"] for name in (".previous", "")] == [9, 18]
-    assert (folder / "last.damaged.ckpt").read_bytes() == damaged
     run(tiny_cifar, tmp_path, resume=True)
     assert_same(tmp_path, finished["cosine"])
 

@@ -258,10 +258,7 @@ RECIPES = {
         stem_kernel=1,
         shortcut="B",
         crop="resized",
-        max_epochs=50,
-        batch_size=128,
         learning_rate=0.1,
-        momentum=0.9,
         nesterov=False,
         weight_decay=1e-4,
         schedule="plateau",
@@ -272,14 +269,10 @@ RECIPES = {
         recipe="paper",
         max_epochs=183,
         max_steps=64_000,
-        batch_size=128,
         learning_rate=0.1,
-        momentum=0.9,
         nesterov=False,
         weight_decay=1e-4,
         schedule="steps",
-        milestones=(0.5, 0.75),
-        milestone_factor=0.1,
     ),
     # For the highest accuracy whatever the epochs: after vgripon/SOTA-routine on GitHub, which names 94.65% for
     # ResNet-20 with batch 128 and 750,000 steps, which are 1,920 epochs of 50,000 images. Its average moves every 32
@@ -291,7 +284,6 @@ RECIPES = {
         mixup=0.2,
         cutmix=1.0,
         max_epochs=1920,
-        batch_size=128,
         learning_rate=0.5,
         nesterov=False,
         label_smoothing=0.1,
@@ -311,14 +303,10 @@ def configure(recipe: str, overrides: dict[str, Any]) -> TrainConfig:
     for name in overrides:
         if not config.applies(name):
             other, needed = config.__dataclass_fields__[name].metadata["only_with"]
+            without, add = f"with {as_flag(other, getattr(config, other))}", as_flag(other, needed)
             if needed == GIVEN:
-                raise ConfigError(
-                    f"{flag(name)} has no effect without {flag(other)}: leave it out or add {flag(other)}"
-                )
-            raise ConfigError(
-                f"{flag(name)} has no effect with {as_flag(other, getattr(config, other))}: "
-                f"leave it out or add {as_flag(other, needed)}"
-            )
+                without, add = f"without {flag(other)}", flag(other)
+            raise ConfigError(f"{flag(name)} has no effect {without}: leave it out or add {add}")
     return config
 
 

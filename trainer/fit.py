@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -81,99 +81,65 @@ def fit(
     device = resolve_device(config.device)
     check_devices(config, device)
     precision = resolve_precision(config.precision, device)
-    environment = cluster_environment(config)
     try:
         data = load_training_data(data_dir, config.train_images)
         check_batch(config, len(data.split.train))
         pretrained = load_pretrained(config, data.split.val_sha256())
-        trainer = build_trainer(config, run_dir, device, precision, environment, deadline, progress_bar)
-        if not trainer.is_global_zero:
-            return train_worker_rank(trainer, config, data, pretrained, run_dir, resume)
-        description = describe_run(config, data, pretrained, device, precision)
-        return train_first_rank(trainer, config, data, pretrained, run_dir, resume, description)
+        trainer = build_trainer(config, run_dir, device, precision, deadline, progress_bar)
+        module = build_module(config, data, pretrained)
+        if trainer.is_global_zero:
+            description = describe_run(config, data, pretrained, device, precision)
+            return train_and_record(trainer, module, data, run_dir, resume, description)
+        train_worker_rank(trainer, module, data, newest_checkpoint(run_dir) if resume else None)
     except Exception as error:
         if (explained := explain(error, config)) is None:
             raise
         raise explained from error
 
 
-def train_first_rank(
-    trainer: L.Trainer,
-    config: TrainConfig,
-    data: TrainingData,
-    pretrained: dict[str, Pretrained],
-    run_dir: Path,
-    resume: bool,
-    description: dict[str, Any],
+def train_and_record(
+    trainer: L.Trainer, module: TrainingModule, data: TrainingData, run_dir: Path, resume: bool, about: dict[str, Any]
 ) -> Progress:
-    """Trains, with all that is written about it."""
-    total = config.total_epochs(steps_per_epoch(len(data.split.train), config.batch_size))
+    """The part of the first process, which writes `about` the run and locks its folder."""
     if resume := resume and (run_dir / RUN).exists():
-        check_same_run(run_dir, description)
+        check_same_run(run_dir, about)
     with run_lock(run_dir):
         if not resume:
-            start_run(run_dir, description)
+            start_run(run_dir, about)
         with log_to_file(run_dir):
             last = newest_checkpoint(run_dir) if resume else None
-            if last is not None and last.epochs >= total:
-                return Progress(last.epochs, total)
             if last is not None and last.instead_of:
                 log_and_print(f"{last.instead_of}: continuing from {last.path.name}, epoch {last.epochs}")
-                set_aside(run_dir / FOLDER / LAST)
+                last = replace(last, path=last.path.replace(run_dir / FOLDER / LAST))
             if resume:
-                note_resumed(run_dir, description)
+                note_resumed(run_dir, about)
             started = time.perf_counter()
             try:
-                return Progress(train(trainer, config, data, pretrained, last), total)
+                return Progress(train(trainer, module, data, last), module.total_epochs)
             finally:
-                note_usage(run_dir, time.perf_counter() - started, *peak_memory(trainer.strategy.root_device.type))
+                note_usage(run_dir, time.perf_counter() - started, *peak_memory(module.device.type))
 
 
 def train_worker_rank(
-    trainer: L.Trainer,
-    config: TrainConfig,
-    data: TrainingData,
-    pretrained: dict[str, Pretrained],
-    run_dir: Path,
-    resume: bool,
+    trainer: L.Trainer, module: TrainingModule, data: TrainingData, last: "Checkpoint | None"
 ) -> None:
-    """The part of every process but the first: trains along and writes nothing."""
-    last = newest_checkpoint(run_dir) if resume else None
-    if last is not None and last.epochs >= config.total_epochs(
-        steps_per_epoch(len(data.split.train), config.batch_size)
-    ):
-        return
+    """The part of every other process: trains along and writes nothing."""
     try:
-        train(trainer, config, data, pretrained, last)
+        train(trainer, module, data, last)
     except (Interrupted, NonFiniteLoss):
         sys.exit(0)  # the first process says why; Lightning would kill it for another code of this one
 
 
-def train(
-    trainer: L.Trainer,
-    config: TrainConfig,
-    data: TrainingData,
-    pretrained: dict[str, Pretrained],
-    last: "SavedRun | None",
-) -> int:
-    """One Lightning fit. Returns how many epochs are saved then."""
-    L.seed_everything(config.seed, verbose=False)
-    network = build_network(config, data.mean, data.std)
-    if "initial_weights" in pretrained:
-        statistics = {"mean": network.mean, "std": network.std}  # of this run's images, which may be fewer
-        network.load_state_dict(pretrained["initial_weights"].network.state_dict() | statistics)
-    teachers = [pretrained["teacher"].network] if "teacher" in pretrained else []
-    for each in (network, *teachers):
-        each.to(memory_format=torch.channels_last)  # for fast convolutions
-    module = TrainingModule(network, config, steps_per_epoch(len(data.split.train), config.batch_size), *teachers)
+def train(trainer: L.Trainer, module: TrainingModule, data: TrainingData, last: "Checkpoint | None") -> int:
+    """One Lightning fit, if anything is left to do. Returns how many epochs are saved then."""
     saved = trainer.checkpoint_callback
     saved.epochs = last.epochs if last else 0
+    if saved.epochs >= module.total_epochs:
+        return saved.epochs
     try:
-        for each in (network, *teachers):  # after the module copied the network for its average
-            compile_if_asked(each, config)
         with warnings.catch_warnings():
             quieten_lightning()
-            trainer.fit(module, datamodule=CIFAR10DataModule(data, config), ckpt_path=last and last.path)
+            trainer.fit(module, datamodule=CIFAR10DataModule(data, module.config), ckpt_path=last and last.path)
     except BaseException as error:
         log.error(f"{type(error).__name__}: {error}")
         if trainer.strategy.launcher is not None:  # the processes that this one started would wait for it
@@ -184,9 +150,32 @@ def train(
     return saved.epochs
 
 
-def explain(error: BaseException, config: TrainConfig) -> TrainingError | None:
-    """What to do about a fault of the training, where that is known."""
-    compiling = why_not_compiled(error) if config.compile else None
+def build_module(config: TrainConfig, data: TrainingData, pretrained: dict[str, Pretrained]) -> TrainingModule:
+    """Networks with the weights that the config asks for, ready for Lightning."""
+    L.seed_everything(config.seed, verbose=False)
+    network = build_network(config, data.mean, data.std)
+    if "initial_weights" in pretrained:
+        statistics = {"mean": network.mean, "std": network.std}  # of this run's images, which may be fewer
+        network.load_state_dict(pretrained["initial_weights"].network.state_dict() | statistics)
+    teachers = [pretrained["teacher"].network] if "teacher" in pretrained else []
+    for each in (network, *teachers):
+        each.to(memory_format=torch.channels_last)  # for fast convolutions
+    module = TrainingModule(network, config, steps_per_epoch(len(data.split.train), config.batch_size), *teachers)
+    for each in (network, *teachers):  # after the module copied the network for its average
+        compile_if_asked(each, config)
+    return module
+
+
+OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED", "allocate memory", "not enough memory", "can't start new thread")
+"""What PyTorch, CUDA and Python say of it."""
+
+
+def explain(error: Exception, config: TrainConfig) -> TrainingError | None:
+    """What to do about a fault, where that is known."""
+    compiling = None
+    if config.compile:  # PyTorch wraps the compiler's error in a class that is not public, but for those about Triton
+        about_triton = isinstance(error, RuntimeError) and "triton" in str(error).lower()
+        compiling = getattr(error, "inner_exception", error if about_triton else None)
     error = compiling or error
     first, *more = str(error).strip().splitlines() or [""]
     text = more[-1].strip() if more and first.endswith(":") else first
@@ -203,19 +192,6 @@ def explain(error: BaseException, config: TrainConfig) -> TrainingError | None:
     if isinstance(error, OSError):
         return TrainingError(f"the operating system refused something to the run ({text}); go on with --resume")
     return None
-
-
-OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED", "allocate memory", "not enough memory", "can't start new thread")
-"""What PyTorch, CUDA and Python say of it."""
-
-
-def why_not_compiled(error: BaseException) -> BaseException | None:
-    """The error of the compiler below `torch.compile`, if that is what `error` comes from.
-
-    PyTorch wraps it in a class that is not public; those that are about Triton come as they are.
-    """
-    about_triton = isinstance(error, RuntimeError) and "triton" in str(error).lower()
-    return getattr(error, "inner_exception", error if about_triton else None)
 
 
 def cluster_environment(config: TrainConfig) -> ClusterEnvironment:
@@ -249,10 +225,10 @@ def build_trainer(
     run_dir: Path,
     device: str,
     precision: str,
-    environment: ClusterEnvironment,
     deadline: float,
     progress_bar: bool,
 ) -> L.Trainer:
+    environment = cluster_environment(config)
     # The first process ends those that it started: one that ended before would leave it waiting.
     started_by_ours = isinstance(environment, LightningEnvironment) and environment.creates_processes_externally
     on_signal = signal.SIG_IGN if started_by_ours else raise_interrupted
@@ -280,7 +256,7 @@ def build_trainer(
 
 
 @dataclass(frozen=True)
-class SavedRun:
+class Checkpoint:
     """A whole checkpoint file, how many epochs it has behind it, and the newer one that is damaged, in words."""
 
     path: Path
@@ -288,23 +264,18 @@ class SavedRun:
     instead_of: str = ""
 
 
-def newest_checkpoint(run_dir: Path) -> SavedRun | None:
+def newest_checkpoint(run_dir: Path) -> Checkpoint | None:
     """last.ckpt, or the one before where that is damaged. None before the first; RunError if no checkpoint is whole."""
     last = run_dir / FOLDER / LAST
     damaged = []
     for path in filter(Path.exists, (last, previous(last))):
         try:
-            return SavedRun(path, len(read_checkpoint(path)["history"]), "; ".join(damaged))
+            return Checkpoint(path, len(read_checkpoint(path)["history"]), "; ".join(damaged))
         except DamagedCheckpoint as error:
             damaged.append(f"{path} is damaged ({error})")
     if damaged:
         raise RunError(f"{'; '.join(damaged)}: start again with another --output-dir")
     return None
-
-
-def set_aside(damaged: Path) -> None:
-    """last.ckpt -> last.damaged.ckpt: the next save would keep it in the place of the whole one before."""
-    os.replace(damaged, damaged.with_suffix(f".damaged{damaged.suffix}"))
 
 
 def check_devices(config: TrainConfig, device: str) -> None:
