@@ -1,16 +1,15 @@
 """Serve the page: `python app.py`, then open http://127.0.0.1:7860. Hugging Face Spaces runs this file too."""
 
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036
+    sys.exit("Error: Python 3.11 or newer is needed; this is {}.{}".format(*sys.version_info))
+
 import argparse
 import importlib
 import os
-import sys
 import threading
 from pathlib import Path
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str):
-        self.exit(2, f"{self.prog}: {message} (see --help)\n")
 
 
 def _port(text: str) -> int:
@@ -20,18 +19,23 @@ def _port(text: str) -> int:
 
 
 def tidy_environment() -> None:
-    """An empty variable is an unset one (Compose passes those as ""), and blanks around a value mean nothing: here and
-    in gradio, which reads its own when it is imported."""
+    """An empty variable is an unset one (Compose passes those as ""), and blanks around a value mean nothing: here, in
+    gradio and in the Hub's client, which read theirs when they are imported."""
     ours = ("MODEL_REPO", "MODEL_REVISION", "CIFAR10_DIR", "PORT", "FORWARDED_ALLOW_IPS", "FRAME_ANCESTORS")
     for name, value in list(os.environ.items()):
         if name in ours or name.startswith(("GRADIO_", "HF_")):
             os.environ[name] = value.strip()
             if not value.strip():
                 del os.environ[name]
+    # The files on the Hub are small: plain HTTP does, without bars.
+    os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = _Parser(
+    from model.command_line import Parser  # not above: importing this file does no work
+
+    parser = Parser(
         prog="app.py",
         description="Serve a web page and a REST API that classify images with a network trained on CIFAR-10.",
     )
@@ -79,10 +83,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     tidy_environment()
     args = parse(argv)
-
-    # The Hub's client reads these when it is imported. The files are small: plain HTTP does, without bars.
-    os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
     # Imported here, not above: gradio takes seconds, which --help and a mistyped flag need not wait for.
     from model.artifact import ArtifactError
@@ -136,7 +136,7 @@ def _import_server() -> str | None:
 
 
 def _fail(message: str) -> int:
-    print(f"app.py: {message}", file=sys.stderr)
+    print(f"Error: {message}", file=sys.stderr)
     return 2
 
 

@@ -123,13 +123,13 @@ def test_visitors_at_once_never_get_each_others_answer_picture_or_error(served, 
 
 
 def one_sentence(text: str) -> bool:
-    return text.startswith("app.py: ") and text.count("\n") == 1 and "Traceback" not in text
+    return text.startswith("Error: ") and text.count("\n") == 1 and "Traceback" not in text
 
 
 @pytest.mark.parametrize(
     ("flags", "env", "told"),
     [
-        (["--modell", "x"], {}, "--modell"),
+        (["--modell", "x"], {}, "--modell is unknown here; did you mean --model?"),
         (["--port", "http"], {}, "'http' is not a port"),
         (["--port", "0"], {}, "'0' is not a port"),
         (["--port", "65536"], {}, "'65536' is not a port"),
@@ -232,7 +232,7 @@ def test_with_proxy_variables_it_serves_or_says_which_one_cannot_be_used(tmp_pat
         assert told is None
     if told is not None:
         lines = told.splitlines()
-        assert len(lines) == 1 + ("MODEL_REPO" in proxies) and all(line.startswith("app.py: ") for line in lines)
+        assert len(lines) == 1 + ("MODEL_REPO" in proxies) and lines[-1].startswith("Error: ")
         assert any(name in lines[-1] for name in proxies) and "Traceback" not in told
 
 

@@ -1,9 +1,11 @@
+"""TrainConfig: what the recipes are, which values and combinations are refused, what is stored."""
+
 import json
 from dataclasses import fields, replace
 
 import pytest
 
-from trainer.config import RECIPES, ConfigError, TrainConfig, configure, flag, published
+from trainer.config import RECIPES, ConfigError, TrainConfig, configure, flag, published, torchrun_devices
 
 
 def test_the_report_recipe_is_what_the_course_report_describes():
@@ -32,93 +34,59 @@ def test_total_steps_are_those_of_the_epochs_unless_max_steps_is_less():
     assert TrainConfig(max_epochs=2, max_steps=25).total_steps(10) == 20
 
 
-def test_cuda_graphs_without_compile_are_refused():
-    with pytest.raises(
-        ConfigError, match="--cuda-graphs has no effect with --no-compile: leave it out or add --compile"
-    ):
-        configure("default", {"cuda_graphs": True})
-    assert configure("default", {"cuda_graphs": True, "compile": True}).cuda_graphs
-
-
-def test_a_recipes_name_is_its_key():
+def test_a_recipes_name_is_its_key_and_every_help_ends_as_a_sentence():
     assert all(config.recipe == name for name, config in RECIPES.items())
-
-
-def test_every_setting_has_help_that_ends_as_a_sentence():
-    for f in fields(TrainConfig):
-        if f.name != "recipe":
-            assert f.metadata["help"].endswith("."), f.name
+    assert all(f.metadata["help"].endswith(".") for f in fields(TrainConfig) if f.name != "recipe")
 
 
 def test_overrides_replace_single_settings_of_a_recipe():
     config = configure("report", {"max_epochs": 3, "seed": 7})
     assert config == replace(RECIPES["report"], max_epochs=3, seed=7)
-
-
-def test_an_unknown_recipe_is_answered_with_the_known_ones():
     with pytest.raises(ConfigError, match="--recipe is 'fast'; it must be one of default, report"):
         configure("fast", {})
 
 
-def test_a_setting_without_effect_is_refused_rather_than_ignored():
-    with pytest.raises(ConfigError, match="--plateau-patience has no effect with --schedule cosine"):
-        configure("default", {"plateau_patience": 3})
-    assert configure("default", {"plateau_patience": 3, "schedule": "plateau"}).plateau_patience == 3
-    with pytest.raises(ConfigError, match="--teacher-weight has no effect without --teacher: leave it out or add --te"):
-        configure("default", {"teacher_weight": 0.5})
-    assert configure("default", {"teacher_weight": 0.5, "teacher": "folder"}).teacher_weight == 0.5
+@pytest.mark.parametrize(
+    ("given", "words", "needed"),
+    [
+        ({"plateau_patience": 3}, "--plateau-patience has no effect with --schedule cosine", {"schedule": "plateau"}),
+        ({"cuda_graphs": True}, "with --no-compile: leave it out or add --compile", {"compile": True}),
+        ({"teacher_weight": 0.5}, "without --teacher: leave it out or add --teacher", {"teacher": "folder"}),
+    ],
+)
+def test_a_setting_without_effect_is_refused_rather_than_ignored(given, words, needed):
+    with pytest.raises(ConfigError, match=words):
+        configure("default", given)
+    assert configure("default", given | needed).hyperparameters().items() >= given.items()
+
+
+OUT_OF_RANGE = {
+    **dict(depth=31, stem_kernel=2, shortcut="C", crop="none", crop_padding=-1, crop_scale=(0.8, 1.2)),
+    **dict(crop_ratio=(1.1, 0.9), flip="never", cutout=33, erasing=1.1, mixup=-0.1, cutmix=-0.1, label_smoothing=1.0),
+    **dict(weight_decay_on="biases", ema_decay=1.0, teacher_weight=0.0, teacher_temperature=0.0, max_epochs=0),
+    **dict(batch_size=1, learning_rate=0.0, momentum=1.0, weight_decay=-1e-4, max_steps=0, schedule="step"),
+    **dict(milestones=(0.8, 0.5), milestone_factor=1.0, devices=0, num_nodes=0, warmup_fraction=1.0),
+    **dict(plateau_factor=1.0, plateau_patience=-1, seed=-1, train_images=1, device="tpu", precision="16"),
+}
+
+
+@pytest.mark.parametrize("name", OUT_OF_RANGE)
+def test_a_value_out_of_range_is_refused_with_the_flag_and_the_allowed_values(name):
+    with pytest.raises(ConfigError, match=f"{flag(name)} is .*it must be "):
+        TrainConfig(**{name: OUT_OF_RANGE[name]})
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("settings", "words"),
     [
-        ("depth", 31),
-        ("stem_kernel", 2),
-        ("shortcut", "C"),
-        ("crop", "none"),
-        ("crop_padding", -1),
-        ("crop_scale", (0.8, 1.2)),
-        ("crop_ratio", (1.1, 0.9)),
-        ("flip", "never"),
-        ("cutout", 33),
-        ("erasing", 1.1),
-        ("mixup", -0.1),
-        ("cutmix", -0.1),
-        ("label_smoothing", 1.0),
-        ("weight_decay_on", "biases"),
-        ("ema_decay", 1.0),
-        ("teacher_weight", 0.0),
-        ("teacher_weight", 1.1),
-        ("teacher_temperature", 0.0),
-        ("max_epochs", 0),
-        ("batch_size", 1),
-        ("learning_rate", 0.0),
-        ("momentum", 1.0),
-        ("weight_decay", -1e-4),
-        ("max_steps", 0),
-        ("schedule", "step"),
-        ("milestones", (0.8, 0.5)),
-        ("milestones", (0.5, 1.1)),
-        ("milestone_factor", 1.0),
-        ("devices", 0),
-        ("num_nodes", 0),
-        ("warmup_fraction", 1.0),
-        ("plateau_factor", 1.0),
-        ("plateau_patience", -1),
-        ("seed", -1),
-        ("train_images", 1),
-        ("device", "tpu"),
-        ("precision", "16"),
+        ({"momentum": 0.0, "nesterov": True}, "--nesterov"),
+        ({"devices": 2, "batch_size": 31}, "--batch-size is 31; it must be a multiple of the 2 devices"),
+        ({"num_nodes": 3, "batch_size": 4}, "--batch-size is 4; it must be a multiple of the 3 devices"),
     ],
 )
-def test_a_value_out_of_range_is_refused_with_the_flag_and_the_allowed_values(name, value):
-    with pytest.raises(ConfigError, match=f"{flag(name)} is .*it must be "):
-        replace(TrainConfig(), **{name: value})
-
-
-def test_nesterov_without_momentum_is_a_contradiction():
-    with pytest.raises(ConfigError, match="--nesterov"):
-        TrainConfig(momentum=0.0, nesterov=True)
+def test_settings_that_contradict_each_other_are_refused(settings, words):
+    with pytest.raises(ConfigError, match=words):
+        TrainConfig(**settings)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -128,6 +96,11 @@ def test_hyperparameters_survive_json_and_name_only_what_has_an_effect(recipe):
     assert TrainConfig.from_hyperparameters(values) == config
     assert ("warmup_fraction" in values) == (config.schedule == "cosine")
     assert ("crop_scale" in values) == (config.crop == "resized")
+
+
+def test_a_stored_setting_that_no_longer_exists_is_named():
+    with pytest.raises(ConfigError, match="unknown settings: dropout"):
+        TrainConfig.from_hyperparameters({"dropout": 8})
 
 
 @pytest.mark.parametrize(
@@ -141,6 +114,9 @@ def test_a_path_through_the_folders_of_a_machine_is_published_as_a_name(value, s
     assert published({"recipe": "default", "teacher": None}) == {"recipe": "default", "teacher": None}
 
 
-def test_a_stored_setting_that_no_longer_exists_is_named():
-    with pytest.raises(ConfigError, match="unknown settings: dropout"):
-        TrainConfig.from_hyperparameters({"dropout": 8})
+def test_torchrun_says_how_many_devices_there_are():
+    environment = {"TORCHELASTIC_RUN_ID": "1", "LOCAL_WORLD_SIZE": "4", "WORLD_SIZE": "8"}
+    assert torchrun_devices(environment, {}) == {"devices": 4, "num_nodes": 2}
+    assert torchrun_devices({}, {}) == {}
+    with pytest.raises(ConfigError, match="--devices is 2, but torchrun started 4"):
+        torchrun_devices(environment, {"devices": 2})

@@ -115,21 +115,6 @@ def test_order_and_augmentation_depend_on_seed_and_epoch_alone(images):
     assert not equal(first, epoch_of(train_loader(images, seed=1), 3))
 
 
-@pytest.mark.parametrize("settings", [{}, EVERYTHING], ids=["plain", "everything"])
-def test_a_restored_loader_goes_on_with_the_next_batch(images, settings):
-    whole = epoch_of(train_loader(images, **settings), 2)
-    loader = train_loader(images, **settings)
-    loader.sampler.set_epoch(2)
-    started = iter(loader)
-    for _ in range(4):
-        next(started)
-    restored = train_loader(images, **settings)
-    restored.load_state_dict(loader.state_dict())
-    restored.sampler.set_epoch(2)
-    assert equal(epoch_of(restored, 2), whole[4:])
-    assert equal(epoch_of(restored, 3), epoch_of(train_loader(images, **settings), 3))
-
-
 @pytest.mark.parametrize("settings", [{}, {"crop": "resized"}, EVERYTHING], ids=["pad", "resized", "everything"])
 def test_several_batches_augmented_at_once_are_the_same_batches(images, settings):
     whole = epoch_of(train_loader(images, **settings), 2)
@@ -137,13 +122,6 @@ def test_several_batches_augmented_at_once_are_the_same_batches(images, settings
     loader.steps_at_once = 4
     assert len(whole) % 4 and equal(epoch_of(loader, 2), whole)
     assert all(x.is_contiguous(memory_format=torch.channels_last) for x, *_ in loader)
-    started = iter(loader)
-    for _ in range(3):  # into the middle of what was augmented at once
-        next(started)
-    restored = train_loader(images, **settings)
-    restored.steps_at_once = 4
-    restored.load_state_dict(loader.state_dict())
-    assert equal(epoch_of(restored, 2), whole[3:])
 
 
 def test_batches_are_augmented_one_by_one_on_the_cpu_and_by_a_thousand_images_elsewhere(images):

@@ -14,20 +14,27 @@ import torch
 from model.artifact import read_history
 from tests.conftest import TINY_FLAGS
 from trainer import checkpoints
-from trainer.config import ConfigError, TrainConfig, torchrun_devices
+from trainer.config import TrainConfig
 from trainer.data import EvalLoader, load_training_data
 from trainer.module import build_network
+
+pytestmark = pytest.mark.slow
 
 PROJECT = Path(__file__).resolve().parent.parent
 TIMING = {"seconds", "images_per_second"}
 TRAINER = ["-m", "tests.tiny_trainer", *TINY_FLAGS, "--max-epochs", "8", "--no-test"]
 
 
-def start(data_dir, run_dir, *launcher, flags=()) -> subprocess.Popen:
+SLURM = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "t", "SLURM_NODELIST": "localhost", "SLURM_NNODES": "1"}
+SLURM |= {"SLURM_NODEID": "0", "SLURM_LOCALID": "0", "SLURM_PROCID": "0", "SLURM_NTASKS": "2"}
+"""Of a job of two tasks, in which srun was not used."""
+
+
+def start(data_dir, run_dir, *launcher, flags=(), env=None) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-u", *launcher, *TRAINER, "--output-dir", str(run_dir), *flags],
         cwd=PROJECT,
-        env=os.environ | {"CIFAR10_DIR": str(data_dir), "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"CIFAR10_DIR": str(data_dir), "OMP_NUM_THREADS": "1"} | (env or {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -62,16 +69,14 @@ def by_torchrun(made_up_cifar, tmp_path_factory):
     return run_dir
 
 
-@pytest.mark.slow
 def test_one_process_alone_writes_and_prints(by_torchrun):
     assert len(list((by_torchrun / "tensorboard").glob("events*"))) == 1
     printed = (by_torchrun / "stdout.txt").read_text().splitlines()
-    assert [line.split()[0] for line in printed] == ["epoch", *"12345678", "images", "val", "+"]
+    assert [line.split()[0] for line in printed] == ["epoch", *"12345678", "images", "val", "+", "Finished:"]
     hyperparameters = json.loads((by_torchrun / "run.json").read_text())["hyperparameters"]
     assert (hyperparameters["devices"], hyperparameters["num_nodes"]) == (2, 1)
 
 
-@pytest.mark.slow
 def test_val_metrics_are_those_of_a_single_process_on_the_same_weights(by_torchrun, tiny_cifar):
     data = load_training_data(tiny_cifar)
     network = build_network(TrainConfig(depth=8), data.mean, data.std).eval()
@@ -85,25 +90,24 @@ def test_val_metrics_are_those_of_a_single_process_on_the_same_weights(by_torchr
     assert last["val_loss"] == pytest.approx(torch.nn.functional.cross_entropy(logits, batch[1]).item(), abs=1e-6)
 
 
-@pytest.mark.slow
 def test_every_training_image_counts_once(by_torchrun):
     for row in history(by_torchrun):
         assert row["train_accuracy"] * 270 == pytest.approx(round(row["train_accuracy"] * 270), abs=1e-9)
     assert history(by_torchrun)[-1]["train_accuracy"] > 0.3
 
 
-@pytest.mark.slow
-def test_devices_2_does_the_same_also_when_a_signal_interrupts_it(made_up_cifar, tmp_path, by_torchrun):
+@pytest.mark.parametrize("to_all", [True, False], ids=["Ctrl-C reaches both", "SIGTERM the first"])
+def test_devices_2_does_the_same_also_when_a_signal_interrupts_it(made_up_cifar, tmp_path, by_torchrun, to_all):
     run_dir = tmp_path / "run"
     process = start(made_up_cifar, run_dir, flags=["--devices", "2"])
     for line in process.stdout:
         if line.split()[0] == "1":
             break
-    process.send_signal(signal.SIGTERM)  # to the first process alone
-    _, error = finish(process)
-    assert process.returncode == 143, error
+    os.killpg(process.pid, signal.SIGINT) if to_all else process.send_signal(signal.SIGTERM)
+    _, error = finish(process)  # the pipe closes only when no process is left
+    assert process.returncode == (130 if to_all else 143), error
     assert error.count("\n") == 1 and "--resume" in error
-    process = start(made_up_cifar, run_dir, flags=["--devices", "2", "--resume"])
+    process = start(made_up_cifar, run_dir, flags=["--devices", "2", "--resume"], env=SLURM)
     _, error = finish(process)
     assert process.returncode == 0, error
     assert all(torch.equal(tensor, weights(by_torchrun)[name]) for name, tensor in weights(run_dir).items())
@@ -111,26 +115,11 @@ def test_devices_2_does_the_same_also_when_a_signal_interrupts_it(made_up_cifar,
         np.testing.assert_allclose(list(row.values()), list(expected.values()), rtol=1e-6)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs the device that is always full")
 def test_a_fault_of_the_first_process_ends_the_other_without_another_word(made_up_cifar, tmp_path):
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     (tmp_path / "run" / "checkpoints" / "last.tmp").symlink_to("/dev/full")
     process = start(made_up_cifar, tmp_path / "run", flags=["--devices", "2"])
-    _, error = finish(process)  # the pipe closes only when no process is left
+    _, error = finish(process)
     assert process.returncode == 1
     assert error.count("\n") == 1 and "No space left on device" in error
-
-
-@pytest.mark.parametrize("settings", [{"devices": 2, "batch_size": 31}, {"num_nodes": 3, "batch_size": 4}])
-def test_a_batch_that_the_devices_cannot_share_equally_is_refused(settings):
-    with pytest.raises(ConfigError, match="--batch-size is .* a multiple of the"):
-        TrainConfig(**settings)
-
-
-def test_torchrun_says_how_many_devices_there_are():
-    environment = {"TORCHELASTIC_RUN_ID": "1", "LOCAL_WORLD_SIZE": "4", "WORLD_SIZE": "8"}
-    assert torchrun_devices(environment, {}) == {"devices": 4, "num_nodes": 2}
-    assert torchrun_devices({}, {}) == {}
-    with pytest.raises(ConfigError, match="--devices is 2, but torchrun started 4"):
-        torchrun_devices(environment, {"devices": 2})

@@ -13,7 +13,6 @@ DOCUMENTED = {
     "args.model": "https://docs.python.org/3/library/argparse.html#the-namespace-object",
     "args.revision": "https://docs.python.org/3/library/argparse.html#the-namespace-object",
     "figure.dpi": "https://matplotlib.org/stable/api/_as_gen/matplotlib.figure.Figure.html",
-    "interrupted.args": "https://docs.python.org/3/library/exceptions.html#BaseException.args",
     "line._replace": "https://docs.python.org/3/library/collections.html#collections.somenamedtuple._replace",
     "log.propagate": "https://docs.python.org/3/library/logging.html#logging.Logger.propagate",
     "options.inter_op_num_threads": "https://onnxruntime.ai/docs/api/python/api_summary.html#sessionoptions",
@@ -26,9 +25,9 @@ DOCUMENTED = {
     "os._exit": "https://docs.python.org/3/library/os.html#os._exit",
     "page.max_threads": "https://www.gradio.app/docs/gradio/blocks#param-blocks-launch-max-threads",
     "page.state_session_capacity": "https://www.gradio.app/docs/gradio/blocks#param-blocks-launch-state-session-capacity",
-    "self.train_progress_bar.total": "https://tqdm.github.io/docs/tqdm/",
     "self.trainer.should_stop": "https://lightning.ai/docs/pytorch/stable/common/trainer.html#should-stop",
     "square.info": "https://pillow.readthedocs.io/en/stable/reference/Image.html#PIL.Image.Image.info",
+    "trainer.should_stop": "https://lightning.ai/docs/pytorch/stable/common/trainer.html#should-stop",
     "torch.backends.cudnn.benchmark": "https://docs.pytorch.org/docs/stable/backends.html#torch-backends-cudnn",
 }
 """As the code spells it, and where it is documented. Nothing else is exempt."""

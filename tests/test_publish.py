@@ -289,10 +289,10 @@ def test_a_folder_that_holds_a_run_is_refused_before_the_hub_is_asked(hub, tmp_p
 
 def test_training_ends_with_the_push(hub, tiny_cifar, tmp_path, monkeypatch, capsys):
     from tests.conftest import TINY_FLAGS
-    from trainer.__main__ import app
+    from trainer.__main__ import call
 
     flags = [*TINY_FLAGS, "--data-dir", str(tiny_cifar), "--output-dir", str(tmp_path / "run")]
-    app([*flags, "--push-to-hub", REPO, "--private"], standalone_mode=False)
+    call([*flags, "--push-to-hub", REPO, "--private"])
     assert hub.repo(REPO).private and pushed(hub) == as_published(tmp_path / "run" / "artifact")
     assert capsys.readouterr().out.splitlines()[-1].startswith(f"Published: {hub.url}/{REPO}/commit/")
 
@@ -300,11 +300,11 @@ def test_training_ends_with_the_push(hub, tiny_cifar, tmp_path, monkeypatch, cap
 @pytest.mark.slow
 def test_a_push_that_fails_after_the_training_says_where_the_artifact_is(hub, tiny_cifar, tmp_path, capsys):
     from tests.conftest import TINY_FLAGS
-    from trainer.__main__ import app
+    from trainer.__main__ import call
 
     hub.fail("preupload", 403)
     flags = [*TINY_FLAGS, "--data-dir", str(tiny_cifar), "--output-dir", str(tmp_path / "run")]
     with pytest.raises(HubError, match=f"HTTP 403.*python -m trainer publish {tmp_path}/run/artifact {REPO}"):
-        app([*flags, "--push-to-hub", REPO], standalone_mode=False)
+        call([*flags, "--push-to-hub", REPO])
     assert artifact.read(tmp_path / "run" / "artifact")
     assert os.listdir(tmp_path / "run" / "artifact" / "samples")

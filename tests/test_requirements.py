@@ -65,7 +65,7 @@ def test_what_the_app_imports_is_in_its_requirements():
 
 
 def test_what_publishing_and_hosting_import_is_in_the_apps_requirements():
-    names = ("__init__", "__main__", "card", "config", "download", "lock", "publish", "run", "space", "stops")
+    names = "__init__ __main__ card commands config download errors publish run space".split()
     needed = imported(*(f"trainer/{name}.py" for name in names))
     only_for_training = {"lightning", "pyarrow", "torchvision"}  # imported in functions that publishing never calls
     assert needed - only_for_training <= requirements("requirements-app.txt").keys()

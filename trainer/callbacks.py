@@ -4,8 +4,8 @@ import csv
 import math
 import os
 import signal
+import time
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import lightning as L
@@ -13,11 +13,11 @@ import torch
 from lightning.pytorch.callbacks import LearningRateMonitor, TQDMProgressBar
 
 from model import artifact
-from trainer.checkpoints import FOLDER, LAST, checkpoints
+from trainer.checkpoints import FOLDER, EpochCheckpoints
+from trainer.errors import SIGNALS, NonFiniteLoss
 from trainer.module import TrainingModule
 from trainer.report import prediction_panel
-from trainer.run import say
-from trainer.stops import SIGNALS, Interrupted, NonFiniteLoss
+from trainer.run import log_and_print
 
 PANEL_IMAGES = 40
 PANELS = 50
@@ -45,7 +45,7 @@ class History(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, module: TrainingModule) -> None:
         if trainer.is_global_zero:
-            say(" ".join(f"{label:>{width}}" for _, label, width, _ in self.COLUMNS))
+            log_and_print(" ".join(f"{label:>{width}}" for _, label, width, _ in self.COLUMNS))
 
     def on_validation_end(self, trainer: L.Trainer, module: TrainingModule) -> None:
         if not trainer.is_global_zero:
@@ -57,7 +57,7 @@ class History(L.Callback):
             rows.writerows(module.history)
         os.replace(temporary, self.path)
         row = module.history[-1]
-        say(" ".join(f"{row[name]:{width}{spec}}" for name, _, width, spec in self.COLUMNS))
+        log_and_print(" ".join(f"{row[name]:{width}{spec}}" for name, _, width, spec in self.COLUMNS))
 
 
 class PredictionPanel(L.Callback):
@@ -86,20 +86,12 @@ class ProgressBar(TQDMProgressBar):
     """Counts epochs from 1, as the table does. Shows the epoch's mean loss and images/s so far, and the val accuracy
     of the epoch before."""
 
-    def on_train_start(self, trainer: L.Trainer, module: TrainingModule) -> None:
-        super().on_train_start(trainer, module)
-        self._begin_epoch(trainer)  # a run that is resumed in mid-epoch does not start that epoch again
-
     def on_train_epoch_start(self, trainer: L.Trainer, module: TrainingModule) -> None:
         super().on_train_epoch_start(trainer, module)
-        self._begin_epoch(trainer)
-
-    def _begin_epoch(self, trainer: L.Trainer) -> None:
-        self.train_progress_bar.total = self.total_train_batches
         self.train_progress_bar.set_description(f"Epoch {trainer.current_epoch + 1}")
 
     def get_metrics(self, trainer: L.Trainer, module: TrainingModule) -> dict[str, str]:
-        loss, _, images = module.train_sums.tolist()  # of this process; a resumed run's first has those of all
+        loss, _, images = module.train_sums.tolist()  # of this process
         shown = {}
         if images:
             speed = len(module.learning_rates) * trainer.train_dataloader.batch_size / module.epoch_seconds()
@@ -109,22 +101,8 @@ class ProgressBar(TQDMProgressBar):
         return shown
 
 
-def raise_if_not_finite(trainer: L.Trainer, module: TrainingModule, batch_index: int) -> None:
-    """Raises NonFiniteLoss, in every process alike, if a step of this epoch up to `batch_index` had such a loss."""
-    losses = module.step_losses[: batch_index + 1]
-    bad = (~losses.isfinite()).nonzero()
-    first = torch.tensor(float(bad[0]) if len(bad) else math.inf, device=module.device)
-    first = float(trainer.strategy.reduce(first, reduce_op="min"))
-    if first < math.inf:
-        index = int(first)
-        loss = float(trainer.strategy.reduce(losses[index].clone(), reduce_op="sum"))  # finite in other processes
-        epoch = trainer.current_epoch
-        step = epoch * module.steps_per_epoch + index + 1
-        raise NonFiniteLoss("training", loss, step, epoch + 1, module.learning_rates[index])
-
-
 class StopOnNonFiniteLoss(L.Callback):
-    """Ends the run before a network that computes NaN is saved."""
+    """Raises NonFiniteLoss, in every process alike, before a network that computes NaN is saved."""
 
     def __init__(self, look_every: int):
         self.look_every = look_every  # steps
@@ -132,69 +110,61 @@ class StopOnNonFiniteLoss(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, module: TrainingModule, outputs: Any, batch: Any, batch_index: int
     ) -> None:
-        if (batch_index + 1) % self.look_every == 0 or ends_epoch(trainer, module):
-            raise_if_not_finite(trainer, module, batch_index)
+        validation_follows = trainer.is_last_batch or trainer.global_step >= module.total_steps
+        if (batch_index + 1) % self.look_every and not validation_follows:
+            return
+        losses = module.step_losses[: batch_index + 1]
+        bad = (~losses.isfinite()).nonzero()
+        first = torch.tensor(float(bad[0]) if len(bad) else math.inf, device=module.device)
+        first = float(trainer.strategy.reduce(first, reduce_op="min"))
+        if first < math.inf:
+            index = int(first)
+            loss = float(trainer.strategy.reduce(losses[index].clone(), reduce_op="sum"))  # finite in other processes
+            step = trainer.current_epoch * module.steps_per_epoch + index + 1
+            raise NonFiniteLoss("training", loss, step, trainer.current_epoch + 1, module.learning_rates[index])
 
 
-def ends_epoch(trainer: L.Trainer, module: TrainingModule) -> bool:
-    """Whether validation follows the step at hand."""
-    return trainer.is_last_batch or trainer.global_step >= module.total_steps
+class StopBeforeDeadline(L.Callback):
+    """Ends the run after an epoch if another one that takes as long would end after `deadline`, in seconds of
+    time.monotonic()."""
 
-
-class StopOnSignal(L.Callback):
-    """SIGINT or SIGTERM: finishes the step at hand, writes last.ckpt, raises Interrupted in every process alike.
-
-    A second signal does not wait for that. In the last step of an epoch the epoch is closed first. Several processes
-    ask each other every `look_every` steps only, because they wait for one another then.
-    """
-
-    def __init__(self, last: Path, look_every: int):
-        self.last = last
-        self.look_every = look_every
-        self.received: int | None = None
+    def __init__(self, deadline: float):
+        self.deadline = deadline
 
     def on_train_start(self, trainer: L.Trainer, module: TrainingModule) -> None:
-        for signum in SIGNALS:  # instead of Lightning's handlers, which would end with exit code 0 or 1
-            signal.signal(signum, self._note)
+        self.epoch_ended = time.monotonic()
 
-    def _note(self, signum: int, frame: FrameType | None) -> None:
-        if self.received is not None:
-            raise Interrupted(signum)
-        self.received = signum
-
-    def on_train_epoch_start(self, trainer: L.Trainer, module: TrainingModule) -> None:
-        if self._agreed(trainer):
-            self._stop()
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, module: TrainingModule, outputs: Any, batch: Any, batch_index: int
-    ) -> None:
-        ask = trainer.world_size == 1 or (batch_index + 1) % self.look_every == 0
-        if ask and not ends_epoch(trainer, module) and self._agreed(trainer):
-            raise_if_not_finite(trainer, module, batch_index)  # never over a good checkpoint
-            trainer.save_checkpoint(self.last)
-            self._stop()
-
-    def on_train_end(self, trainer: L.Trainer, module: TrainingModule) -> None:
-        if self._agreed(trainer):
-            self._stop()
-
-    def _agreed(self, trainer: L.Trainer) -> bool:
-        return trainer.strategy.reduce_boolean_decision(self.received is not None, all=False)
-
-    def _stop(self) -> None:
-        raise Interrupted(self.received or signal.SIGTERM, agreed=True)
+    def on_train_epoch_end(self, trainer: L.Trainer, module: TrainingModule) -> None:
+        before, self.epoch_ended = self.epoch_ended, time.monotonic()
+        late = 2 * self.epoch_ended - before > self.deadline
+        if trainer.strategy.reduce_boolean_decision(late, all=False):
+            trainer.should_stop = True
 
 
-def callbacks(run_dir: Path, class_names: tuple[str, ...], progress_bar: bool, device: str) -> list[L.Callback]:
+class HandleSignals(L.Callback):
+    """SIGINT and SIGTERM get these handlers: Lightning's own, which it sets before, waits for the other processes
+    (https://github.com/Lightning-AI/pytorch-lightning/issues/20806)."""
+
+    def __init__(self, handler: Any):
+        self.handler = handler
+
+    def on_train_start(self, trainer: L.Trainer, module: TrainingModule) -> None:
+        for signum in SIGNALS:
+            signal.signal(signum, self.handler)
+
+
+def callbacks(
+    run_dir: Path, class_names: tuple[str, ...], progress_bar: bool, device: str, deadline: float, on_signal: Any
+) -> list[L.Callback]:
     look_every = 1 if device == "cpu" else STEPS_BETWEEN_LOOKS
     bar = [ProgressBar(refresh_rate=look_every, leave=False)] if progress_bar else []
     return [
         *bar,
+        HandleSignals(on_signal),
         History(run_dir / artifact.HISTORY),
         PredictionPanel(class_names),
         LearningRateMonitor(logging_interval="epoch"),
         StopOnNonFiniteLoss(look_every),
-        StopOnSignal(run_dir / FOLDER / LAST, look_every),
-        *checkpoints(run_dir / FOLDER),
+        StopBeforeDeadline(deadline),
+        EpochCheckpoints(run_dir / FOLDER),
     ]

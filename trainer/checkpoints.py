@@ -4,16 +4,16 @@ import io
 import os
 import pickle
 import zipfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from trainer.errors import TrainingError
 from trainer.run import RunError
-from trainer.stops import TrainingError
 
 FOLDER = "checkpoints"
 BEST, LAST = "best.ckpt", "last.ckpt"
@@ -22,6 +22,29 @@ BEST, LAST = "best.ckpt", "last.ckpt"
 def previous(path: Path) -> Path:
     """Where the checkpoint before `path` is kept: last.ckpt -> last.previous.ckpt."""
     return path.with_suffix(f".previous{path.suffix}")
+
+
+class EpochCheckpoints(Checkpoint):
+    """After every epoch: best.ckpt if none before had as high a val accuracy, then last.ckpt.
+
+    The module's `history`, which every checkpoint holds, says which epoch is best. Lightning's ModelCheckpoint forgets
+    it where the run's folder was moved (https://github.com/Lightning-AI/pytorch-lightning/issues/14443).
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.epochs = 0  # that last.ckpt holds
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if max(module.history, key=lambda row: row["val_accuracy"]) is module.history[-1]:
+            trainer.save_checkpoint(self.folder / BEST)
+        trainer.save_checkpoint(self.folder / LAST)
+        self.epochs = len(module.history)
+
+    def in_words(self, total: int) -> str:
+        """Where a run of `total` epochs is, to go on from "interrupted by SIGINT"."""
+        saved = {0: "no epoch is saved", 1: "1 epoch is saved"}.get(self.epochs, f"{self.epochs} epochs are saved")
+        return f"{f' in epoch {self.epochs + 1}' if self.epochs < total else ''}; {saved}"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -35,16 +58,17 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         temporary = path.with_suffix(".tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            if path.exists():
-                os.replace(path, previous(path))
-            os.replace(temporary, path)
+            try:
+                with temporary.open("wb") as file:
+                    torch.save(checkpoint, file)
+                    file.flush()
+                    os.fsync(file.fileno())
+                if path.exists():
+                    os.replace(path, previous(path))
+                os.replace(temporary, path)
+            finally:
+                temporary.unlink(missing_ok=True)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-            with suppress(OSError):
-                temporary.unlink()
             raise TrainingError(
                 f"{path} could not be saved ({_reason(error)}); earlier checkpoints are intact: free space or fix "
                 "the folder, then continue with --resume"
@@ -53,11 +77,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 def _reason(error: BaseException) -> str:
     """The operating system's words, also where torch wrapped its error in one of its own."""
-    causes = [error]
-    while causes[-1].__cause__ or causes[-1].__context__:
-        causes.append(causes[-1].__cause__ or causes[-1].__context__)
-    words = [cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror]
-    return words[0] if words else _first_line(error)
+    cause = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return _first_line(error)
 
 
 def _first_line(error: BaseException) -> str:
@@ -77,39 +102,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise RunError(f"{path} cannot be read ({error.strerror})") from None
     try:
         with zipfile.ZipFile(file) as archive:
-            if (record := archive.testzip()) is not None:
-                raise DamagedCheckpoint(f"the checksum of its record {record} is wrong")
-        file.seek(0)
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except DamagedCheckpoint:
-        raise
+            record = archive.testzip()
+        if record is None:
+            file.seek(0)
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:  # torch's own words recommend to load it nevertheless
         raise DamagedCheckpoint("it holds something else than tensors and plain values") from None
     except Exception as error:  # zip and torch have many kinds
         raise DamagedCheckpoint(_first_line(error)) from None
-
-
-class MovableCheckpoint(ModelCheckpoint):
-    """Remembers the best epoch also where the run folder was moved before --resume.
-
-    Lightning forgets it then, and the next epoch, however bad, would become best.ckpt.
-    """
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        def here(path: str) -> str:
-            return os.path.join(self.dirpath, os.path.basename(path)) if path else path
-
-        paths = {name: here(state[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")}
-        scores = {here(path): score for path, score in state["best_k_models"].items()}
-        super().load_state_dict(state | paths | {"dirpath": self.dirpath, "best_k_models": scores})
-
-
-def checkpoints(folder: Path) -> list[ModelCheckpoint]:
-    """Two, because one with `save_last=True` writes last.ckpt only when the best improves."""
-    best = MovableCheckpoint(
-        folder, filename=Path(BEST).stem, monitor="val/accuracy", mode="max", enable_version_counter=False
-    )
-    last = MovableCheckpoint(
-        folder, filename=Path(LAST).stem, save_on_train_epoch_end=True, enable_version_counter=False
-    )
-    return [best, last]
+    raise DamagedCheckpoint(f"the checksum of its record {record} is wrong")

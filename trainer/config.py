@@ -4,10 +4,10 @@ Imports neither torch nor Lightning, so that `python -m trainer --help` answers 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import PurePath
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 
 from model.architecture import DEPTHS, is_depth
 
@@ -22,26 +22,39 @@ PRETRAINED = ("initial_weights", "teacher")
 GIVEN = "given"
 """In `only_with`: whatever the value, but not None."""
 
+PADDED, RESIZED, TAUGHT = ("crop", "pad"), ("crop", "resized"), ("teacher", GIVEN)
+COSINE, PLATEAU, STEPS = ("schedule", "cosine"), ("schedule", "plateau"), ("schedule", "steps")
 
-def setting(help: str, default: Any, only_with: tuple[str, str | bool] | None = None) -> Any:
+Range = tuple[Callable[[Any], bool], str]
+"""Whether a value is allowed, and which ones are, in words."""
+
+AT_LEAST_0: Range = (lambda value: value >= 0, "0 or more")
+AT_LEAST_1: Range = (lambda value: value >= 1, "1 or more")
+POSITIVE: Range = (lambda value: value > 0, "a positive number")
+FRACTION: Range = (lambda value: 0 <= value < 1, "in [0, 1)")
+FACTOR: Range = (lambda value: 0 < value < 1, "in (0, 1)")
+RANGE: Range = (lambda pair: 0 < pair[0] <= pair[1], "two positive numbers, smaller first")
+FRACTIONS: Range = (lambda pair: 0 < pair[0] <= pair[1] <= 1, "two parts in (0, 1], smaller first")
+
+
+def from_0_to(most: int, unit: str = "") -> Range:
+    return lambda value: 0 <= value <= most, f"from 0 to {most}{unit}"
+
+
+def setting(
+    help: str, default: Any, allowed: Range | None = None, only_with: tuple[str, str | bool] | None = None
+) -> Any:
     """A config field. `help` becomes the flag's help text.
 
+    `allowed`: of values that are not None; a Literal says it itself.
     `only_with` = (field, value): the setting has a meaning only where that field has that value.
     """
-    return field(default=default, metadata={"help": help, "only_with": only_with})
+    return field(default=default, metadata={"help": help, "only_with": only_with, "allowed": allowed})
 
 
 def flag(name: str) -> str:
     """The command-line flag of a config field: max_epochs -> --max-epochs."""
     return "--" + name.replace("_", "-")
-
-
-def _is_range(pair: tuple[float, float]) -> bool:
-    return 0 < pair[0] <= pair[1]
-
-
-def _choices(annotation: Any) -> tuple[Any, ...]:
-    return annotation.__args__ if getattr(annotation, "__origin__", None) is Literal else ()
 
 
 @dataclass(frozen=True)
@@ -50,7 +63,7 @@ class TrainConfig:
 
     recipe: str = "default"
 
-    depth: int = setting("Network depth: weighted layers, 6n+2.", 32)
+    depth: int = setting("Network depth: weighted layers, 6n+2.", 32, (is_depth, DEPTHS))
     stem_kernel: Literal[1, 3] = setting(
         "Kernel size of the stem (first convolution): 3 in the paper, 1 in the report.", 3
     )
@@ -59,47 +72,52 @@ class TrainConfig:
     )
 
     crop: Literal["pad", "resized"] = setting(
-        "Random crop: 'pad' zero-pads and crops back to the image size, 'resized' is RandomResizedCrop.",
-        "pad",
+        "Random crop: 'pad' zero-pads and crops back to the image size, 'resized' is RandomResizedCrop.", "pad"
     )
-    crop_padding: int = setting("Zero padding in pixels.", 4, only_with=("crop", "pad"))
+    crop_padding: int = setting("Zero padding in pixels.", 4, from_0_to(16, " pixels"), PADDED)
     crop_scale: tuple[float, float] = setting(
-        "Smallest and largest area of the crop, as a fraction of the image.", (0.8, 1.0), only_with=("crop", "resized")
+        "Smallest and largest area of the crop, as a fraction of the image.", (0.8, 1.0), FRACTIONS, RESIZED
     )
     crop_ratio: tuple[float, float] = setting(
-        "Smallest and largest aspect ratio (width / height) of the crop.", (0.9, 1.1), only_with=("crop", "resized")
+        "Smallest and largest aspect ratio (width / height) of the crop.", (0.9, 1.1), RANGE, RESIZED
     )
 
     flip: Literal["random", "alternating"] = setting(
-        "Horizontal flip: 'random' with probability 0.5, 'alternating' every other epoch of each image.",
-        "random",
+        "Horizontal flip: 'random' with probability 0.5, 'alternating' every other epoch of each image.", "random"
     )
     trivial_augment: bool = setting(
         "TrivialAugmentWide after the crop: one of 14 operations of a random strength.", False
     )
-    cutout: int = setting("Side in pixels of the Cutout square that is blanked in every image; 0: off.", 0)
-    erasing: float = setting("Probability of random erasing: a random rectangle of the image is blanked.", 0.0)
+    cutout: int = setting(
+        "Side in pixels of the Cutout square that is blanked in every image; 0: off.", 0, from_0_to(32, " pixels")
+    )
+    erasing: float = setting(
+        "Probability of random erasing: a random rectangle of the image is blanked.", 0.0, from_0_to(1)
+    )
     mixup: float = setting(
         "Alpha of mixup: each image is blended with its neighbour in the batch, one lambda per batch; 0: off. With "
         "--cutmix, each batch uses one of the two at random.",
         0.0,
+        AT_LEAST_0,
     )
-    cutmix: float = setting("Alpha of CutMix; 0: off.", 0.0)
+    cutmix: float = setting("Alpha of CutMix; 0: off.", 0.0, AT_LEAST_0)
 
-    max_epochs: int = setting("Passes over the training images. Schedules but plateau stretch to fit.", 50)
-    max_steps: int | None = setting("Upper limit of optimizer steps, if it is below that of the epochs.", None)
+    max_epochs: int = setting("Passes over the training images. Schedules but plateau stretch to fit.", 50, AT_LEAST_1)
+    max_steps: int | None = setting(
+        "Upper limit of optimizer steps, if it is below that of the epochs.", None, AT_LEAST_1
+    )
     batch_size: int = setting(
         "Global batch size: all devices together, an equal shard each. So the learning rate does not depend on their "
         "number.",
         128,
     )
-    learning_rate: float = setting("Peak learning rate of SGD, for the global batch.", 0.2)
-    momentum: float = setting("Momentum of SGD.", 0.9)
+    learning_rate: float = setting("Peak learning rate of SGD, for the global batch.", 0.2, POSITIVE)
+    momentum: float = setting("Momentum of SGD.", 0.9, FRACTION)
     nesterov: bool = setting("Nesterov momentum.", True)
     label_smoothing: float = setting(
-        "Fraction of each label that is spread over all classes in the training loss.", 0.0
+        "Fraction of each label that is spread over all classes in the training loss.", 0.0, FRACTION
     )
-    weight_decay: float = setting("L2 penalty.", 5e-4)
+    weight_decay: float = setting("L2 penalty.", 5e-4, AT_LEAST_0)
     weight_decay_on: Literal["all", "weights"] = setting(
         "Parameters with weight decay: all, or only the weights of convolutions and the linear layer, without biases "
         "and batch normalisation.",
@@ -108,6 +126,7 @@ class TrainConfig:
     ema_decay: float = setting(
         "Decay per step of the exponential moving average (EMA) of the weights that is validated and exported; 0: off.",
         0.0,
+        FRACTION,
     )
     initial_weights: str | None = setting(
         "Artifact folder, or USER/REPO of the Hub, whose weights are fine-tuned instead of random ones.", None
@@ -120,50 +139,50 @@ class TrainConfig:
     teacher_weight: float = setting(
         "Weight of the distillation loss; the rest is the loss from the labels.",
         0.9,
-        only_with=("teacher", GIVEN),
+        (lambda weight: 0 < weight <= 1, "in (0, 1]"),
+        TAUGHT,
     )
     teacher_temperature: float = setting(
-        "Distillation temperature: divides the logits of both networks in the KL divergence.",
-        4.0,
-        only_with=("teacher", GIVEN),
+        "Distillation temperature: divides the logits of both networks in the KL divergence.", 4.0, POSITIVE, TAUGHT
     )
     schedule: Literal["cosine", "plateau", "steps"] = setting(
         "Learning rate: 'cosine' warms up linearly, then decays to 0 along a cosine, per step; "
         "'plateau' is ReduceLROnPlateau on the val loss; 'steps' decays at two milestones.",
         "cosine",
     )
-    warmup_fraction: float = setting(
-        "Fraction of all steps for the linear warm-up.", 0.1, only_with=("schedule", "cosine")
-    )
+    warmup_fraction: float = setting("Fraction of all steps for the linear warm-up.", 0.1, FRACTION, COSINE)
     plateau_factor: float = setting(
-        "Factor by which ReduceLROnPlateau multiplies the learning rate.", 0.1, only_with=("schedule", "plateau")
+        "Factor by which ReduceLROnPlateau multiplies the learning rate.", 0.1, FACTOR, PLATEAU
     )
     plateau_patience: int = setting(
-        "Patience of ReduceLROnPlateau: epochs without a lower val loss that it tolerates.",
-        5,
-        only_with=("schedule", "plateau"),
+        "Patience of ReduceLROnPlateau: epochs without a lower val loss that it tolerates.", 5, AT_LEAST_0, PLATEAU
     )
 
     milestones: tuple[float, float] = setting(
-        "When the learning rate decays, as fractions of all steps.", (0.5, 0.75), only_with=("schedule", "steps")
+        "When the learning rate decays, as fractions of all steps.", (0.5, 0.75), FRACTIONS, STEPS
     )
-    milestone_factor: float = setting("Factor of each decay.", 0.1, only_with=("schedule", "steps"))
+    milestone_factor: float = setting("Factor of each decay.", 0.1, FACTOR, STEPS)
 
     seed: int = setting(
-        "Random seed of weights, data order and augmentation. The train/val split never depends on it.", 0
+        "Random seed of weights, data order and augmentation. The train/val split never depends on it.",
+        0,
+        from_0_to(2**32 - 1),
     )
     train_images: int | None = setting(
-        "Train on a stratified subset of this many of the 45,000 images, for trials.", None
+        "Train on a stratified subset of this many of the 45,000 images, for trials.",
+        None,
+        (lambda images: images >= 2, "2 or more"),
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto: CUDA, else MPS, else the CPU.", "auto")
     devices: int = setting(
         "GPUs (or CPU processes) per machine, distributed data parallel: each processes a shard of every batch. Batch "
         "normalisation is per device. Leave it out under torchrun.",
         1,
+        AT_LEAST_1,
     )
-    num_nodes: int = setting("Number of machines (nodes).", 1)
-    precision: Literal["auto", "32-true", "bf16-mixed"] = setting(
-        "auto: bf16-mixed on GPUs from 2020 on and on CPUs with AMX, else 32-true (bf16 is far slower on others). "
+    num_nodes: int = setting("Number of machines (nodes).", 1, AT_LEAST_1)
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = setting(
+        "auto: bf16-mixed on GPUs from 2020 on and on CPUs with AMX, 16-mixed on older CUDA GPUs, else 32-true. "
         "32-true has TF32 convolutions on CUDA, as is PyTorch's default.",
         "auto",
     )
@@ -176,63 +195,25 @@ class TrainConfig:
     )
 
     def __post_init__(self):
-        for name, ok, allowed in (
-            ("depth", is_depth(self.depth), DEPTHS),
-            ("crop_padding", 0 <= self.crop_padding <= 16, "from 0 to 16 pixels"),
-            (
-                "crop_scale",
-                _is_range(self.crop_scale) and self.crop_scale[1] <= 1,
-                "two parts in (0, 1], smaller first",
-            ),
-            ("crop_ratio", _is_range(self.crop_ratio), "two positive numbers, smaller first"),
-            ("cutout", 0 <= self.cutout <= 32, "from 0 to 32 pixels"),
-            ("erasing", 0 <= self.erasing <= 1, "in [0, 1]"),
-            ("mixup", self.mixup >= 0, "0 or more"),
-            ("cutmix", self.cutmix >= 0, "0 or more"),
-            ("max_epochs", self.max_epochs >= 1, "1 or more"),
-            ("max_steps", self.max_steps is None or self.max_steps >= 1, "1 or more"),
-            ("devices", self.devices >= 1, "1 or more"),
-            ("num_nodes", self.num_nodes >= 1, "1 or more"),
-            (
-                "batch_size",
-                self.batch_size >= 2 * self.world_size and self.batch_size % self.world_size == 0,
-                "2 or more (batch normalisation needs two images)"
-                if self.world_size == 1
-                else f"a multiple of the {self.world_size} devices, with 2 images or more for each",
-            ),
-            ("learning_rate", self.learning_rate > 0, "a positive number"),
-            ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),
-            ("nesterov", self.momentum > 0 or not self.nesterov, "off where --momentum is 0"),
-            ("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)"),
-            ("weight_decay", self.weight_decay >= 0, "0 or more"),
-            ("ema_decay", 0 <= self.ema_decay < 1, "in [0, 1)"),
-            ("teacher_weight", 0 < self.teacher_weight <= 1, "in (0, 1]"),
-            ("teacher_temperature", self.teacher_temperature > 0, "a positive number"),
-            ("warmup_fraction", 0 <= self.warmup_fraction < 1, "in [0, 1)"),
-            ("plateau_factor", 0 < self.plateau_factor < 1, "in (0, 1)"),
-            ("plateau_patience", self.plateau_patience >= 0, "0 or more epochs"),
-            (
-                "milestones",
-                0 < self.milestones[0] <= self.milestones[1] <= 1,
-                "two parts in (0, 1], smaller first",
-            ),
-            ("milestone_factor", 0 < self.milestone_factor < 1, "in (0, 1)"),
-            ("seed", 0 <= self.seed < 2**32, "from 0 to 4294967295"),
-            ("train_images", self.train_images is None or self.train_images >= 2, "2 or more"),
-        ):
-            if not ok:
-                raise ConfigError(f"{flag(name)} is {getattr(self, name)}; it must be {allowed}")
         for f in fields(self):
-            if choices := _choices(f.type):
-                if getattr(self, f.name) not in choices:
-                    raise ConfigError(
-                        f"{flag(f.name)} is {getattr(self, f.name)!r}; it must be one of {', '.join(map(str, choices))}"
-                    )
+            value, allowed = getattr(self, f.name), f.metadata.get("allowed")
+            if get_origin(f.type) is Literal and value not in get_args(f.type):
+                choices = ", ".join(map(str, get_args(f.type)))
+                raise ConfigError(f"{flag(f.name)} is {value!r}; it must be one of {choices}")
+            if allowed and value is not None and not allowed[0](value):
+                raise ConfigError(f"{flag(f.name)} is {value}; it must be {allowed[1]}")
+        if self.batch_size < 2 * self.world_size or self.batch_size % self.world_size:
+            words = "2 or more (batch normalization needs two images)"
+            if self.world_size > 1:
+                words = f"a multiple of the {self.world_size} devices, with 2 images or more for each"
+            raise ConfigError(f"--batch-size is {self.batch_size}; it must be {words}")
+        if self.nesterov and not self.momentum:
+            raise ConfigError("--nesterov is True; it must be off where --momentum is 0")
 
     @property
     def world_size(self) -> int:
         """Processes that train together, one per device."""
-        return max(1, self.devices) * max(1, self.num_nodes)
+        return self.devices * self.num_nodes
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Steps of the whole run; the last epoch is cut short where `max_steps` ends in it."""
@@ -277,10 +258,7 @@ RECIPES = {
         stem_kernel=1,
         shortcut="B",
         crop="resized",
-        max_epochs=50,
-        batch_size=128,
         learning_rate=0.1,
-        momentum=0.9,
         nesterov=False,
         weight_decay=1e-4,
         schedule="plateau",
@@ -291,14 +269,10 @@ RECIPES = {
         recipe="paper",
         max_epochs=183,
         max_steps=64_000,
-        batch_size=128,
         learning_rate=0.1,
-        momentum=0.9,
         nesterov=False,
         weight_decay=1e-4,
         schedule="steps",
-        milestones=(0.5, 0.75),
-        milestone_factor=0.1,
     ),
     # For the highest accuracy whatever the epochs: after vgripon/SOTA-routine on GitHub, which names 94.65% for
     # ResNet-20 with batch 128 and 750,000 steps, which are 1,920 epochs of 50,000 images. Its average moves every 32
@@ -310,7 +284,6 @@ RECIPES = {
         mixup=0.2,
         cutmix=1.0,
         max_epochs=1920,
-        batch_size=128,
         learning_rate=0.5,
         nesterov=False,
         label_smoothing=0.1,
@@ -330,14 +303,10 @@ def configure(recipe: str, overrides: dict[str, Any]) -> TrainConfig:
     for name in overrides:
         if not config.applies(name):
             other, needed = config.__dataclass_fields__[name].metadata["only_with"]
+            without, add = f"with {as_flag(other, getattr(config, other))}", as_flag(other, needed)
             if needed == GIVEN:
-                raise ConfigError(
-                    f"{flag(name)} has no effect without {flag(other)}: leave it out or add {flag(other)}"
-                )
-            raise ConfigError(
-                f"{flag(name)} has no effect with {as_flag(other, getattr(config, other))}: "
-                f"leave it out or add {as_flag(other, needed)}"
-            )
+                without, add = f"without {flag(other)}", flag(other)
+            raise ConfigError(f"{flag(name)} has no effect {without}: leave it out or add {add}")
     return config
 
 

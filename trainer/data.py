@@ -139,9 +139,8 @@ class TrainLoader:
     With mixup or CutMix also the labels of the images that were mixed in, int64 (B,), and the share of the own ones.
 
     Order and augmentation depend on (seed, epoch) alone, not on the number of devices: process `rank` of `world_size`
-    gets its part of every batch, so B = batch_size / world_size. Lightning calls
-    `sampler.set_epoch` before an epoch and keeps `state_dict` in its checkpoints, so a resumed run goes on with the
-    very batch that comes next; PyTorch's own shuffling loader would not.
+    gets its part of every batch, so B = batch_size / world_size. Lightning calls `sampler.set_epoch` before an epoch,
+    so a resumed run goes on with the very batch that comes next; PyTorch's own shuffling loader would not.
     """
 
     def __init__(
@@ -163,18 +162,10 @@ class TrainLoader:
         self.mixes = config.mixup > 0 or config.cutmix > 0
         self.steps_at_once = steps_at_once(images.device.type, self.part.stop - self.part.start)
         self.epoch = 0
-        self.position = 0  # batches of this epoch that were handed out
         self.sampler = self
 
     def set_epoch(self, epoch: int) -> None:
-        if epoch != self.epoch:
-            self.epoch, self.position = epoch, 0
-
-    def state_dict(self) -> dict[str, int]:
-        return {"epoch": self.epoch, "position": self.position}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        self.epoch, self.position = state["epoch"], state["position"]
+        self.epoch = epoch
 
     def __len__(self) -> int:
         return self.steps
@@ -183,19 +174,17 @@ class TrainLoader:
         order, draws = self._draw_epoch()
         mixtures = self._mixtures() if self.mixes else []
         in_batch = self._places_in_batch()
-        for first in range(self.position, len(self), self.steps_at_once):
+        for first in range(0, len(self), self.steps_at_once):
             steps = torch.arange(first, min(first + self.steps_at_once, len(self)), device=order.device)
             places = (steps.unsqueeze(1) * self.batch_size + in_batch).view(-1)  # in the epoch's order
             rows = order[places]
             augmented = self.augment.apply(rows, [each[places] for each in draws])
             batches = zip(augmented.split(len(in_batch)), self.labels[rows].split(len(in_batch)), strict=True)
             for step, (images, labels) in enumerate(batches, first):
-                self.position = step + 1
                 if self.mixes:  # each image with the one behind it in the batch of all devices
                     yield mixtures[step](images[:-1], images[1:]), labels[:-1], labels[1:], mixtures[step].share
                 else:
                     yield images, labels
-        self.position = 0
 
     def _draw_epoch(self) -> tuple[Tensor, list[Tensor]]:
         """The epoch's order, int64 (N,), and the augmentation's draws (N, ...) for the image at each place in it."""

@@ -8,13 +8,15 @@ RUN_DIR/tensorboard/        event files
 """
 
 import logging
+import math
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +25,12 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 
 from model import cifar10
 from model.resnet import ResNet
@@ -30,93 +38,120 @@ from trainer.callbacks import callbacks
 from trainer.checkpoints import FOLDER, LAST, AtomicCheckpointIO, DamagedCheckpoint, previous, read_checkpoint
 from trainer.config import ConfigError, TrainConfig
 from trainer.data import SPLIT_SEED, CIFAR10DataModule, TrainingData, load_training_data, steps_per_epoch
+from trainer.errors import Interrupted, NonFiniteLoss, TrainingError, raise_interrupted
 from trainer.module import TrainingModule, build_network
 from trainer.pretrained import Pretrained, load_pretrained
 from trainer.run import (
+    RUN,
     RunError,
-    at_work_in,
     check_same_run,
     log,
-    logged_in,
+    log_and_print,
+    log_to_file,
     note_resumed,
     note_usage,
-    say,
+    run_lock,
     start_run,
 )
-from trainer.stops import Interrupted, NonFiniteLoss, TrainingError
 
 
-def fit(config: TrainConfig, data_dir: Path, run_dir: Path, resume: bool, progress_bar: bool = True) -> bool:
+@dataclass(frozen=True)
+class Progress:
+    """Epochs that are trained and saved, of how many."""
+
+    epochs: int
+    total: int
+
+
+def fit(
+    config: TrainConfig,
+    data_dir: Path,
+    run_dir: Path,
+    resume: bool = False,
+    deadline: float = math.inf,
+    progress_bar: bool = True,
+) -> Progress | None:
     """Trains until the config's last step, writing into `run_dir` (see the module's docstring).
 
-    With `resume`, goes on from run_dir/checkpoints/last.ckpt, which must come from the same config. Of several
-    processes one alone writes: True in that one. Raises RunError, ConfigError, or DatasetError before it changes
-    anything; TrainingError or Interrupted when the run ends before its time.
+    With `resume`, goes on from run_dir/checkpoints/last.ckpt, which must come from the same config, where there is one.
+    Ends after the last epoch that fits before `deadline`, in seconds of time.monotonic(), but not before the first.
+    Of several processes one alone writes, the others get None. Raises RunError, ConfigError, or DatasetError before it
+    changes anything; TrainingError or Interrupted when the run ends before its time.
     """
     device = resolve_device(config.device)
     check_devices(config, device)
     precision = resolve_precision(config.precision, device)
-    data = load_training_data(data_dir, config.train_images)
-    check_batch(config, len(data.split.train))
-    pretrained = load_pretrained(config, data.split.val_sha256())
-    trainer = build_trainer(config, run_dir, device, precision, progress_bar)
-    if not trainer.is_global_zero:
-        follow(trainer, config, data, pretrained, run_dir, resume)
-        return False
-    description = describe_run(config, data, pretrained, device, precision)
-    if resume:
-        check_same_run(run_dir, description)
-    with at_work_in(run_dir):
+    try:
+        data = load_training_data(data_dir, config.train_images)
+        check_batch(config, len(data.split.train))
+        pretrained = load_pretrained(config, data.split.val_sha256())
+        trainer = build_trainer(config, run_dir, device, precision, deadline, progress_bar)
+        module = build_module(config, data, pretrained)
+        if trainer.is_global_zero:
+            description = describe_run(config, data, pretrained, device, precision)
+            return train_and_record(trainer, module, data, run_dir, resume, description)
+        train_worker_rank(trainer, module, data, newest_checkpoint(run_dir) if resume else None)
+    except Exception as error:
+        if (explained := explain(error, config)) is None:
+            raise
+        raise explained from error
+
+
+def train_and_record(
+    trainer: L.Trainer, module: TrainingModule, data: TrainingData, run_dir: Path, resume: bool, about: dict[str, Any]
+) -> Progress:
+    """The part of the first process, which writes `about` the run and locks its folder."""
+    if resume := resume and (run_dir / RUN).exists():
+        check_same_run(run_dir, about)
+    with run_lock(run_dir):
         if not resume:
-            start_run(run_dir, description)
-        with logged_in(run_dir):
+            start_run(run_dir, about)
+        with log_to_file(run_dir):
             last = newest_checkpoint(run_dir) if resume else None
-            if last is not None and last.step >= total_steps(config, data):
-                return True
             if last is not None and last.instead_of:
-                say(f"{last.instead_of}: continuing from {last.path.name}, step {last.step:,}")
-                set_aside(run_dir / FOLDER / LAST)
+                log_and_print(f"{last.instead_of}: continuing from {last.path.name}, epoch {last.epochs}")
+                last = replace(last, path=last.path.replace(run_dir / FOLDER / LAST))
             if resume:
-                note_resumed(run_dir, description)
+                note_resumed(run_dir, about)
             started = time.perf_counter()
             try:
-                train(trainer, config, data, pretrained, last and last.path)
+                return Progress(train(trainer, module, data, last), module.total_epochs)
             finally:
-                note_usage(run_dir, time.perf_counter() - started, *peak_memory(device))
-    return True
+                note_usage(run_dir, time.perf_counter() - started, *peak_memory(module.device.type))
 
 
-def follow(
-    trainer: L.Trainer,
-    config: TrainConfig,
-    data: TrainingData,
-    pretrained: dict[str, Pretrained],
-    run_dir: Path,
-    resume: bool,
+def train_worker_rank(
+    trainer: L.Trainer, module: TrainingModule, data: TrainingData, last: "Checkpoint | None"
 ) -> None:
-    """The part of every process but the first: trains along and writes nothing."""
-    last = newest_checkpoint(run_dir) if resume else None
-    if last is not None and last.step >= total_steps(config, data):
-        return
+    """The part of every other process: trains along and writes nothing."""
     try:
-        train(trainer, config, data, pretrained, last and last.path)
-    except (Interrupted, NonFiniteLoss) as stop:
-        # Where all end alike the first process says why, and Lightning would kill it for another code of this one.
-        sys.exit(0 if ends_all_alike(stop) else 1)
+        train(trainer, module, data, last)
+    except (Interrupted, NonFiniteLoss):
+        sys.exit(0)  # the first process says why; Lightning would kill it for another code of this one
 
 
-def ends_all_alike(stop: BaseException) -> bool:
-    return isinstance(stop, NonFiniteLoss) or (isinstance(stop, Interrupted) and stop.agreed)
+def train(trainer: L.Trainer, module: TrainingModule, data: TrainingData, last: "Checkpoint | None") -> int:
+    """One Lightning fit, if anything is left to do. Returns how many epochs are saved then."""
+    saved = trainer.checkpoint_callback
+    saved.epochs = last.epochs if last else 0
+    if saved.epochs >= module.total_epochs:
+        return saved.epochs
+    try:
+        with warnings.catch_warnings():
+            quieten_lightning()
+            trainer.fit(module, datamodule=CIFAR10DataModule(data, module.config), ckpt_path=last and last.path)
+    except BaseException as error:
+        log.error(f"{type(error).__name__}: {error}")
+        if trainer.strategy.launcher is not None:  # the processes that this one started would wait for it
+            trainer.strategy.launcher.kill(signal.SIGKILL)
+        if isinstance(error, Interrupted):
+            raise Interrupted(error.signum, saved.in_words(module.total_epochs)) from None
+        raise
+    return saved.epochs
 
 
-def train(
-    trainer: L.Trainer,
-    config: TrainConfig,
-    data: TrainingData,
-    pretrained: dict[str, Pretrained],
-    checkpoint: Path | None,
-) -> None:
-    """One Lightning fit. Raises TrainingError with a word on what to do, Interrupted."""
+def build_module(config: TrainConfig, data: TrainingData, pretrained: dict[str, Pretrained]) -> TrainingModule:
+    """Networks with the weights that the config asks for, ready for Lightning."""
     L.seed_everything(config.seed, verbose=False)
     network = build_network(config, data.mean, data.std)
     if "initial_weights" in pretrained:
@@ -126,38 +161,25 @@ def train(
     for each in (network, *teachers):
         each.to(memory_format=torch.channels_last)  # for fast convolutions
     module = TrainingModule(network, config, steps_per_epoch(len(data.split.train), config.batch_size), *teachers)
-    try:
-        for each in (network, *teachers):  # after the module copied the network for its average
-            compile_if_asked(each, config)
-        with warnings.catch_warnings():
-            quieten_lightning()
-            trainer.fit(module, datamodule=CIFAR10DataModule(data, config), ckpt_path=checkpoint)
-    except BaseException as error:
-        log.error(f"{type(error).__name__}: {error}")
-        if not ends_all_alike(error):
-            end_other_processes(trainer)
-        if (explained := explain(error, config)) is None:
-            raise
-        raise explained from error
+    for each in (network, *teachers):  # after the module copied the network for its average
+        compile_if_asked(each, config)
+    return module
 
 
-def end_other_processes(trainer: L.Trainer) -> None:
-    """Those that this process started: they would wait for it for half an hour."""
-    processes = getattr(trainer.strategy.launcher, "procs", [])
-    started = list(processes)
-    processes.clear()  # Lightning watches this list, and kills this process too when it sees one of them dead
-    for process in started:
-        process.kill()
+OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED", "allocate memory", "not enough memory", "can't start new thread")
+"""What PyTorch, CUDA and Python say of it."""
 
 
-def explain(error: BaseException, config: TrainConfig) -> TrainingError | None:
-    """What to do about a fault of the training, where that is known."""
-    compiling = why_not_compiled(error) if config.compile else None
+def explain(error: Exception, config: TrainConfig) -> TrainingError | None:
+    """What to do about a fault, where that is known."""
+    compiling = None
+    if config.compile:  # PyTorch wraps the compiler's error in a class that is not public, but for those about Triton
+        about_triton = isinstance(error, RuntimeError) and "triton" in str(error).lower()
+        compiling = getattr(error, "inner_exception", error if about_triton else None)
     error = compiling or error
     first, *more = str(error).strip().splitlines() or [""]
     text = more[-1].strip() if more and first.endswith(":") else first
-    out_of_memory = isinstance(error, RuntimeError) and ("out of memory" in text or "ALLOC_FAILED" in text)
-    if out_of_memory or isinstance(error, torch.OutOfMemoryError):
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(map(text.count, OUT_OF_MEMORY))):
         return TrainingError(
             f"the device has too little memory for --batch-size {config.batch_size}: give a lower one, or let fewer "
             f"runs share it ({text})"
@@ -172,13 +194,25 @@ def explain(error: BaseException, config: TrainConfig) -> TrainingError | None:
     return None
 
 
-def why_not_compiled(error: BaseException) -> BaseException | None:
-    """The error of the compiler below `torch.compile`, if that is what `error` comes from.
+def cluster_environment(config: TrainConfig) -> ClusterEnvironment:
+    """How the processes of this run find each other: as torchrun or srun says, else the first starts the others.
 
-    PyTorch wraps it in a class that is not public; those that are about Triton come as they are.
+    Lightning takes every process in a Slurm job for one that srun started
+    (https://github.com/Lightning-AI/pytorch-lightning/issues/15011). Raises ConfigError.
     """
-    about_triton = isinstance(error, RuntimeError) and "triton" in str(error).lower()
-    return getattr(error, "inner_exception", error if about_triton else None)
+    if TorchElasticEnvironment.detect():
+        return TorchElasticEnvironment()
+    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))  # of srun, which alone sets it
+    if tasks == 1:
+        if config.num_nodes > 1 and "NODE_RANK" not in os.environ:
+            raise ConfigError(f"--num-nodes is {config.num_nodes}: start the trainer with torchrun or srun")
+        return LightningEnvironment()
+    if tasks != config.world_size:
+        raise ConfigError(
+            f"srun started {tasks} tasks, but --devices times --num-nodes is {config.world_size}: use srun --ntasks "
+            f"{config.world_size}, or change --devices"
+        )
+    return SLURMEnvironment(auto_requeue=False)
 
 
 def compile_if_asked(network: ResNet, config: TrainConfig) -> None:
@@ -186,7 +220,18 @@ def compile_if_asked(network: ResNet, config: TrainConfig) -> None:
         network.compile(mode="reduce-overhead" if config.cuda_graphs else "default")
 
 
-def build_trainer(config: TrainConfig, run_dir: Path, device: str, precision: str, progress_bar: bool) -> L.Trainer:
+def build_trainer(
+    config: TrainConfig,
+    run_dir: Path,
+    device: str,
+    precision: str,
+    deadline: float,
+    progress_bar: bool,
+) -> L.Trainer:
+    environment = cluster_environment(config)
+    # The first process ends those that it started: one that ended before would leave it waiting.
+    started_by_ours = isinstance(environment, LightningEnvironment) and environment.creates_processes_externally
+    on_signal = signal.SIG_IGN if started_by_ours else raise_interrupted
     with warnings.catch_warnings():
         quieten_lightning()
         return L.Trainer(
@@ -197,8 +242,8 @@ def build_trainer(config: TrainConfig, run_dir: Path, device: str, precision: st
             precision=precision,
             max_epochs=config.max_epochs,
             logger=TensorBoardLogger(run_dir, name="", version="tensorboard"),
-            callbacks=callbacks(run_dir, cifar10.CLASS_NAMES, progress_bar, device),
-            plugins=[AtomicCheckpointIO()],
+            callbacks=callbacks(run_dir, cifar10.CLASS_NAMES, progress_bar, device, deadline, on_signal),
+            plugins=[AtomicCheckpointIO(), environment],
             num_sanity_val_steps=0,
             log_every_n_steps=1,  # everything is logged once per epoch anyway
             enable_progress_bar=progress_bar,
@@ -212,10 +257,10 @@ def build_trainer(config: TrainConfig, run_dir: Path, device: str, precision: st
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A whole checkpoint file, how many steps it has behind it, and the newer one that is damaged, in words."""
+    """A whole checkpoint file, how many epochs it has behind it, and the newer one that is damaged, in words."""
 
     path: Path
-    step: int
+    epochs: int
     instead_of: str = ""
 
 
@@ -223,26 +268,14 @@ def newest_checkpoint(run_dir: Path) -> Checkpoint | None:
     """last.ckpt, or the one before where that is damaged. None before the first; RunError if no checkpoint is whole."""
     last = run_dir / FOLDER / LAST
     damaged = []
-    for path in (last, previous(last)):
-        if path.exists():
-            try:
-                checkpoint = read_checkpoint(path)
-            except DamagedCheckpoint as error:
-                damaged.append(f"{path} is damaged ({error})")
-                continue
-            return Checkpoint(path, checkpoint["global_step"], "; ".join(damaged))
+    for path in filter(Path.exists, (last, previous(last))):
+        try:
+            return Checkpoint(path, len(read_checkpoint(path)["history"]), "; ".join(damaged))
+        except DamagedCheckpoint as error:
+            damaged.append(f"{path} is damaged ({error})")
     if damaged:
         raise RunError(f"{'; '.join(damaged)}: start again with another --output-dir")
     return None
-
-
-def set_aside(damaged: Path) -> None:
-    """last.ckpt -> last.damaged.ckpt: the next save would keep it in the place of the whole one before."""
-    os.replace(damaged, damaged.with_suffix(f".damaged{damaged.suffix}"))
-
-
-def total_steps(config: TrainConfig, data: TrainingData) -> int:
-    return config.total_steps(steps_per_epoch(len(data.split.train), config.batch_size))
 
 
 def check_devices(config: TrainConfig, device: str) -> None:
@@ -253,7 +286,9 @@ def check_devices(config: TrainConfig, device: str) -> None:
     if config.cuda_graphs and device != "cuda":
         raise ConfigError(f"--cuda-graphs has no effect on the device {device}: leave it out")
     if config.precision == "bf16-mixed" and device == "cuda" and not has_bf16():
-        raise ConfigError("--precision is bf16-mixed, which this GPU does not support: leave it out or use 32-true")
+        raise ConfigError("--precision is bf16-mixed, which this GPU does not support: leave it out or use 16-mixed")
+    if config.precision == "16-mixed" and device != "cuda":
+        raise ConfigError(f"--precision is 16-mixed, which is for CUDA GPUs, not for the device {device}: leave it out")
 
 
 def check_batch(config: TrainConfig, images: int) -> None:
@@ -292,9 +327,10 @@ def resolve_precision(precision: str, device: str) -> str:
     """The `auto` rule of TrainConfig.precision. bf16 on a CPU without AMX is far slower than float32."""
     if precision != "auto":
         return precision
+    if device == "cuda":
+        return "bf16-mixed" if has_bf16() else "16-mixed"
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # absent in older versions of PyTorch
-    has_amx = device == "cpu" and capabilities.get("amx_bf16", False)
-    return "bf16-mixed" if has_amx or (device == "cuda" and has_bf16()) else "32-true"
+    return "bf16-mixed" if device == "cpu" and capabilities.get("amx_bf16", False) else "32-true"
 
 
 def has_bf16() -> bool:

@@ -16,7 +16,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from model.cifar10 import CLASS_NAMES
 from model.resnet import ResNet
 from trainer.config import TrainConfig
-from trainer.stops import NonFiniteLoss
+from trainer.errors import NonFiniteLoss
 
 
 def cosine_with_warmup(step: int, total_steps: int, warmup_fraction: float) -> float:
@@ -80,7 +80,6 @@ class TrainingModule(L.LightningModule):
     """Cross-entropy, SGD, a learning-rate schedule, and one row of `history` per epoch.
 
     network   images (N, 3, 32, 32) in [0, 1] -> logits (N, classes)
-    steps_per_epoch   of the real loader. Lightning's own estimate drops a resumed loader's position.
     teacher   a network with the same classes, in eval mode, whose probabilities the loss also asks for
 
     What is measured stays on the device until the epoch is closed: `self.log` at every step, or a look at the loss,
@@ -102,8 +101,7 @@ class TrainingModule(L.LightningModule):
         self.step_losses = torch.zeros(steps_per_epoch)
         self.train_sums = torch.zeros(3)  # loss, correct answers, images
         self.val_sums = torch.zeros(3)
-        self._plateau_state: dict[str, Any] | None = None
-        self._epoch_so_far: dict[str, Any] | None = None
+        self.plateau_state: dict[str, Any] | None = None  # of a checkpoint
 
     def on_fit_start(self) -> None:
         for name in ("step_losses", "train_sums", "val_sums"):
@@ -143,44 +141,29 @@ class TrainingModule(L.LightningModule):
         _add(self.val_sums, F.cross_entropy(logits, labels), logits, labels)
 
     def on_train_start(self) -> None:
-        """Goes on where a checkpoint was written, which may be in the middle of an epoch."""
         if self.average is not None:
             self._averaged = float_tensors(self.average), float_tensors(self.network)
         for group in self.trainer.optimizers[0].param_groups:
             group["fused"] = self._fused()  # the checkpoint may come from another kind of device
-        self._seconds_before = 0.0
-        self._epoch_started = time.perf_counter()
-        if self._plateau_state is not None:
-            self.plateau.load_state_dict(self._plateau_state)
-        if self._epoch_so_far is not None:
-            self.learning_rates = self._epoch_so_far["learning_rates"]
-            self._seconds_before = self._epoch_so_far["seconds"]
-            if self.global_rank == 0:  # they are the sums of all processes
-                self.train_sums.copy_(torch.tensor(self._epoch_so_far["train_sums"]))
 
     def on_train_epoch_start(self) -> None:
         self.train_sums.zero_()
         self.step_losses.zero_()
         self.learning_rates = []
-        self._seconds_before = 0.0
         self._epoch_started = time.perf_counter()
 
     def on_train_batch_start(self, batch: Any, batch_index: int) -> None:
         self.learning_rates.append(self.trainer.optimizers[0].param_groups[0]["lr"])
 
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        super().optimizer_step(*args, **kwargs)
-        if self.average is not None:  # not in on_train_batch_end: a checkpoint may be written before that
-            # The step is not counted yet.
-            update_ema(*self._averaged, self.config.ema_decay, self.global_step + 1)
-
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:
+        if self.average is not None:
+            update_ema(*self._averaged, self.config.ema_decay, self.global_step)
         if self.global_step >= self.total_steps:
             self.trainer.should_stop = True  # in mid-epoch: Lightning still validates, with `max_steps` it would not
 
     def epoch_seconds(self) -> float:
-        """Since the epoch began, without the time between an interruption and its resumption."""
-        return self._seconds_before + time.perf_counter() - self._epoch_started
+        """Since the epoch began."""
+        return time.perf_counter() - self._epoch_started
 
     def on_validation_epoch_start(self) -> None:
         self.val_sums.zero_()
@@ -226,8 +209,11 @@ class TrainingModule(L.LightningModule):
             fused=self._fused(),
         )
         if config.schedule == "plateau":
-            # Not handed to Lightning, which loses one of its steps when a run is resumed.
+            # Not handed to Lightning, which loses one of its steps when a run is resumed
+            # (https://github.com/Lightning-AI/pytorch-lightning/issues/14699).
             self.plateau = ReduceLROnPlateau(optimizer, factor=config.plateau_factor, patience=config.plateau_patience)
+            if self.plateau_state is not None:
+                self.plateau.load_state_dict(self.plateau_state)
             return optimizer
         schedule = LambdaLR(optimizer, self.learning_rate_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -240,15 +226,9 @@ class TrainingModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["history"] = self.history
-        checkpoint["epoch_so_far"] = {
-            "train_sums": self._of_all_processes(self.train_sums),
-            "learning_rates": self.learning_rates,
-            "seconds": self.epoch_seconds(),
-        }
         if self.config.schedule == "plateau":
             checkpoint["plateau"] = self.plateau.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history = checkpoint["history"]
-        self._plateau_state = checkpoint.get("plateau")
-        self._epoch_so_far = checkpoint.get("epoch_so_far")
+        self.plateau_state = checkpoint.get("plateau")

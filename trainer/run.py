@@ -8,7 +8,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from trainer import lock
+from filelock import FileLock, Timeout
+
 from trainer.config import PRETRAINED, ConfigError, TrainConfig, flag
 
 RUN, LOG, LOCK = "run.json", "train.log", "lock"
@@ -24,26 +25,21 @@ class RunError(ValueError):
 
 
 @contextmanager
-def at_work_in(run_dir: Path) -> Iterator[None]:
-    """Creates the folder, and keeps every other process out that asks the same. Raises RunError where one is in it."""
+def run_lock(run_dir: Path) -> Iterator[None]:
+    """Creates the folder, and keeps every other process out that asks the same, however this one ends. Raises RunError
+    where one is in it."""
+    lock = FileLock(run_dir / LOCK)
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        file = (run_dir / LOCK).open("a+")
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RunError(f"another trainer works in {run_dir}: wait for it, or choose another --output-dir") from None
     except OSError as error:
         raise _unwritable(run_dir, error) from None
-    with file:
-        if not lock.acquire(file):
-            file.seek(0)
-            raise RunError(
-                f"{run_dir} is locked by the trainer with PID {file.read().strip() or 'unknown'}: wait for it, or "
-                "choose another --output-dir"
-            )
-        try:
-            os.truncate(file.fileno(), 0)
-            os.write(file.fileno(), f"{os.getpid()}\n".encode())
-        except OSError as error:
-            raise _unwritable(run_dir, error) from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 class RunLog(logging.FileHandler):
@@ -54,8 +50,8 @@ class RunLog(logging.FileHandler):
 
 
 @contextmanager
-def logged_in(run_dir: Path) -> Iterator[None]:
-    """What `say` prints, how the run ends and Lightning's messages go to RUN_DIR/train.log, with the time.
+def log_to_file(run_dir: Path) -> Iterator[None]:
+    """What `log_and_print` prints, how the run ends and Lightning's messages go to RUN_DIR/train.log, with the time.
 
     A log that cannot be written ends no run. Raises RunError if it cannot be opened.
     """
@@ -76,7 +72,7 @@ def logged_in(run_dir: Path) -> Iterator[None]:
             handler.close()
 
 
-def say(line: str) -> None:
+def log_and_print(line: str) -> None:
     """Prints a line, above a progress bar if there is one, and logs it."""
     from tqdm import tqdm  # comes with Lightning; not at the top, so that --help needs nothing
 

@@ -9,13 +9,13 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Interrupted(BaseException):
     """SIGINT or SIGTERM. Like KeyboardInterrupt it is no Exception, so that nothing on the way takes it for a fault.
 
-    `agreed`: all processes that train together ended after the same step.
+    `state`: how far the run is, in words that go on from the signal's name.
     """
 
-    def __init__(self, signum: int, agreed: bool = False):
-        super().__init__(f"interrupted by {signal.Signals(signum).name}")
+    def __init__(self, signum: int, state: str = ""):
+        super().__init__(f"interrupted by {signal.Signals(signum).name}{state}")
+        self.signum, self.state = signum, state
         self.exit_code = 128 + signum  # as shells say it: 130, 143
-        self.agreed = agreed
 
 
 class TrainingError(RuntimeError):
