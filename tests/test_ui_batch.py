@@ -107,7 +107,7 @@ def test_what_may_be_out_of_distribution_is_marked_in_both():
 @pytest.mark.parametrize(
     ("files", "sentence"),
     [
-        ([{"path": "a"}] * 17, "Too many images: give 16 per batch, or fewer."),
+        ([{"path": "a"}] * 17, "Too many images: give 16 at once, or fewer."),
         ([], "No images were given: upload some."),
         ("image.png", "No images were given: upload some."),
         ({"path": "a"}, "No images were given: upload some."),
