@@ -343,7 +343,8 @@ def run(address: str) -> Iterator[tuple[str, str, Answer]]:
         status, _, answer = ask(address, method, path, b"{}" if method == "POST" else None, JSON)
         yield "route", f"`{what}`", (status, told(answer))
     for what, (name, content) in PAGES.items():
-        _, headers, _ = ask(address, "GET", f"/gradio_api/file={upload(address, content, name.replace('png', 'html'))[1]}")
+        path = upload(address, content, name.replace("png", "html"))[1]
+        _, headers, _ = ask(address, "GET", f"/gradio_api/file={path}")
         served = f"({headers['content-type']}; {headers['content-disposition'].split(';')[0]})"
         yield "route", f"{what}, uploaded and then opened in a browser", (200, served)
     yield "last", "a JPEG, after all of these", on_rest(address, JPEG)
