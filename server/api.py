@@ -3,9 +3,8 @@
 import asyncio
 import errno
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, FastAPI, HTTPException, Query, Request
@@ -18,8 +17,8 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from model import Classifier
 from model.preprocess import FITS, BusyError, ImageError, open_limited, to_square_rgb
-from server.gradio_routes import NO_ROOM, NOT_FOUND
-from server.limits import DAMAGED, MB, RETRY_SECONDS, Limits
+from server.gradio_routes import NOT_FOUND
+from server.limits import DAMAGED, Limits, Refusal, answer_to, received
 from ui.api import BAD_FIT, TOP_K, ModelInfo, bad_top_k, details, label_dict, model_info
 from ui.batch import classify_each
 
@@ -29,6 +28,7 @@ DECODERS = 4
 """Threads. Pillow lets go of the interpreter's lock while it decodes."""
 
 NO_MODEL = "The model does not answer at the moment."
+NO_ROOM = "The server has no room for uploads at the moment. Try again in a few minutes."
 FAILED = "That could not be done: something is wrong on the server. Try it once more."
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"]
 
@@ -68,8 +68,11 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     413: {"model": Problem, "description": "Too many bytes or images"},
     415: {"model": Problem, "description": "The body is not multipart/form-data"},
     422: {"model": Problem, "description": "A parameter out of range, or an image that cannot be read"},
+    500: {"model": Problem, "description": "Something is wrong on the server"},
     503: {"model": Problem, "description": "Busy: try again after the seconds in Retry-After"},
 }
+
+UNWELL = {status: PROBLEMS[status] for status in (500, 503)}
 
 
 def build_router(classifier: Classifier, limits: Limits) -> APIRouter:
@@ -132,13 +135,13 @@ def build_router(classifier: Classifier, limits: Limits) -> APIRouter:
             return await in_thread(lambda: regions(images[-1]))
 
     @router.head("/model", include_in_schema=False)
-    @router.get("/model", response_model=ModelInfo, responses={503: PROBLEMS[503]})
+    @router.get("/model", response_model=ModelInfo, responses=UNWELL)
     async def model():
         """Which model this is, and how good."""
         return JSONResponse(model_info(classifier))
 
     @router.head("/health", include_in_schema=False)
-    @router.get("/health", response_model=Health, responses={503: PROBLEMS[503]})
+    @router.get("/health", response_model=Health, responses=UNWELL)
     async def health():
         """Whether the model answers: it classifies a blank image."""
         blank = Image.new("RGB", (classifier.image_size, classifier.image_size))
@@ -146,19 +149,16 @@ def build_router(classifier: Classifier, limits: Limits) -> APIRouter:
             await asyncio.to_thread(classifier.classify, [blank])  # not behind the images that are being decoded
         except Exception:
             LOG.exception("The model does not answer")
-            raise HTTPException(503, NO_MODEL, {"retry-after": str(RETRY_SECONDS)}) from None
+            raise Refusal(503, NO_MODEL) from None
         return JSONResponse({"status": "ok"})
-
-    known: dict[str, set[str]] = {}
-    for route in router.routes:
-        known.setdefault(route.path, set()).update(route.methods)
 
     @router.api_route("/{rest:path}", methods=METHODS, include_in_schema=False)
     async def nothing(rest: str):
-        if methods := known.get(f"/api/{rest}"):
+        methods = {method for route in router.routes if route.path == f"/api/{rest}" for method in route.methods}
+        if methods:
             allowed = ", ".join(sorted(methods))
             raise HTTPException(405, f"This address takes {allowed} only.", {"allow": allowed})
-        raise HTTPException(404, NOT_FOUND)
+        raise Refusal(404, NOT_FOUND)
 
     return router
 
@@ -172,20 +172,6 @@ def body(field: str, most: int = 1) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}}}
 
 
-@asynccontextmanager
-async def received(request: Request, field: str, limits: Limits) -> AsyncIterator[list[UploadFile]]:
-    """The files of that name in the body. Raises HTTPException for none, for too many, and for one too large."""
-    async with request.form() as form:
-        images = [image for image in form.getlist(field) if isinstance(image, UploadFile)]
-        if not images:
-            raise HTTPException(422, f"No image was given: send it as multipart/form-data, in a field named {field}.")
-        if len(images) > limits.images:
-            raise HTTPException(413, f"Too many images: give {limits.images} at once, or fewer.")
-        if any((image.size or 0) > limits.image_bytes for image in images):
-            raise HTTPException(413, f"A file may have {limits.image_bytes // MB} MB at most.")
-        yield images
-
-
 def explain_errors(app: FastAPI, classifier: Classifier) -> None:
     """One sentence in `detail` for whatever a route or FastAPI raises."""
     classes = classifier.class_names
@@ -195,30 +181,27 @@ def explain_errors(app: FastAPI, classifier: Classifier) -> None:
         "label": f"label must be one of {', '.join(classes)}.",
     }
 
-    def problem(status: int, sentence: str, headers: dict[str, str] | None = None) -> JSONResponse:
-        return JSONResponse({"detail": sentence}, status, headers)
+    @app.exception_handler(StarletteHTTPException)
+    async def refused(request: Request, error: StarletteHTTPException):
+        if error.status_code == 400 and not isinstance(error, Refusal):  # in the words of the parser of the body
+            error = Refusal(400, DAMAGED)
+        return answer_to(request.url.path, error)
 
     @app.exception_handler(ImageError)
     async def bad_image(request: Request, error: ImageError):
-        if isinstance(error, BusyError):
-            return problem(503, str(error), {"retry-after": str(RETRY_SECONDS)})
-        return problem(422, str(error))
+        return await refused(request, Refusal(503 if isinstance(error, BusyError) else 422, str(error)))
 
     @app.exception_handler(RequestValidationError)
     async def bad_value(request: Request, error: RequestValidationError):
-        return problem(422, sentences.get(str(error.errors()[0]["loc"][1]), DAMAGED))
-
-    @app.exception_handler(StarletteHTTPException)
-    async def refused(request: Request, error: StarletteHTTPException):
-        return problem(error.status_code, DAMAGED if error.status_code == 400 else str(error.detail), error.headers)
+        return await refused(request, Refusal(422, sentences.get(str(error.errors()[0]["loc"][1]), DAMAGED)))
 
     @app.exception_handler(OSError)
     async def no_room(request: Request, error: OSError):
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE):
             raise error
         LOG.error("No room for the body of a request: %s", error)
-        return problem(503, NO_ROOM, {"retry-after": str(RETRY_SECONDS)})
+        return await refused(request, Refusal(503, NO_ROOM))
 
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception):
-        return problem(500, FAILED)
+        return await refused(request, Refusal(500, FAILED))

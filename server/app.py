@@ -10,10 +10,10 @@ from fastapi.middleware.cors import CORSMiddleware
 
 from model import Classifier
 from server.api import build_router, explain_errors
-from server.gradio_routes import GradioRoutes
+from server.gradio_routes import GradioRoutes, build_upload_router
 from server.headers import ForwardedHeaders, Proxy, SecurityHeaders
-from server.limits import Limits, RequestLimits, Waits
-from server.uploads import Sweeper
+from server.limits import Limits, RequestLimits
+from server.uploads import Uploads
 from ui.page import theme
 from ui.predict import EXAMPLES
 from ui.render import CSS
@@ -25,17 +25,16 @@ MAX_THREADS, SESSIONS = 8, 64
 def build_app(
     classifier: Classifier,
     page: gr.Blocks,
-    sweeper: Sweeper,
+    uploads: Uploads,
     limits: Limits | None = None,
     proxy: Proxy | None = None,
-    waits: Waits | None = None,
 ) -> FastAPI:
-    """The application that serves `classifier` and `page`. `waits.stop()` ends what keeps it from ending."""
-    limits, proxy, waits = limits or Limits(), proxy or Proxy(), waits or Waits()
+    """The application that serves `classifier` and `page`."""
+    limits, proxy = limits or Limits(), proxy or Proxy()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        task = asyncio.create_task(sweeper.run())
+        task = asyncio.create_task(uploads.run())
         yield
         task.cancel()
         with suppress(asyncio.CancelledError):
@@ -49,10 +48,11 @@ def build_app(
         lifespan=lifespan,
     )
     app.include_router(build_router(classifier, limits))
+    app.include_router(build_upload_router(uploads, limits))
     explain_errors(app, classifier)
     # The last one that is added is the first that sees a request.
-    app.add_middleware(GradioRoutes, limits=limits, functions=page.fns, folder=sweeper.folder)
-    app.add_middleware(RequestLimits, limits=limits, waits=waits, stored=sweeper.stored)
+    app.add_middleware(GradioRoutes, limits=limits, functions=page.fns, folder=uploads.folder)
+    app.add_middleware(RequestLimits, limits=limits)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=["*"],

@@ -9,11 +9,11 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.gradio_routes import API, FILE
-from server.limits import Refusal
+from server.limits import Refusal, answer_to
 
 BAD_HOST = "The headers of this request (Host, X-Forwarded-Host, -Proto, -Prefix) do not name a host."
 
-HOST = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
+HOST = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:([0-9]{1,5}))?")
 FRAME = re.compile(r"'none'|(https?://)?(\*\.)?[A-Za-z0-9._-]+(:(\d{1,5}|\*))?/?|https?:|\*")
 PREFIX = re.compile(r"(/[A-Za-z0-9._~%!$&'()*+,;=:@-]+)*/?")
 
@@ -57,8 +57,8 @@ class Proxy:
         if whole := "://" in root_path:
             self.scheme, self.host, path, *rest = urlsplit(root_path)
         self.prefix = f"/{path.strip('/')}".rstrip("/")
-        is_host = self.scheme in ("http", "https") and HOST.fullmatch(self.host) if whole else True
-        if any(rest) or not is_host or not is_prefix(self.prefix):
+        named = not whole or (self.scheme in ("http", "https") and is_host(self.host))
+        if any(rest) or not named or not is_prefix(self.prefix):
             raise ValueError(f"--root-path {root_path!r} is no path such as /cifar, and no address that ends with one")
         self.frames = tuple(frames)
         if wrong := [one for one in self.frames if not FRAME.fullmatch(one)]:
@@ -73,6 +73,11 @@ class Proxy:
             return False
         address = getattr(address, "ipv4_mapped", None) or address
         return any(address in network for network in self.networks)
+
+
+def is_host(text: str) -> bool:
+    match = HOST.fullmatch(text)
+    return bool(match) and int(match[3] or 0) < 2**16
 
 
 def is_prefix(path: str) -> bool:
@@ -105,21 +110,16 @@ class ForwardedHeaders:
         scheme = proto.lower() or self.proxy.scheme or scope["scheme"]
         host = forwarded or self.proxy.host or host or "localhost"
         prefix = prefix or self.proxy.prefix
-        if not HOST.fullmatch(host) or scheme not in ("http", "https") or not is_prefix(prefix):
-            return await SecurityHeaders(refuse)(scope, receive, send)
+        if not is_host(host) or scheme not in ("http", "https") or not is_prefix(prefix):
+            refusal = answer_to(scope["path"], Refusal(400, BAD_HOST))
+            refusal.headers["connection"] = "close"
+            return await SecurityHeaders(refusal)(scope, receive, send)
         scope = scope | {"scheme": scheme, "headers": [*headers, (b"host", host.encode())]}
         if prefix := unquote(prefix).rstrip("/"):  # as in the scope: /user/a%40b is /user/a@b
             inside = scope["path"] == prefix or scope["path"].startswith(prefix + "/")
             path = scope["path"] if inside else prefix + scope["path"]
             scope |= {"root_path": prefix, "path": path, "raw_path": quote(path).encode()}
         await self.app(scope, receive, send)
-
-
-async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
-    headers, body = Refusal(400, BAD_HOST).answer(scope["path"])
-    headers["connection"] = "close"
-    await send({"type": "http.response.start", "status": 400, "headers": headers.raw})
-    await send({"type": "http.response.body", "body": body})
 
 
 class SecurityHeaders:

@@ -1,5 +1,6 @@
 """Listens, serves until a signal comes, and leaves nothing behind."""
 
+import asyncio
 import logging
 import os
 import signal
@@ -14,9 +15,9 @@ import uvicorn
 from model import Classifier
 from server.app import build_app
 from server.headers import Proxy
-from server.limits import Limits, Waits
+from server.limits import Limits
 from server.memory import bound_malloc
-from server.uploads import Sweeper
+from server.uploads import Uploads
 from ui.page import build_page
 
 FIRST_PORT, PORTS = 7860, 100
@@ -25,15 +26,15 @@ GRACE_SECONDS = 2
 
 
 class Server(uvicorn.Server):
-    """https://uvicorn.dev: it waits for every open stream before it ends, so they are ended first."""
-
-    def __init__(self, config: uvicorn.Config, waits: Waits):
-        super().__init__(config)
-        self.waits = waits
+    """https://uvicorn.dev: it waits for every open stream before it ends, so they are ended by then."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self.waits.stop()
+        asyncio.get_running_loop().call_later(GRACE_SECONDS, self.cancel_requests)
         await super().shutdown(sockets)
+
+    def cancel_requests(self) -> None:
+        for task in self.server_state.tasks:
+            task.cancel()
 
 
 def serve(
@@ -48,14 +49,14 @@ def serve(
     folder for uploads."""
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it writes a line for every damaged upload
     bound_malloc()
-    limits, waits = Limits(), Waits()
+    limits = Limits()
     listening = listen(host or "127.0.0.1", port)
-    sweeper = Sweeper(os.environ.get("GRADIO_TEMP_DIR"))
-    os.environ["GRADIO_TEMP_DIR"] = str(sweeper.folder)  # components remember it when the page is built
+    uploads = Uploads(os.environ.get("GRADIO_TEMP_DIR"))
+    os.environ["GRADIO_TEMP_DIR"] = str(uploads.folder)  # components remember it when the page is built
     status = 0
     try:
         page = build_page(classifier, data_dir, notice, limits.images, limits.request_bytes)
-        app = build_app(classifier, page, sweeper, limits, proxy, waits)
+        app = build_app(classifier, page, uploads, limits, proxy)
         config = uvicorn.Config(
             app,
             log_level="warning",
@@ -64,9 +65,9 @@ def serve(
             server_header=False,
             ws="none",
             lifespan="on",  # where it fails, the server does not start without a queue
-            timeout_graceful_shutdown=GRACE_SECONDS,
+            timeout_graceful_shutdown=2 * GRACE_SECONDS,
         )
-        server = Server(config, waits)
+        server = Server(config)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises again what it was ended by
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets its background jobs ignore it
         if hasattr(signal, "SIGHUP"):
@@ -78,7 +79,7 @@ def serve(
     except KeyboardInterrupt:
         status = 130
     finally:
-        sweeper.remove()
+        uploads.remove()
     sys.stdout.flush()
     os._exit(status)  # at once: Python would wait for threads that still decode
 

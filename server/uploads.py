@@ -1,67 +1,74 @@
 """The folder of the page's uploads: one for this process, swept while it serves, gone with it."""
 
 import asyncio
+import hashlib
 import logging
 import os
+import re
+import secrets
 import shutil
 import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
 
-from server.limits import MB
-from ui.uploads import KEEP_SECONDS
+from filelock import FileLock, Timeout
+from starlette.datastructures import UploadFile
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+from ui.uploads import KEEP_SECONDS
 
 LOG = logging.getLogger(__name__)
 
-PREFIX, LOCK = "image-classifier-uploads-", "in-use"
+PREFIX = "image-classifier-uploads-"
 
 
-class Sweeper:
-    """Deletes uploads by age since their last use, the oldest first where they are too many, and parts of uploads that
-    were broken off."""
+class Uploads:
+    """Stores uploads, and deletes them by age since their last use, the oldest first where they are too many."""
 
     seconds: float = KEEP_SECONDS
-    max_bytes: int = 256 * MB
+    max_bytes: int = 256 * 2**20
     max_files: int = 4000
     spared_seconds: float = 60
     """A file this young goes only where there are four times too many: its visitor is waiting for the answer."""
     every: float = 30
 
     def __init__(self, parent: str | None = None):
-        """Makes a folder in `parent` (else where the system has temporary files), and removes those of dead processes
-        there. Raises OSError where it cannot."""
-        parent = parent or tempfile.gettempdir()
-        os.makedirs(parent, exist_ok=True)
-        if fcntl:
-            for orphan in Path(parent).glob(f"{PREFIX}*"):
-                with suppress(OSError):  # BlockingIOError: its process lives
-                    remove_orphan(orphan)
-        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent)).resolve()
-        self.lock = (self.folder / LOCK).open("w")
-        if fcntl:
-            with suppress(OSError):  # some filesystems of the network have none
-                fcntl.flock(self.lock, fcntl.LOCK_EX)
-        self.folder.mkdir(exist_ok=True)  # should another process that starts have taken it for an orphan
-        self.unseen, self.due = 0, asyncio.Event()
+        """Makes a folder in `parent` (else where the system has temporary files), with a lock beside it that falls with
+        this process, and removes those of dead processes. Raises OSError where it cannot."""
+        parent = Path(parent or tempfile.gettempdir())
+        parent.mkdir(parents=True, exist_ok=True)
+        for orphan in parent.glob(f"{PREFIX}*.lock"):
+            with suppress(Timeout, OSError, NotImplementedError), FileLock(orphan, timeout=0):
+                shutil.rmtree(orphan.with_suffix(""), ignore_errors=True)
+                orphan.unlink(missing_ok=True)
+        self.folder = parent.resolve() / f"{PREFIX}{secrets.token_hex(8)}"
+        self.lock = FileLock(f"{self.folder}.lock")
+        with suppress(NotImplementedError):  # some filesystems of the network have no locks
+            self.lock.acquire()
+        self.folder.mkdir(mode=0o700)
+        self.unseen = 0
 
-    def stored(self, count: int) -> None:
-        """Bytes that came: it does not wait for its next round when they are many."""
-        self.unseen += count
-        if self.unseen > self.max_bytes // 4:
-            self.due.set()
+    def store(self, upload: UploadFile) -> str:
+        """Where it is kept: in a folder named by its sha256, where gradio would put a copy, too. Raises OSError."""
+        folder = self.folder / hashlib.file_digest(upload.file, "sha256").hexdigest()
+        name = re.sub(r"[^\w.,\- ]", "", re.split(r"[/\\]", upload.filename or "")[-1])
+        path, part = folder / (name[-50:].strip(". ") or "image"), folder / secrets.token_hex(8)
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            upload.file.seek(0)
+            with part.open("wb") as copy:
+                shutil.copyfileobj(upload.file, copy)
+            part.replace(path)  # the same file may be in use
+        finally:
+            part.unlink(missing_ok=True)
+        self.unseen += upload.size or 0
+        if self.unseen > self.max_bytes // 4:  # it does not wait for the next round
+            self.sweep()
+        return str(path)
 
     async def run(self) -> None:
         while True:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self.due.wait(), self.every)
-            self.due.clear()
-            self.unseen = 0
+            await asyncio.sleep(self.every)
             try:
                 await asyncio.to_thread(self.sweep)
             except Exception:  # it must outlive whatever happens to the folder
@@ -69,45 +76,25 @@ class Sweeper:
 
     def sweep(self) -> int:
         """One round; returns how many files it deleted."""
-        now, deleted = time.time(), 0
-        files = sorted((state.st_mtime, state.st_size, path) for path, state in stored_files(self.folder))
+        self.unseen, now, deleted, files = 0, time.time(), 0, []
+        for folder, _, names in os.walk(self.folder):
+            for name in names:
+                with suppress(OSError):  # gone meanwhile
+                    state = os.lstat(path := Path(folder, name))
+                    files.append((state.st_mtime, state.st_size, path))
         total, count = sum(size for _, size, _ in files), len(files)
-        for changed, size, path in files:
-            age, over = now - changed, max(total / self.max_bytes, count / self.max_files)
-            part = path.parent == self.folder  # an upload on its way, or one that was broken off
-            limit = self.spared_seconds if part or over > 1 else self.seconds
-            if age <= limit and over <= 4:
+        for changed, size, path in sorted(files):
+            over = max(total / self.max_bytes, count / self.max_files)
+            if now - changed <= (self.spared_seconds if over > 1 else self.seconds) and over <= 4:
                 continue
-            with suppress(OSError):
-                if path.stat().st_mtime == changed:  # not used, or sent again, since it was looked at
+            with suppress(OSError):  # gone meanwhile, or its folder has another file
+                if path.lstat().st_mtime == changed:  # not used, or sent again, since it was looked at
                     path.unlink()
                     total, count, deleted = total - size, count - 1, deleted + 1
-            with suppress(OSError):  # not empty
-                path.parent.rmdir()
+                    path.parent.rmdir()
         return deleted
 
     def remove(self) -> None:
-        self.lock.close()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def remove_orphan(folder: Path) -> None:
-    """Removes a folder of ours whose lock nobody holds: it falls with its process, however that ends. Raises OSError. A
-    folder without a lock is just being made; a link, or a file of another kind, is somebody else's trap."""
-    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
-        return
-    lock = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder, ignore_errors=True)
-    finally:
-        os.close(lock)
-
-
-def stored_files(folder: Path) -> list[tuple[Path, os.stat_result]]:
-    found = []
-    for path, _, names in os.walk(folder):
-        for name in names:
-            with suppress(OSError):  # gone meanwhile
-                found.append((Path(path, name), os.lstat(Path(path, name))))
-    return [(path, state) for path, state in found if path.name != LOCK or path.parent != folder]
+        self.lock.release()
+        Path(self.lock.lock_file).unlink(missing_ok=True)

@@ -48,7 +48,7 @@ ALLOWED = {
     "ui": {"model"},
     "server": {"model", "ui"},
     "app.py": {"model", "server"},
-    "benchmarks": {"model", "trainer"},
+    "benchmarks": {"model", "trainer", "tests"},
     "experiments": {"model", "trainer", "benchmarks"},
 }
 

@@ -28,7 +28,7 @@ def small(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def impatient(tmp_path_factory):
-    limits = {"body_seconds": 5, "silent_seconds": 1, "bytes_per_second": 1000}
+    limits = {"body_seconds": 3, "silent_seconds": 0.5, "bytes_per_second": 1000, "drain_seconds": 0.5}
     with served(tmp_path_factory.mktemp("impatient"), **limits) as server:
         yield server.address
 
@@ -53,20 +53,6 @@ def test_an_upload_of_unknown_length_is_cut_where_it_becomes_too_much(server):
     assert ask(server.address, "POST", CALL, iter([bytes(MB)] * 500), JSON)[0] == 413
 
 
-def test_a_file_of_20_mb_passes_and_of_a_larger_one_nothing_is_left(server):
-    assert upload(server.address, bytes(20 * MB))[0] == 200
-    before = server.stored()
-    assert upload(server.address, bytes(20 * MB + 1)) == (413, "A file may have 20 MB at most.")
-    assert server.stored() == before
-
-
-def test_16_files_pass_and_17_do_not(address):
-    files = [part(png(), f"{number}.png") for number in range(17)]
-    status, answer = sent(address, b"".join(files[:16]) + END)
-    assert status == 200 and len(json.loads(answer)) == 16
-    assert sent(address, b"".join(files) + END) == (413, "An upload may have 16 files at most.")
-
-
 def test_an_upload_that_is_broken_off_leaves_nothing(server):
     before = server.stored()
     with http.upload_under_way(server.address) as client:
@@ -83,10 +69,10 @@ def test_a_body_that_does_not_come_is_given_up(impatient, path):
         while piece := client.recv(4096):  # until the server closes
             answer += piece
     assert answer.startswith(b"HTTP/1.1 408 ") and b"The upload took too long: " in answer
-    assert 0.8 < time.monotonic() - began < 30
+    assert 0.4 < time.monotonic() - began < 30
 
 
-@pytest.mark.parametrize(("count", "status"), [(6, b"200"), (60, b"408")])
+@pytest.mark.parametrize(("count", "status"), [(4, b"200"), (60, b"408")])
 def test_a_body_that_comes_steadily_is_given_up_only_where_it_takes_too_long(impatient, count, status):
     pieces = [part(b"x" * 20_000)[:-2], *[b"y" * 300] * count, b"\r\n" + END]  # the first allows 20 s
     with http.posting(impatient, UPLOAD, sum(map(len, pieces))) as client:
@@ -152,12 +138,11 @@ def nested(levels: int) -> bytes:
         (nested(30_000), 400, NOT_JSON),
         (nested(33), 400, "The body may be nested 32 deep at most."),
         (nested(32), 400, "These inputs do not fit the call: "),  # which is looked at
-        (b'{"data": [' + b"0," * 2000 + b"0]}", 413, "The body may have 2000 values at most."),
         (b'{"data": [], "session_hash": ""}', 400, BAD_SESSION),
         (b'{"data": [], "session_hash": "' + b"x" * 101 + b'"}', 400, BAD_SESSION),
         (b'{"data": [], "session_hash": 5}', 400, BAD_SESSION),
     ],
-    ids=["large", "text", "empty", "list", "no UTF-8", "digits", "deepest", "deep", "less deep", "values"]
+    ids=["large", "text", "empty", "list", "no UTF-8", "digits", "deepest", "deep", "less deep"]
     + ["no session", "long session", "session 5"],
 )
 def test_a_body_that_gradio_could_not_handle_does_not_reach_it(address, body, status, sentence):
@@ -173,7 +158,6 @@ def test_a_query_that_is_too_long_is_refused(address):
 def test_a_stream_for_nobody_ends_whole_and_is_no_error_of_the_server(address, caplog):
     status, _, body = ask(address, "GET", f"{CALL}/nothing")
     assert status == 200 and body.startswith(b"event: error")
-    time.sleep(0.2)
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
@@ -189,10 +173,10 @@ def test_events_of_a_stream_come_as_they_happen(address):
 @pytest.mark.parametrize(
     ("request_line", "status"), [("POST /api/predict?top_k=99", b"422"), ("GET /api/model", b"200")]
 )
-def test_an_answer_before_its_body_has_come_ends_the_connection(address, request_line, status):
+def test_an_answer_before_its_body_has_come_ends_the_connection(impatient, request_line, status):
     """Else the server would read on for as long as the client sends."""
     kind = MULTIPART["Content-Type"]
-    with connect(address, f"{request_line} HTTP/1.1\nContent-Type: {kind}\nContent-Length: 60000") as client:
+    with connect(impatient, f"{request_line} HTTP/1.1\nContent-Type: {kind}\nContent-Length: 60000") as client:
         answer = b"".join(iter(lambda: client.recv(65536), b""))
     assert answer.startswith(b"HTTP/1.1 " + status) and b"connection: close" in answer
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from server.run import FIRST_PORT, listen
-from server.uploads import LOCK, PREFIX
+from server.uploads import PREFIX
 from tests.http_calls import ask, connect, part, upload_under_way
 from tests.serving import ROOT, app_process
 from tests.tiny_server import served, until
@@ -21,7 +21,11 @@ HAS_IPV6 = socket.has_ipv6 and Path("/proc/net/if_inet6").exists()
 
 def stored(folder: Path) -> list[Path]:
     """Uploads of all processes, and parts of them."""
-    return [path for path in folder.glob(f"uploads/{PREFIX}*/**/*") if path.is_file() and path.name != LOCK]
+    return [path for path in folder.glob(f"uploads/{PREFIX}*/**/*") if path.is_file()]
+
+
+def folders(folder: Path) -> list[Path]:
+    return [path for path in folder.glob(f"uploads/{PREFIX}*") if path.is_dir()]
 
 
 @contextmanager
@@ -63,9 +67,9 @@ def test_of_a_client_and_a_server_that_are_killed_no_upload_is_left(tmp_path):
         with open_streams(url):
             process.kill()
             process.wait(10)
-    (orphan,) = (tmp_path / "uploads").glob(f"{PREFIX}*")
+    (orphan,) = folders(tmp_path)
     with app_process(tmp_path):
-        (own,) = (tmp_path / "uploads").glob(f"{PREFIX}*")
+        (own,) = folders(tmp_path)
         assert own != orphan and stored(tmp_path) == []
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -10,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from server import uploads
-from server.uploads import LOCK, PREFIX, Sweeper
+from server.uploads import PREFIX, Uploads
 from tests.http_calls import upload
 from tests.serving import ROOT
 from tests.tiny_server import served, until
@@ -19,7 +19,7 @@ from tests.tiny_server import served, until
 
 @pytest.fixture
 def sweeper(tmp_path):
-    sweeper = Sweeper(str(tmp_path))
+    sweeper = Uploads(str(tmp_path))
     yield sweeper
     sweeper.remove()
 
@@ -37,13 +37,12 @@ def put(folder: Path, name: str, age: float = 0, size: int = 10) -> Path:
     ("name", "ages", "limits", "kept"),
     [
         ("{}.png", [895, 905], {}, [895]),
-        ("tmp{}", [55, 65], {}, [55]),
         ("{}.png", [500, 400, 300, 200, 100], {"max_bytes": 250}, [200, 100]),
         ("{}.png", [500, 400, 300, 200, 100], {"max_files": 1}, [100]),
         ("{}.png", [50, 40, 30, 20, 10], {"max_files": 2}, [50, 40, 30, 20, 10]),
         ("{}.png", [50, 40, 30, 20, 10], {"max_files": 1}, [40, 30, 20, 10]),
     ],
-    ids=["after 15 minutes", "a part after one", "too large", "too many", "waited for", "four times too many"],
+    ids=["after 15 minutes", "too large", "too many", "waited for", "four times too many"],
 )
 def test_the_oldest_go_by_age_and_where_there_are_too_many(sweeper, name, ages, limits, kept):
     files = {age: put(sweeper.folder, name.format(age), age, size=100) for age in ages}
@@ -67,8 +66,8 @@ def test_nothing_outside_the_folder_is_touched(tmp_path, sweeper):
 
 def test_what_others_use_again_meanwhile_stays_and_what_they_delete_is_no_fault(sweeper, monkeypatch):
     again, gone, other = (put(sweeper.folder, f"{number}.png", 10_000) for number in range(3))
-    look = uploads.stored_files
-    monkeypatch.setattr(uploads, "stored_files", lambda folder: (look(folder), os.utime(again), gone.unlink())[0])
+    look = os.walk
+    monkeypatch.setattr(os, "walk", lambda folder: (list(look(folder)), os.utime(again), gone.unlink())[0])
     assert sweeper.sweep() == 1
     assert again.exists() and not other.exists()
     monkeypatch.undo()
@@ -82,7 +81,7 @@ def test_a_folder_goes_with_the_last_of_its_files(sweeper):
     (young.parent / "old.png").write_bytes(b"x")
     os.utime(young.parent / "old.png", (0, 0))
     assert sweeper.sweep() == 2
-    assert young.exists() and {path.name for path in sweeper.folder.iterdir()} == {young.parent.name, LOCK}
+    assert young.exists() and [path.name for path in sweeper.folder.iterdir()] == [young.parent.name]
 
 
 def test_a_round_that_failed_is_noted_and_not_the_last(sweeper, monkeypatch, caplog):
@@ -97,7 +96,7 @@ def test_a_round_that_failed_is_noted_and_not_the_last(sweeper, monkeypatch, cap
 def test_the_server_sweeps_at_once_when_much_comes(tmp_path):
     with served(tmp_path) as server:
         old = put(server.folder, "old.png", 10_000)
-        server.sweeper.max_bytes = 4000
+        server.uploads.max_bytes = 4000
         assert upload(server.address, b"x" * 700)[0] == 200 and old.exists()
         assert upload(server.address, b"y" * 700)[0] == 200
         until(lambda: not old.exists(), 10)
@@ -106,17 +105,17 @@ def test_the_server_sweeps_at_once_when_much_comes(tmp_path):
 def test_the_folder_lies_where_it_should_and_can_be_removed(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     for parent, expected in ((None, tmp_path), (str(tmp_path / "a" / "b"), tmp_path / "a" / "b")):
-        sweeper = Sweeper(parent)
+        sweeper = Uploads(parent)
         assert sweeper.folder.parent == expected and sweeper.folder.name.startswith(PREFIX)
         sweeper.remove()
         assert not sweeper.folder.exists()
     (tmp_path / "file").touch()
     with pytest.raises(OSError):
-        Sweeper(str(tmp_path / "file"))
+        Uploads(str(tmp_path / "file"))
 
 
 def test_the_folders_of_dead_processes_go_and_those_of_living_ones_stay(tmp_path):
-    code = "import sys, time; from server.uploads import Sweeper; kept = Sweeper(sys.argv[1]); "
+    code = "import sys, time; from server.uploads import Uploads; kept = Uploads(sys.argv[1]); "
     command = [sys.executable, "-c", code + "print(kept.folder, flush=True); time.sleep(60)", str(tmp_path)]
     processes, folders = [], []
     try:
@@ -128,8 +127,8 @@ def test_the_folders_of_dead_processes_go_and_those_of_living_ones_stay(tmp_path
         processes[0].kill()
         processes[0].wait(10)
         assert dead.exists()
-        own = Sweeper(str(tmp_path))
-        assert sorted(tmp_path.iterdir()) == sorted([living, own.folder])
+        own = Uploads(str(tmp_path))
+        assert sorted(path for path in tmp_path.iterdir() if path.is_dir()) == sorted([living, own.folder])
         assert len(list(living.rglob("*.png"))) == 1
         own.remove()
     finally:
@@ -139,10 +138,17 @@ def test_the_folders_of_dead_processes_go_and_those_of_living_ones_stay(tmp_path
 
 
 def test_a_link_in_the_place_of_a_lock_or_a_folder_is_nobodys_orphan(tmp_path):
-    (victim := tmp_path / "victim").write_text("kept")
-    trap, fresh = tmp_path / f"{PREFIX}trap", tmp_path / f"{PREFIX}fresh"  # of a process that has not locked it yet
-    for folder in (trap, fresh):
-        folder.mkdir()
-    (trap / LOCK).symlink_to(victim)
-    Sweeper(str(tmp_path)).remove()
-    assert victim.read_text() == "kept" and trap.is_dir() and fresh.is_dir()
+    (victim := tmp_path / "victim").mkdir()
+    (victim / "file").write_text("kept")
+    (tmp_path / f"{PREFIX}a.lock").symlink_to(victim / "file")
+    (tmp_path / f"{PREFIX}b.lock").touch()
+    (tmp_path / f"{PREFIX}b").symlink_to(victim)
+    Uploads(str(tmp_path)).remove()
+    assert (victim / "file").read_text() == "kept"
+
+
+def test_a_folder_that_was_cleared_away_is_made_again(tmp_path):
+    with served(tmp_path) as server:
+        shutil.rmtree(server.folder)
+        status, path = upload(server.address, b"x")
+        assert status == 200 and Path(path).read_bytes() == b"x"

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from model.cifar10 import CLASS_NAMES, FOLDER, DatasetError, read_test
-from tests.hostile import chunk
+from tests.image_files import chunk
 from ui.dataset_images import NoDataset, find_images, read_samples
 
 

@@ -16,9 +16,9 @@ from model import Classifier
 from model.preprocess import ImageError
 from server.app import build_app
 from server.headers import Proxy
-from server.limits import Limits, Waits
+from server.limits import Limits
 from server.run import Server, address, listen
-from server.uploads import LOCK, Sweeper
+from server.uploads import Uploads
 from ui.uploads import open_upload
 
 released = threading.Event()
@@ -57,11 +57,11 @@ bundled = cache(Classifier.load)
 class Served:
     address: str
     folder: Path
-    sweeper: Sweeper
+    uploads: Uploads
 
     def stored(self) -> list[Path]:
         """Uploads, and parts of them."""
-        return [path for path in self.folder.rglob("*") if path.is_file() and path.name != LOCK]
+        return [path for path in self.folder.rglob("*") if path.is_file()]
 
 
 @contextmanager
@@ -74,22 +74,22 @@ def served(
 ) -> Iterator[Served]:
     """The page with other limits. The server is the innermost of those that run: reading an upload goes by
     GRADIO_TEMP_DIR."""
-    sweeper, waits, listening = Sweeper(str(parent)), Waits(), listen(host, 0)
+    uploads, listening = Uploads(str(parent)), listen(host, 0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADIO_TEMP_DIR", str(sweeper.folder))
-        app = build_app(classifier or bundled(), build_page(), sweeper, Limits(**limits), proxy, waits)
+        patch.setenv("GRADIO_TEMP_DIR", str(uploads.folder))
+        app = build_app(classifier or bundled(), build_page(), uploads, Limits(**limits), proxy)
         config = uvicorn.Config(app, log_config=None, proxy_headers=False, ws="none", lifespan="on")
-        server = Server(config, waits)
+        server = Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
             until(lambda: server.started)
-            yield Served(address(listening), sweeper.folder, sweeper)
+            yield Served(address(listening), uploads.folder, uploads)
         finally:
             released.set()
             server.should_exit = True
             thread.join(30)
-            sweeper.remove()
+            uploads.remove()
             assert not thread.is_alive()
 
 

@@ -6,7 +6,7 @@ Their components are never shown: each is here for its place in the API. What th
 from collections.abc import Callable, Sequence
 
 import gradio as gr
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from model import Classifier
 from model.classifier import Prediction
@@ -73,13 +73,7 @@ def details(found: Prediction) -> dict:
     return {"probably_none_of_these": not found.in_distribution, "milliseconds": round(found.milliseconds, 3)}
 
 
-class Recorded(BaseModel):
-    """A part of config.json or metrics.json."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-
-class Architecture(Recorded):
+class Architecture(BaseModel):
     depth: int
     stem_kernel: int
     shortcut: str
@@ -87,13 +81,13 @@ class Architecture(Recorded):
     threshold: float | None = Field(description="an image whose highest logit is below is probably none")
 
 
-class Score(Recorded):
+class Score(BaseModel):
     n: int = Field(description="images")
     accuracy: float
     accuracy_interval: tuple[float, float] = Field(description="95%, Wilson")
 
 
-class Training(Recorded):
+class Training(BaseModel):
     recipe: str
     seed: int
     epochs: int
@@ -115,14 +109,14 @@ class ModelInfo(BaseModel):
 def model_info(classifier: Classifier) -> dict:
     """Which model this is, and how good: a `ModelInfo`."""
     metrics = classifier.metrics
-    found = ModelInfo(
-        source=classifier.source.public,
-        class_names=list(classifier.class_names),
-        image_size=classifier.image_size,
-        config=Architecture.model_validate(classifier.config),
-        parameters=metrics.training.parameters,
-        val=Score.model_validate(metrics.val),
-        test=Score.model_validate(metrics.test),
-        training=Training.model_validate(metrics.training),
-    )
-    return found.model_dump()
+    found = {
+        "source": classifier.source.public,
+        "class_names": classifier.class_names,
+        "image_size": classifier.image_size,
+        "config": classifier.config,
+        "parameters": metrics.training.parameters,
+        "val": metrics.val,
+        "test": metrics.test,
+        "training": metrics.training,
+    }
+    return ModelInfo.model_validate(found, from_attributes=True).model_dump()

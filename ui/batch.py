@@ -16,7 +16,7 @@ from model.classifier import Prediction
 from model.preprocess import FITS, MAX_UPLOAD_BYTES, ImageError, to_square_rgb
 from ui.answer import hint_html, inline, percent, problem_html
 from ui.render import render, script
-from ui.uploads import open_upload
+from ui.uploads import open_upload, too_many_images
 
 TOP = 3
 
@@ -70,7 +70,7 @@ def table_of(classifier: Classifier, files: object, fit: str, most: int, asked: 
     if not isinstance(files, list) or not files:
         return problem_html("No images were given: upload some.", asked=asked)
     if len(files) > most:
-        return problem_html(f"Too many images: give {most} per batch, or fewer.", asked=asked)
+        return problem_html(too_many_images(most), asked=asked)
     answers = classify_each(classifier, map(open_upload, files), fit)
     rows = [Row(file_name(file), *answer) for file, answer in zip(files, answers, strict=True)]
     return table_html(rows, classifier.class_names, asked)

@@ -18,6 +18,10 @@ NOT_UPLOADED = "Upload the image itself: web addresses, data URLs and paths on t
 GONE = f"The uploaded image is gone: it was kept for {KEEP_SECONDS // 60} minutes after its last use. Upload it again."
 
 
+def too_many_images(most: int) -> str:
+    return f"Too many images: give {most} at once, or fewer."
+
+
 @contextmanager
 def open_upload(upload: object) -> Iterator[Image.Image]:
     """The image in the file that gradio stored for this visitor; see `model.preprocess.open_limited`.
