@@ -1,6 +1,6 @@
 """How long `python app.py` takes to its first page, and what it needs, whatever the Hub does.
 
-`python -m benchmarks.hub_starts` measures it, writes benchmarks/results/hub-starts.json and the table of docs/deploy.md.
+`python -m benchmarks.hub_starts` measures it, writes benchmarks/hub-starts.json and the table of docs/deploy.md.
 """
 
 import json
@@ -22,7 +22,7 @@ from tests.loopback_hub import LoopbackHub
 
 ROUNDS = 5
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-RESULT, PAGE = DOCS.parent / "benchmarks" / "results" / "hub-starts.json", DOCS / "deploy.md"
+RESULT, PAGE = Path(__file__).with_name("hub-starts.json"), DOCS / "deploy.md"
 BEGIN = "<!-- written by benchmarks/hub_starts.py -->"
 REFUSED = "http://127.0.0.1:9"
 

@@ -32,7 +32,7 @@ def requirements(name: str) -> dict[str, str]:
 
 def imported(*folders: str) -> set[str]:
     """Third-party packages that our own code imports, anywhere in a file."""
-    ours = {"model", "trainer", "ui", "server", "app", "tests", "benchmarks"}
+    ours = {"model", "trainer", "ui", "server", "app", "tests", "benchmarks", "experiments"}
     names = set()
     for folder in folders:
         path = PROJECT / folder
@@ -77,7 +77,7 @@ def test_what_model_and_trainer_import_is_in_the_complete_list():
 
 def test_what_tests_and_benchmarks_import_is_listed():
     listed = requirements("requirements.txt").keys() | requirements("requirements-dev.txt").keys()
-    assert imported("tests", "benchmarks", "assets") <= listed
+    assert imported("tests", "benchmarks", "experiments", "assets") <= listed
 
 
 def test_the_server_gets_the_loop_and_the_parser_that_the_benchmarks_were_run_with():
