@@ -28,18 +28,15 @@ class RunError(ValueError):
 def run_lock(run_dir: Path) -> Iterator[None]:
     """Creates the folder, and keeps every other process out that asks the same, however this one ends. Raises RunError
     where one is in it."""
-    lock = FileLock(run_dir / LOCK)
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
+        held = FileLock(run_dir / LOCK).acquire(timeout=0)
     except Timeout:
         raise RunError(f"another trainer works in {run_dir}: wait for it, or choose another --output-dir") from None
     except OSError as error:
         raise _unwritable(run_dir, error) from None
-    try:
+    with held:
         yield
-    finally:
-        lock.release()
 
 
 class RunLog(logging.FileHandler):
