@@ -1,7 +1,7 @@
 """The artifact folder: the one thing that the trainer hands to the app, as types. docs/architecture.md lists its files.
 
 Reading is strict: a folder that is not exactly what its config.json says is refused with one sentence. Fields that the
-types lack are ignored, so that an older page reads what a newer trainer wrote. Needs numpy only.
+types lack are ignored, so that an older page reads what a newer trainer wrote. Needs numpy and pydantic.
 """
 
 import csv
@@ -11,13 +11,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import FailFast, Field
 
 from model import schema
-from model.architecture import DEPTHS, Architecture, is_depth
-from model.schema import Check, Plain, between
+from model.architecture import Architecture
+from model.schema import Plain
 
 FORMAT_VERSION = 1
 
@@ -73,27 +74,29 @@ class ArtifactError(ValueError):
     """A folder is not a complete, unaltered artifact; the message names the file and says what to do."""
 
 
-Text = Annotated[str, Check(lambda text: len(text) <= 200, "a short text")]
-Count = Annotated[int, between(0, 10**12, "a whole number from 0")]
-Positive = Annotated[int, between(1, 10**12, "a positive whole number")]
-Fraction = Annotated[float, between(0, 1, "a fraction")]
-NonNegative = Annotated[float, between(0, 1e9, "a number from 0")]
-Open = Annotated[
-    dict[str, Plain],
-    Check(lambda values: len(values) <= 200 and all(len(name) <= 200 for name in values), "plain values by name"),
-]
-Triple = tuple[float, float, float]
+Text = Annotated[str, Field(max_length=200)]
+Count = Annotated[int, Field(ge=0, le=10**12)]
+Positive = Annotated[int, Field(ge=1, le=10**12)]
+Number = Annotated[float, Field(ge=-1e9, le=1e9)]
+NonNegative = Annotated[float, Field(ge=0, le=1e9)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Open = Annotated[dict[Text, Plain], Field(max_length=200)]
+Triple = tuple[Number, Number, Number]
 """A number per channel: R, G, B."""
 
-ClassName = Annotated[
-    str,
-    # Plain text: also what draws it without escaping it shows no markup.
-    Check(lambda name: 0 < len(name) <= 64 and name.isprintable() and not set('<>&"`') & set(name), "a short name"),
-]
+ClassName = Annotated[str, Field(pattern=r"""^[[\p{L}\p{M}\p{N}\p{P}\p{S} ]--[<>&"`]]{1,64}$""")]
+"""Plain, printable text: also what draws it without escaping it shows no markup."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Versioned:
+class Section:
+    """A JSON object; its fields are checked when it is read and before it is written."""
+
+    __pydantic_config__ = schema.STRICT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Versioned(Section):
     """The first field that is looked at: a file of another format is refused for that, not for what it lacks."""
 
     format_version: Literal[1]
@@ -112,13 +115,12 @@ class Config(Architecture, Versioned):
     sha256            name -> digest of the files in CHECKSUMMED
     """
 
-    depth: Annotated[int, Check(is_depth, DEPTHS)]
-    num_classes: Annotated[int, between(2, 100, "a whole number from 2 to 100")]
+    num_classes: Annotated[int, Field(ge=2, le=100)]
     class_names: tuple[ClassName, ...]
     image_size: Literal[32]
-    temperature: Annotated[float, between(0.01, 100, "a number from 0.01 to 100")]
-    expected_logits: tuple[float, ...]
-    threshold: float | None = None
+    temperature: Annotated[float, Field(ge=0.01, le=100)]
+    expected_logits: tuple[Number, ...]
+    threshold: Number | None = None
     fit: Literal["crop", "pad", "stretch"] = "crop"
     sha256: dict[str, Text]
 
@@ -134,7 +136,7 @@ class Config(Architecture, Versioned):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scores:
+class Scores(Section):
     """Accuracy and loss on `n` images.
 
     accuracy_interval   95%, Wilson 1927
@@ -156,7 +158,7 @@ class Scores:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bin:
+class Bin(Section):
     """The images whose confidence lies in (lower, upper]: how many, their mean confidence and their accuracy, both None
     where there is no image."""
 
@@ -173,11 +175,11 @@ class Bin:
             raise ValueError("it has images, but no confidence or accuracy")
 
 
-Bins = Annotated[tuple[Bin, ...], Check(lambda bins: 0 < len(bins) <= 100, "1 to 100 bins")]
+Bins = Annotated[tuple[Bin, ...], Field(min_length=1, max_length=100), FailFast()]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Calibration:
+class Calibration(Section):
     """Confidence against accuracy, before and after the logits are divided by the temperature.
 
     ece_before, ece_after   expected calibration error (Guo et al. 2017, https://arxiv.org/abs/1706.04599)
@@ -230,7 +232,7 @@ class SplitScores(Scores):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Split:
+class Split(Section):
     """How many images each part had, and which: `sha256` is of the train/val split, `val_sha256` of its val part; the
     oldest artifacts lack the latter."""
 
@@ -243,7 +245,7 @@ class Split:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resumed:
+class Resumed(Section):
     """A later part of an interrupted run."""
 
     started: Text
@@ -254,7 +256,7 @@ class Resumed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainedNetwork:
+class PretrainedNetwork(Section):
     """A network that was trained before and took part in a run. `source`: repository and commit, of the Hub alone."""
 
     recipe: Text
@@ -268,7 +270,7 @@ class PretrainedNetwork:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pretrained:
+class Pretrained(Section):
     """The networks that a run began with and learned from."""
 
     initial_weights: PretrainedNetwork | None = None
@@ -276,7 +278,7 @@ class Pretrained:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PeakMemory:
+class PeakMemory(Section):
     """In bytes; None: not known, or no device beside the host."""
 
     host: Count | None
@@ -284,7 +286,7 @@ class PeakMemory:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
+class Training(Section):
     """How the network was trained.
 
     changes             flags for what differs from the recipe, seed and machine aside
@@ -295,7 +297,7 @@ class Training:
     """
 
     recipe: Text
-    changes: tuple[Annotated[str, Check(lambda text: len(text) <= 1000, "a text")], ...] = ()
+    changes: tuple[Annotated[str, Field(max_length=1000)], ...] = ()
     hyperparameters: Open
     seed: Count
     epochs: Count
@@ -310,7 +312,7 @@ class Training:
     versions: Open
     git_commit: Text | None
     started: Text
-    resumed: tuple[Resumed, ...] = ()
+    resumed: Annotated[tuple[Resumed, ...], Field(max_length=1000), FailFast()] = ()
     split: Split
     parameters: Count
     mean: Triple | None = None
@@ -383,13 +385,13 @@ def _read(folder: Path, files: Sequence[str]) -> Artifact:
 def read_config(path: Path) -> Config:
     """A checked config.json. Raises ArtifactError."""
     check_size(path, path.stat().st_size, MAX_CONFIG_BYTES)
-    return _parse(Config, _read_json(path), path)
+    return _parse(Config, path)
 
 
 def read_metrics(path: Path, config: Config) -> Metrics:
     """A checked metrics.json of the network of `config`. Raises ArtifactError."""
     check_size(path, path.stat().st_size, MAX_METRICS_BYTES)
-    metrics = _parse(Metrics, _read_json(path), path)
+    metrics = _parse(Metrics, path)
     classes, training = config.num_classes, metrics.training
     for name, scores in (("val", metrics.val), ("test", metrics.test)):
         if len(scores.confusion_matrix) != classes:
@@ -419,16 +421,27 @@ def read_history(folder: Path) -> list[dict[str, float]]:
     """The rows of history.csv, one per epoch, as numbers. Raises ArtifactError."""
     path = folder / HISTORY
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            table = csv.DictReader(file)
-            rows = [{name: float(cell) for name, cell in row.items()} for row in table]
-        intact = tuple(table.fieldnames or ()) == HISTORY_COLUMNS
-        intact = intact and all(-1e9 <= value <= 1e9 for row in rows for value in row.values())  # never NaN
-    except (OSError, ValueError, TypeError, csv.Error):
+        table = read_table(path, HISTORY_COLUMNS)
+        intact = table[:, 0].tolist() == list(range(1, len(table) + 1))
+    except (OSError, ValueError):
         intact = False
-    if not intact or [row["epoch"] for row in rows] != list(range(1, len(rows) + 1)) or not rows:
+    if not intact:
         raise ArtifactError(f"{path} is not one row of finite numbers per epoch, with the columns {HISTORY_COLUMNS}")
-    return rows
+    return [dict(zip(HISTORY_COLUMNS, row, strict=True)) for row in table.tolist()]
+
+
+def read_table(path: Path, columns: Sequence[str]) -> np.ndarray:
+    """float64 (rows, columns), at least one row. Raises OSError, or ValueError unless it is a CSV file of these columns
+    and of numbers between -1e9 and 1e9."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            head, *rows = csv.reader(file)
+    except csv.Error as error:
+        raise ValueError(str(error)) from None
+    table = np.array(rows, np.float64)  # raises ValueError where rows differ in length, or a cell is no number
+    if tuple(head) != tuple(columns) or table.shape[1:] != (len(columns),) or not (np.abs(table) <= 1e9).all():
+        raise ValueError("other columns or numbers")  # NaN is never <=
+    return table
 
 
 def write_metrics(folder: Path, metrics: Metrics) -> None:
@@ -446,7 +459,7 @@ def write_checksums(folder: Path, config: Config) -> None:
 def _write(path: Path, value: Config | Metrics) -> None:
     written = schema.to_json(value)
     try:
-        schema.parse(type(value), written)
+        schema.parse(type(value), json.dumps(written))
     except schema.Invalid as error:
         raise ArtifactError(f"{path} is not written: it {error}") from None
     write_json(path, written)
@@ -471,23 +484,8 @@ def agrees(logits: np.ndarray, expected: np.ndarray, tolerance: float = LOGITS_T
     return bool((np.abs(logits - expected) <= allowed).all())
 
 
-T = TypeVar("T")
-
-
-def _parse(kind: type[T], value: Any, path: Path) -> T:
+def _parse(kind: type, path: Path) -> Any:
     try:
-        return schema.parse(kind, value)
+        return schema.parse(kind, path.read_bytes())
     except schema.Invalid as error:
         raise ArtifactError(f"{path} {error}; export the artifact again with `python -m trainer export`") from None
-    except RecursionError:
-        raise ArtifactError(f"{path} is nested too deeply; export the artifact again") from None
-
-
-def _read_json(path: Path) -> Any:
-    def refuse(constant: str) -> Any:
-        raise ValueError(f"{constant} is not JSON")
-
-    try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"{path} is not valid JSON ({error})") from None
