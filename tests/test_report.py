@@ -69,7 +69,7 @@ def test_the_figures_are_in_tensorboard_as_on_disk_at_the_step_of_the_test_metri
         assert image.step == accuracy.step
         with Image.open(BytesIO(image.encoded_image_string)) as shown:
             with Image.open(tiny_artifact / artifact.FIGURES / f"{name}.png") as saved:
-                assert np.array_equal(np.asarray(shown), np.asarray(saved))
+                assert np.array_equal(np.asarray(shown), np.asarray(saved.convert("RGB")))
 
 
 def test_json_files_are_strict(tiny_artifact):
