@@ -475,6 +475,13 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def check_answer(path: Path, config: Config, logits: np.ndarray) -> None:
+    """Raises ArtifactError unless `logits` (1, classes) are the expected ones of `probe_image`: a wrong or damaged
+    network is refused before it answers anybody. `path`: of its weights."""
+    if not agrees(logits, np.asarray([config.expected_logits], np.float32)):
+        raise ArtifactError(f"{path} does not answer as config.json expects: it is another network or damaged")
+
+
 def agrees(logits: np.ndarray, expected: np.ndarray, tolerance: float = LOGITS_TOLERANCE) -> bool:
     """Whether both have the same shape and differ by `tolerance` at most, or in proportion where the largest expected
     logit is beyond LARGE_LOGIT; never where there is a NaN or an infinity."""
