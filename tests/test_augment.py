@@ -1,3 +1,5 @@
+"""Augmentation of whole batches against torchvision's of single images: pixels and distributions."""
+
 import numpy as np
 import pytest
 import torch
