@@ -1,7 +1,7 @@
 """The artifact folder: the one thing that the trainer hands to the app, as types. docs/architecture.md lists its files.
 
 Reading is strict: a folder that is not exactly what its config.json says is refused with one sentence. Fields that the
-types lack are ignored, so that an older page reads what a newer trainer wrote. Needs numpy and pydantic.
+types lack are ignored, so that an older page reads what a newer trainer wrote. Needs numpy only.
 """
 
 import csv
@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import FailFast, Field
 
 from model import schema
 from model.architecture import Architecture
-from model.schema import Plain
+from model.schema import Check, Plain, between, length
 
 FORMAT_VERSION = 1
 
@@ -74,29 +73,27 @@ class ArtifactError(ValueError):
     """A folder is not a complete, unaltered artifact; the message names the file and says what to do."""
 
 
-Text = Annotated[str, Field(max_length=200)]
-Count = Annotated[int, Field(ge=0, le=10**12)]
-Positive = Annotated[int, Field(ge=1, le=10**12)]
-Number = Annotated[float, Field(ge=-1e9, le=1e9)]
-NonNegative = Annotated[float, Field(ge=0, le=1e9)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Open = Annotated[dict[Text, Plain], Field(max_length=200)]
-Triple = tuple[Number, Number, Number]
+Text = Annotated[str, length(0, 200)]
+Count = Annotated[int, between(0, 1e12)]
+Positive = Annotated[int, between(1, 1e12)]
+NonNegative = Annotated[float, between(0, 1e9)]
+Fraction = Annotated[float, between(0, 1)]
+Open = Annotated[
+    dict[str, Plain],
+    Check(lambda values: len(values) <= 200 and all(len(name) <= 200 for name in values), "up to 200 short names"),
+]
+Triple = tuple[float, float, float]
 """A number per channel: R, G, B."""
 
-ClassName = Annotated[str, Field(pattern=r"""^[[\p{L}\p{M}\p{N}\p{P}\p{S} ]--[<>&"`]]{1,64}$""")]
-"""Plain, printable text: also what draws it without escaping it shows no markup."""
+ClassName = Annotated[
+    str,
+    # Plain text: also what draws it without escaping it shows no markup.
+    Check(lambda name: 0 < len(name) <= 64 and name.isprintable() and not set('<>&"`') & set(name), "a short name"),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Section:
-    """A JSON object; its fields are checked when it is read and before it is written."""
-
-    __pydantic_config__ = schema.STRICT
-
-
-@dataclass(frozen=True, kw_only=True)
-class Versioned(Section):
+class Versioned:
     """The first field that is looked at: a file of another format is refused for that, not for what it lacks."""
 
     format_version: Literal[1]
@@ -115,12 +112,12 @@ class Config(Architecture, Versioned):
     sha256            name -> digest of the files in CHECKSUMMED
     """
 
-    num_classes: Annotated[int, Field(ge=2, le=100)]
+    num_classes: Annotated[int, between(2, 100)]
     class_names: tuple[ClassName, ...]
     image_size: Literal[32]
-    temperature: Annotated[float, Field(ge=0.01, le=100)]
-    expected_logits: tuple[Number, ...]
-    threshold: Number | None = None
+    temperature: Annotated[float, between(0.01, 100)]
+    expected_logits: tuple[float, ...]
+    threshold: float | None = None
     fit: Literal["crop", "pad", "stretch"] = "crop"
     sha256: dict[str, Text]
 
@@ -136,7 +133,7 @@ class Config(Architecture, Versioned):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scores(Section):
+class Scores:
     """Accuracy and loss on `n` images.
 
     accuracy_interval   95%, Wilson 1927
@@ -158,7 +155,7 @@ class Scores(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bin(Section):
+class Bin:
     """The images whose confidence lies in (lower, upper]: how many, their mean confidence and their accuracy, both None
     where there is no image."""
 
@@ -175,11 +172,11 @@ class Bin(Section):
             raise ValueError("it has images, but no confidence or accuracy")
 
 
-Bins = Annotated[tuple[Bin, ...], Field(min_length=1, max_length=100), FailFast()]
+Bins = Annotated[tuple[Bin, ...], length(1, 100)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Calibration(Section):
+class Calibration:
     """Confidence against accuracy, before and after the logits are divided by the temperature.
 
     ece_before, ece_after   expected calibration error (Guo et al. 2017, https://arxiv.org/abs/1706.04599)
@@ -232,7 +229,7 @@ class SplitScores(Scores):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Split(Section):
+class Split:
     """How many images each part had, and which: `sha256` is of the train/val split, `val_sha256` of its val part; the
     oldest artifacts lack the latter."""
 
@@ -245,7 +242,7 @@ class Split(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resumed(Section):
+class Resumed:
     """A later part of an interrupted run."""
 
     started: Text
@@ -256,7 +253,7 @@ class Resumed(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainedNetwork(Section):
+class PretrainedNetwork:
     """A network that was trained before and took part in a run. `source`: repository and commit, of the Hub alone."""
 
     recipe: Text
@@ -270,7 +267,7 @@ class PretrainedNetwork(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pretrained(Section):
+class Pretrained:
     """The networks that a run began with and learned from."""
 
     initial_weights: PretrainedNetwork | None = None
@@ -278,7 +275,7 @@ class Pretrained(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PeakMemory(Section):
+class PeakMemory:
     """In bytes; None: not known, or no device beside the host."""
 
     host: Count | None
@@ -286,7 +283,7 @@ class PeakMemory(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training(Section):
+class Training:
     """How the network was trained.
 
     changes             flags for what differs from the recipe, seed and machine aside
@@ -297,7 +294,7 @@ class Training(Section):
     """
 
     recipe: Text
-    changes: tuple[Annotated[str, Field(max_length=1000)], ...] = ()
+    changes: tuple[Annotated[str, length(0, 1000)], ...] = ()
     hyperparameters: Open
     seed: Count
     epochs: Count
@@ -312,7 +309,7 @@ class Training(Section):
     versions: Open
     git_commit: Text | None
     started: Text
-    resumed: Annotated[tuple[Resumed, ...], Field(max_length=1000), FailFast()] = ()
+    resumed: tuple[Resumed, ...] = ()
     split: Split
     parameters: Count
     mean: Triple | None = None
@@ -390,7 +387,6 @@ def read_config(path: Path) -> Config:
 
 def read_metrics(path: Path, config: Config) -> Metrics:
     """A checked metrics.json of the network of `config`. Raises ArtifactError."""
-    check_size(path, path.stat().st_size, MAX_METRICS_BYTES)
     metrics = _parse(Metrics, path)
     classes, training = config.num_classes, metrics.training
     for name, scores in (("val", metrics.val), ("test", metrics.test)):
@@ -459,7 +455,7 @@ def write_checksums(folder: Path, config: Config) -> None:
 def _write(path: Path, value: Config | Metrics) -> None:
     written = schema.to_json(value)
     try:
-        schema.parse(type(value), json.dumps(written))
+        schema.parse(type(value), written)
     except schema.Invalid as error:
         raise ArtifactError(f"{path} is not written: it {error}") from None
     write_json(path, written)
@@ -492,7 +488,17 @@ def agrees(logits: np.ndarray, expected: np.ndarray, tolerance: float = LOGITS_T
 
 
 def _parse(kind: type, path: Path) -> Any:
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not JSON")
+
     try:
-        return schema.parse(kind, path.read_bytes())
+        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+        json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair, which JSON can hold, is no text
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"{path} is not valid JSON ({error})") from None
+    try:
+        return schema.parse(kind, value)
     except schema.Invalid as error:
         raise ArtifactError(f"{path} {error}; export the artifact again with `python -m trainer export`") from None
+    except RecursionError:
+        raise ArtifactError(f"{path} is nested too deeply; export the artifact again") from None

@@ -156,7 +156,7 @@ class Classifier:
             weights = self._class_weights[self.class_names.index(label)]
             evidence = np.maximum(np.tensordot(weights, features, axes=1), 0)  # (64,) and (64, S/4, S/4) -> (S/4, S/4)
             highest = evidence.max()
-            maps.append(evidence / highest if 0 < highest < np.inf else np.zeros_like(evidence))
+            maps.append(evidence / highest if highest > 0 else np.zeros_like(evidence))
         return maps
 
     def _run(self, images: np.ndarray, output: str = "logits") -> np.ndarray:

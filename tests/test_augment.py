@@ -49,6 +49,11 @@ def test_a_resized_crop_of_the_whole_image_is_the_image(images):
     assert torch.equal(found[1], found[0].flip(2))
 
 
+def test_where_no_crop_fits_the_whole_image_is_taken(images):
+    draws = ResizedCrop(images, (4.0, 4.0), (1.0, 1.0)).draw(9, generator())
+    assert (draws[:, :4] == torch.tensor([0, 0, 32, 32])).all()
+
+
 def chi_square(found: np.ndarray, expected: np.ndarray) -> float:
     """Per degree of freedom, of two equally large samples of small integers."""
     size = max(found.max(), expected.max()) + 1

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from model import artifact
-from model.artifact import Pretrained, PretrainedNetwork
+from model.artifact import Pretrained, PretrainedNetwork, Scores
 from trainer import card
 
 
@@ -51,13 +51,16 @@ def test_the_card_states_numbers_selection_and_every_setting(found, text_of, tin
 
 
 def test_the_card_tells_the_flipped_view_apart_where_it_is_known(found, text_of):
-    (line,) = [line for line in text_of().splitlines() if "horizontal flip" in line]
-    for split in ("val", "test"):
-        flip = getattr(found.metrics, split).flip_tta
-        low, high = flip.accuracy_interval
-        assert f"{split} {flip.accuracy:.2%} ({low:.2%} to {high:.2%}), loss {flip.loss:.4f}" in line
+    flips = [
+        Scores(n=scores.n, correct=k, accuracy=k / scores.n, accuracy_interval=(0.0, 0.5), loss=k / 9)
+        for k, scores in enumerate((found.metrics.val, found.metrics.test), 3)
+    ]
+    val, test = (replace(found.metrics.val, flip_tta=flips[0]), replace(found.metrics.test, flip_tta=flips[1]))
+    text = text_of(val=val, test=test)
+    (line,) = [line for line in text.splitlines() if "horizontal flip" in line]
+    assert "val 10.00% (0.00% to 50.00%), loss 0.3333; test 1.60% (0.00% to 50.00%), loss 0.4444. All" in line
     val, test = (replace(scores, flip_tta=None) for scores in (found.metrics.val, found.metrics.test))
-    assert text_of(val=val, test=test) == text_of().replace(f"{line}\n\n", "")
+    assert text_of(val=val, test=test) == text.replace(f"{line}\n\n", "")
 
 
 def test_the_card_says_what_the_run_has_otherwise_than_its_recipe(found, text_of):

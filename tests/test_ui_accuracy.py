@@ -1,4 +1,3 @@
-import json
 import math
 import re
 from collections import Counter
@@ -9,7 +8,7 @@ import httpx
 import pytest
 from PIL import ImageColor
 
-from model import Classifier, schema
+from model import Classifier
 from model.artifact import (
     HISTORY_COLUMNS,
     Bin,
@@ -27,6 +26,7 @@ from model.artifact import (
 )
 from model.cifar10 import CLASS_NAMES
 from model.hub import BUNDLED
+from model.schema import parse, to_json
 from tests.conftest import first_call_held
 from tests.markup import EVIL, elements, find, text
 from tests.visitor import COUNT_CALLS, wait_for_answers
@@ -35,10 +35,6 @@ from ui.page import theme
 from ui.render import CSS
 
 NAMES = ["cat", "dog"]
-
-
-def parse(kind: type, value: dict):
-    return schema.parse(kind, json.dumps(value))
 
 
 def calibration(n: int) -> Calibration:
@@ -359,9 +355,7 @@ def test_no_string_of_the_artifact_brings_markup_into_the_page():
     anything = {EVIL: [EVIL], "a": EVIL}
     network = TEACHER | dict.fromkeys(("recipe", "sha256", "source"), EVIL)
     texts = dict.fromkeys(("recipe", "device", "precision", "selected_by", "git_commit", "started"), EVIL)
-    hostile = (
-        schema.to_json(TRAINING) | texts | {"hyperparameters": anything, "versions": anything, "changes": [EVIL, EVIL]}
-    )
+    hostile = to_json(TRAINING) | texts | {"hyperparameters": anything, "versions": anything, "changes": [EVIL, EVIL]}
     hostile["resumed"] = [PART | {name: texts[name] for name in ("started", "device", "precision", "git_commit")}]
     hostile["resumed"][0]["versions"] = anything
     hostile["pretrained"] = {"initial_weights": network, "teacher": network}

@@ -1,7 +1,6 @@
 """The best checkpoint of a run becomes an artifact folder: evaluated on val and, once, on test."""
 
 import csv
-import json
 import shutil
 import tempfile
 from dataclasses import asdict, replace
@@ -202,7 +201,7 @@ def describe_training(
         "std": run["std"],
     } | {name: run[name] for name in ("peak_memory_bytes", "pretrained", "resumed") if run.get(name)}
     try:
-        return schema.parse(Training, json.dumps(described))
+        return schema.parse(Training, described)
     except schema.Invalid as error:
         raise RunError(f"the run's {RUN} {error}") from None
 
