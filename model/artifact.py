@@ -11,13 +11,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
 from model import schema
-from model.architecture import DEPTHS, Architecture, is_depth
-from model.schema import Check, Plain, between
+from model.architecture import Architecture
+from model.schema import Check, Plain, between, length
 
 FORMAT_VERSION = 1
 
@@ -73,14 +73,14 @@ class ArtifactError(ValueError):
     """A folder is not a complete, unaltered artifact; the message names the file and says what to do."""
 
 
-Text = Annotated[str, Check(lambda text: len(text) <= 200, "a short text")]
-Count = Annotated[int, between(0, 10**12, "a whole number from 0")]
-Positive = Annotated[int, between(1, 10**12, "a positive whole number")]
-Fraction = Annotated[float, between(0, 1, "a fraction")]
-NonNegative = Annotated[float, between(0, 1e9, "a number from 0")]
+Text = Annotated[str, length(0, 200)]
+Count = Annotated[int, between(0, 1e12)]
+Positive = Annotated[int, between(1, 1e12)]
+NonNegative = Annotated[float, between(0, 1e9)]
+Fraction = Annotated[float, between(0, 1)]
 Open = Annotated[
     dict[str, Plain],
-    Check(lambda values: len(values) <= 200 and all(len(name) <= 200 for name in values), "plain values by name"),
+    Check(lambda values: len(values) <= 200 and all(len(name) <= 200 for name in values), "up to 200 short names"),
 ]
 Triple = tuple[float, float, float]
 """A number per channel: R, G, B."""
@@ -112,11 +112,10 @@ class Config(Architecture, Versioned):
     sha256            name -> digest of the files in CHECKSUMMED
     """
 
-    depth: Annotated[int, Check(is_depth, DEPTHS)]
-    num_classes: Annotated[int, between(2, 100, "a whole number from 2 to 100")]
+    num_classes: Annotated[int, between(2, 100)]
     class_names: tuple[ClassName, ...]
     image_size: Literal[32]
-    temperature: Annotated[float, between(0.01, 100, "a number from 0.01 to 100")]
+    temperature: Annotated[float, between(0.01, 100)]
     expected_logits: tuple[float, ...]
     threshold: float | None = None
     fit: Literal["crop", "pad", "stretch"] = "crop"
@@ -173,7 +172,7 @@ class Bin:
             raise ValueError("it has images, but no confidence or accuracy")
 
 
-Bins = Annotated[tuple[Bin, ...], Check(lambda bins: 0 < len(bins) <= 100, "1 to 100 bins")]
+Bins = Annotated[tuple[Bin, ...], length(1, 100)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -295,7 +294,7 @@ class Training:
     """
 
     recipe: Text
-    changes: tuple[Annotated[str, Check(lambda text: len(text) <= 1000, "a text")], ...] = ()
+    changes: tuple[Annotated[str, length(0, 1000)], ...] = ()
     hyperparameters: Open
     seed: Count
     epochs: Count
@@ -383,13 +382,12 @@ def _read(folder: Path, files: Sequence[str]) -> Artifact:
 def read_config(path: Path) -> Config:
     """A checked config.json. Raises ArtifactError."""
     check_size(path, path.stat().st_size, MAX_CONFIG_BYTES)
-    return _parse(Config, _read_json(path), path)
+    return _parse(Config, path)
 
 
 def read_metrics(path: Path, config: Config) -> Metrics:
     """A checked metrics.json of the network of `config`. Raises ArtifactError."""
-    check_size(path, path.stat().st_size, MAX_METRICS_BYTES)
-    metrics = _parse(Metrics, _read_json(path), path)
+    metrics = _parse(Metrics, path)
     classes, training = config.num_classes, metrics.training
     for name, scores in (("val", metrics.val), ("test", metrics.test)):
         if len(scores.confusion_matrix) != classes:
@@ -419,16 +417,27 @@ def read_history(folder: Path) -> list[dict[str, float]]:
     """The rows of history.csv, one per epoch, as numbers. Raises ArtifactError."""
     path = folder / HISTORY
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            table = csv.DictReader(file)
-            rows = [{name: float(cell) for name, cell in row.items()} for row in table]
-        intact = tuple(table.fieldnames or ()) == HISTORY_COLUMNS
-        intact = intact and all(-1e9 <= value <= 1e9 for row in rows for value in row.values())  # never NaN
-    except (OSError, ValueError, TypeError, csv.Error):
+        table = read_table(path, HISTORY_COLUMNS)
+        intact = table[:, 0].tolist() == list(range(1, len(table) + 1))
+    except (OSError, ValueError):
         intact = False
-    if not intact or [row["epoch"] for row in rows] != list(range(1, len(rows) + 1)) or not rows:
+    if not intact:
         raise ArtifactError(f"{path} is not one row of finite numbers per epoch, with the columns {HISTORY_COLUMNS}")
-    return rows
+    return [dict(zip(HISTORY_COLUMNS, row, strict=True)) for row in table.tolist()]
+
+
+def read_table(path: Path, columns: Sequence[str]) -> np.ndarray:
+    """float64 (rows, columns), at least one row. Raises OSError, or ValueError unless it is a CSV file of these columns
+    and of numbers between -1e9 and 1e9."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            head, *rows = csv.reader(file)
+    except csv.Error as error:
+        raise ValueError(str(error)) from None
+    table = np.array(rows, np.float64)  # raises ValueError where rows differ in length, or a cell is no number
+    if tuple(head) != tuple(columns) or table.shape[1:] != (len(columns),) or not (np.abs(table) <= 1e9).all():
+        raise ValueError("other columns or numbers")  # NaN is never <=
+    return table
 
 
 def write_metrics(folder: Path, metrics: Metrics) -> None:
@@ -462,6 +471,13 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def check_answer(path: Path, config: Config, logits: np.ndarray) -> None:
+    """Raises ArtifactError unless `logits` (1, classes) are the expected ones of `probe_image`: a wrong or damaged
+    network is refused before it answers anybody. `path`: of its weights."""
+    if not agrees(logits, np.asarray([config.expected_logits], np.float32)):
+        raise ArtifactError(f"{path} does not answer as config.json expects: it is another network or damaged")
+
+
 def agrees(logits: np.ndarray, expected: np.ndarray, tolerance: float = LOGITS_TOLERANCE) -> bool:
     """Whether both have the same shape and differ by `tolerance` at most, or in proportion where the largest expected
     logit is beyond LARGE_LOGIT; never where there is a NaN or an infinity."""
@@ -471,23 +487,18 @@ def agrees(logits: np.ndarray, expected: np.ndarray, tolerance: float = LOGITS_T
     return bool((np.abs(logits - expected) <= allowed).all())
 
 
-T = TypeVar("T")
+def _parse(kind: type, path: Path) -> Any:
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not JSON")
 
-
-def _parse(kind: type[T], value: Any, path: Path) -> T:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+        json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair, which JSON can hold, is no text
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"{path} is not valid JSON ({error})") from None
     try:
         return schema.parse(kind, value)
     except schema.Invalid as error:
         raise ArtifactError(f"{path} {error}; export the artifact again with `python -m trainer export`") from None
     except RecursionError:
         raise ArtifactError(f"{path} is nested too deeply; export the artifact again") from None
-
-
-def _read_json(path: Path) -> Any:
-    def refuse(constant: str) -> Any:
-        raise ValueError(f"{constant} is not JSON")
-
-    try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"{path} is not valid JSON ({error})") from None

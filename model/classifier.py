@@ -62,12 +62,13 @@ class Classifier:
         self.folder, self.config, self.metrics, self.source = found.folder, found.config, found.metrics, source
         self.class_names = self.config.class_names
         self.image_size = self.config.image_size
-        weights = read_weights(self.folder / artifact.WEIGHTS, self.config)
+        path = self.folder / artifact.WEIGHTS
+        weights = read_weights(path, self.config)
         self._class_weights = weights["fc.weight"]
         graph = build_graph(self.config, weights, self.image_size)
         del weights  # of the deepest network they take 80 MB, as does the graph, and what the session makes of it
         self._session = _session(graph, threads)
-        self._check_answer()
+        artifact.check_answer(path, self.config, self._run(artifact.probe_image(self.image_size)))
 
     @classmethod
     def load(cls, source: str | Path | None = None, revision: str | None = None, threads: int = 1) -> "Classifier":
@@ -136,7 +137,7 @@ class Classifier:
         return logits.max(axis=1) >= (-np.inf if threshold is None else threshold)
 
     def activation_map(self, image: Image.Image, label: str, fit: str | None = None) -> np.ndarray:
-        """Where the image speaks for the class `label`: float32 (8, 8) in [0, 1], a number per 4x4 pixels of what
+        """Where the image speaks for the class `label`: float32 (S/4, S/4) in [0, 1], a number per 4x4 pixels of what
         the network sees.
 
         The class activation map (Zhou et al. 2016, https://arxiv.org/abs/1512.04150): the last feature maps, weighted
@@ -149,27 +150,24 @@ class Classifier:
         """The `activation_map` of each of `labels`, from one run of the network. Raises what that raises."""
         if unknown := [label for label in labels if label not in self.class_names]:
             raise ValueError(f"label is {unknown[0]!r}; it must be one of {', '.join(self.class_names)}")
-        features = self._features(self._to_array([image], fit))[0]
+        features = self._run(self._to_array([image], fit), "features")[0]
         maps = []
         for label in labels:
             weights = self._class_weights[self.class_names.index(label)]
-            evidence = np.maximum(np.tensordot(weights, features, axes=1), 0)  # (64,) and (64, 8, 8) -> (8, 8)
+            evidence = np.maximum(np.tensordot(weights, features, axes=1), 0)  # (64,) and (64, S/4, S/4) -> (S/4, S/4)
             highest = evidence.max()
-            maps.append(evidence / highest if 0 < highest < np.inf else np.zeros_like(evidence))
+            maps.append(evidence / highest if highest > 0 else np.zeros_like(evidence))
         return maps
 
-    def _run(self, images: np.ndarray) -> np.ndarray:
-        return self._session.run(["logits"], {"images": images})[0]
-
-    def _features(self, images: np.ndarray) -> np.ndarray:
-        """The last feature maps, float32 (N, 64, 8, 8)."""
-        return self._session.run(["features"], {"images": images})[0]
+    def _run(self, images: np.ndarray, output: str = "logits") -> np.ndarray:
+        """`logits` (N, classes), or `features`, the last feature maps (N, 64, S/4, S/4): float32."""
+        return self._session.run([output], {"images": images})[0]
 
     def _to_array(self, images: Images, fit: str | None) -> np.ndarray:
         """float32 (N, 3, S, S) in [0, 1]. Raises ValueError for an array of another kind."""
         size = self.image_size
         if not isinstance(images, np.ndarray):
-            return np.stack([preprocess(image, self.config.fit if fit is None else fit) for image in images])
+            return np.stack([preprocess(image, self.config.fit if fit is None else fit, size) for image in images])
         if images.dtype == np.uint8 and images.shape[1:] == (size, size, 3):
             return np.ascontiguousarray(images.transpose(0, 3, 1, 2)) / np.float32(255)
         if images.dtype == np.float32 and images.shape[1:] == (3, size, size):
@@ -178,15 +176,6 @@ class Classifier:
             f"images are {images.dtype} {images.shape}; give Pillow images, uint8 (N, {size}, {size}, 3) "
             f"or float32 (N, 3, {size}, {size}) in [0, 1]"
         )
-
-    def _check_answer(self) -> None:
-        """A wrong or damaged network is refused before it answers anybody."""
-        logits = self._run(artifact.probe_image(self.image_size))
-        if not artifact.agrees(logits, np.asarray([self.config.expected_logits], np.float32)):
-            raise ArtifactError(
-                f"{self.folder / artifact.WEIGHTS} does not answer as config.json expects: it is another network or "
-                "damaged"
-            )
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -1,13 +1,11 @@
-"""predictions.csv of an artifact: what its network said of every test image. Needs numpy only."""
+"""predictions.csv of an artifact: what its network said of every test image. Needs no torch."""
 
-import csv
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from model.artifact import PREDICTIONS, ArtifactError, Metrics
+from model.artifact import PREDICTIONS, ArtifactError, Metrics, read_table
 
 COLUMNS = ("index", "label", "predicted", "confidence", "true_probability")
 
@@ -40,24 +38,12 @@ def read_predictions(folder: Path, metrics: Metrics) -> Predictions:
     path = folder / PREDICTIONS
     matrix = np.asarray(metrics.test.confusion_matrix)
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = csv.reader(file)
-            if tuple(next(rows)) != COLUMNS:
-                raise ValueError("other columns")
-            lines = []
-            for row in islice(rows, metrics.test.n + 1):
-                if len(row) != len(COLUMNS):
-                    raise ValueError("a row of another length")
-                lines.append(row)
-        table = np.array(lines, dtype=np.float64).reshape(-1, len(COLUMNS))
-        if not (np.abs(table) <= 10**12).all():  # nor what is not finite
-            raise ValueError("a number out of range")
-        index, label, predicted = (column.astype(np.int64) for column in table.T[:3])
-        found = Predictions(index, label, predicted, table[:, 3], table[:, 4])
-        whole = (table[:, :3] == np.stack([index, label, predicted], 1)).all() and (table[:, :3] >= 0).all()
-        intact = whole and ((table[:, 3:] >= 0) & (table[:, 3:] <= 1)).all() and len(set(index)) == len(index)
-        intact = intact and (table[:, 1:3] < len(matrix)).all()
-    except (OSError, ValueError, StopIteration, csv.Error):
+        table = read_table(path, COLUMNS)
+        index, label, predicted = whole = table[:, :3].T.astype(np.int64)
+        found = Predictions(index, label, predicted, *table[:, 3:].T)
+        intact = (table >= 0).all() and (table[:, 3:] <= 1).all() and (table[:, :3] == whole.T).all()
+        intact = intact and (whole[1:] < len(matrix)).all() and len(np.unique(index)) == len(index)
+    except (OSError, ValueError):
         intact = False
     if not intact or not np.array_equal(found.confusion_matrix(len(matrix)), matrix):
         raise ArtifactError(

@@ -198,8 +198,7 @@ def to_square_rgb(image: Image.Image, fit: str = "crop", side: int = IMAGE_SIZE)
     if fit not in FITS:
         raise ValueError(f"unknown fit {fit!r}: use one of {', '.join(FITS)}")
     if not isinstance(image, Image.Image):
-        given = type(image).__name__
-        raise TypeError(f"expected a Pillow image, got {given}: open_image() and Image.fromarray() make one")
+        raise TypeError(f"expected a Pillow image, got {type(image).__name__}: Image.fromarray() makes one")
     try:
         image = _upright(image)
         if fit == "crop":
@@ -218,12 +217,12 @@ def to_square_rgb(image: Image.Image, fit: str = "crop", side: int = IMAGE_SIZE)
         ) from None
 
 
-def preprocess(image: Image.Image, fit: str = "crop") -> np.ndarray:
-    """A Pillow image as float32 (3, 32, 32), RGB in [0, 1], C-contiguous: `to_square_rgb` divided by 255.
+def preprocess(image: Image.Image, fit: str = "crop", side: int = IMAGE_SIZE) -> np.ndarray:
+    """A Pillow image as float32 (3, side, side), RGB in [0, 1], C-contiguous: `to_square_rgb` divided by 255.
 
     Raises what `to_square_rgb` raises. No mean or std here: normalisation is inside the network.
     """
-    pixels = np.asarray(to_square_rgb(image, fit)).transpose(2, 0, 1)  # (32, 32, 3) -> (3, 32, 32)
+    pixels = np.asarray(to_square_rgb(image, fit, side)).transpose(2, 0, 1)  # (H, W, 3) -> (3, H, W)
     return np.ascontiguousarray(pixels) / np.float32(255)
 
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -144,6 +143,5 @@ def network_of(found: Artifact) -> ResNet:
     network.eval()
     with torch.inference_mode():
         logits = network(torch.from_numpy(artifact.probe_image(config.image_size))).numpy()
-    if not artifact.agrees(logits, np.asarray([config.expected_logits], np.float32)):
-        raise ArtifactError(f"{path} does not answer as config.json expects: it is another network or damaged")
+    artifact.check_answer(path, config, logits)
     return network

@@ -1,3 +1,5 @@
+"""Augmentation of whole batches against torchvision's of single images: pixels and distributions."""
+
 import numpy as np
 import pytest
 import torch
@@ -18,10 +20,8 @@ def images():
     return torch.randint(256, (64, 32, 32, 3), dtype=torch.uint8, generator=generator())
 
 
-@pytest.mark.parametrize("by_stretch", [True, False])
-def test_pad_crop_equals_torchvisions_pad_crop_and_flip_pixel_for_pixel(images, by_stretch):
+def test_pad_crop_equals_torchvisions_pad_crop_and_flip_pixel_for_pixel(images):
     augment = PadCrop(images, 4)
-    augment.by_stretch = by_stretch
     draws = augment.draw(len(images), generator())
     found = augment.apply(torch.arange(len(images)), draws)
     assert found.shape == (64, 3, 32, 32) and found.dtype == torch.float32
@@ -47,6 +47,11 @@ def test_a_resized_crop_of_the_whole_image_is_the_image(images):
     found = ResizedCrop(images, (1.0, 1.0), (1.0, 1.0)).apply(torch.tensor([3, 3]), draws)
     assert torch.equal(found[0], to_float(images[3:4])[0])
     assert torch.equal(found[1], found[0].flip(2))
+
+
+def test_where_no_crop_fits_the_whole_image_is_taken(images):
+    draws = ResizedCrop(images, (4.0, 4.0), (1.0, 1.0)).draw(9, generator())
+    assert (draws[:, :4] == torch.tensor([0, 0, 32, 32])).all()
 
 
 def chi_square(found: np.ndarray, expected: np.ndarray) -> float:

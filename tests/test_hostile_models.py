@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from model import Classifier, artifact
+from model import Classifier
 from model.artifact import ArtifactError
 from model.fallback import load_or_fall_back
 from model.resnet import ResNet
@@ -34,20 +34,14 @@ ONCE = b'"fc.bias":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'
 TWICE = b"{" + ONCE + b"," + ONCE + b"}"
 WEIGHTS = {
     "empty": b"",
-    "7 bytes": b"1234567",
-    "an error page": b"<!doctype html><title>502 Bad Gateway</title>",
     "an LFS pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 1900000\n",
     "a pickle": b"\x80\x04cposix\nsystem\n(S'touch pwned'\ntR.",
     "a header of 2^63 bytes": safetensors({}, length=2**63),
-    "a header of 100 MB that is not there": safetensors(b"{", length=100_000_000),
-    "a header that is no JSON": safetensors(b"hello there"),
     "a deep header": safetensors(b'{"a":' * 5000 + b"1" + b"}" * 5000),
     "a name twice": safetensors(TWICE, bytes(4)),
     "tensors that overlap": safetensors({"a": tensor([2], 0, 8), "b": tensor([2], 4, 12)}, bytes(12)),
-    "an offset beyond the end": safetensors({"fc.bias": tensor([100], 0, 400)}, bytes(8)),
     "a shape of 4 TB": safetensors({"fc.bias": tensor([10**12], 0, 8)}, bytes(8)),
     "a shape that overflows": safetensors({"fc.bias": tensor([2**33, 2**33], 0, 8)}, bytes(8)),
-    "a negative shape": safetensors({"fc.bias": tensor([-2], 0, 8)}, bytes(8)),
     "an unknown type": safetensors({"fc.bias": tensor([2], 0, 8, "X99")}, bytes(8)),
     "a type that numpy lacks": safetensors({"fc.bias": tensor([0], 0, 0, "F8_E4M3")}),
     "a name on several lines": safetensors({"a\nb\x1b[31m": tensor([1], 0, 4)}, bytes(4)),
@@ -79,14 +73,8 @@ def test_weights_that_are_no_network_are_refused_at_once(hub, sha, tiny_artifact
 
 CONFIGS = {
     "empty": b"",
-    "a number": b"1",
-    "null": b"null",
     "a list": b"[]",
-    "a text": b'"resnet"',
-    "no JSON": b"not json",
-    "NaN": b'{"temperature": NaN}',
     "deep": b"[" * 60_000,
-    "deep objects": b'{"a":' * 12_000,
     "a long number": b'{"format_version": ' + b"9" * 60_000 + b"}",
     "not UTF-8": b"\xff\xfe{}",
     "a name on several lines": b'{"format_version": 1, "sha256": {"a\\nb\\u001b[2J": 5}}',
@@ -103,39 +91,6 @@ def test_a_config_that_is_none_is_refused_and_the_page_keeps_what_it_had(hub, sh
         Classifier.load(REPO)
     classifier, notice = load_or_fall_back(REPO)
     assert str(classifier.source) == f"hub:{REPO}@{sha}" and "is refused: config.json" in notice and len(notice) < 600
-    assert time.process_time() - started < AT_ONCE
-
-
-FLIP = {"n": 250, "correct": 25, "accuracy": 0.1, "accuracy_interval": [0, 1], "loss": 1}
-
-
-def edited_metrics(tiny_artifact, **test) -> bytes:
-    metrics = json.loads((tiny_artifact / artifact.METRICS).read_text())
-    return json.dumps(metrics | {"test": metrics["test"] | test}).encode()
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"accuracy": 0.9999}, "has a wrong test: its accuracy is not correct / n"),
-        ({"correct": 250, "accuracy": 1, "accuracy_interval": [0, 1]}, "its confusion_matrix does not add up"),
-        ({"n": 10**9, "correct": 10**8, "accuracy": 0.1, "accuracy_interval": [0, 1]}, "does not add up"),
-        ({"confusion_matrix": [[10**12] * 10] * 10}, "has a wrong test: its confusion_matrix does not add up"),
-        ({"confusion_matrix": [[0] * 300] * 300}, "has a wrong test: its confusion_matrix is not 10 by 10"),
-        ({"confusion_matrix": [0] * 1001}, "has test.confusion_matrix"),
-        ({"loss": "<script>"}, "has test.loss"),
-        ({"correct": 10**400}, "has test.correct"),
-        ({"flip_tta": FLIP | {"correct": 10**400}}, "has test.flip_tta.correct"),
-        ({"flip_tta": FLIP | {"n": 10**400}}, "has test.flip_tta.n"),
-    ],
-)
-def test_metrics_that_contradict_themselves_are_refused_with_the_reason(
-    hub, sha, tiny_artifact, tmp_path, changes, words
-):
-    publish(hub, tiny_artifact, tmp_path / "bad", metrics_json=edited_metrics(tiny_artifact, **changes))
-    started = time.process_time()
-    with pytest.raises(ArtifactError, match=f"is refused: metrics.json .*{words}"):
-        Classifier.load(REPO)
     assert time.process_time() - started < AT_ONCE
 
 

@@ -47,39 +47,28 @@ def check_against_torch(network: ResNet, images: np.ndarray, image_size: int = 3
         np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4 * max(1, np.abs(wanted).max()))
 
 
-@pytest.mark.parametrize("depth", [8, 14, 32, 110])
+@pytest.mark.parametrize("depth", [8, 32])
 @pytest.mark.parametrize("stem_kernel", [1, 3])
 @pytest.mark.parametrize("shortcut", ["A", "B"])
 def test_it_computes_what_torch_computes(depth, stem_kernel, shortcut):
     network = random_network(depth, stem_kernel, shortcut)
     images = np.random.RandomState(1).rand(64, 3, 32, 32).astype(np.float32)
-    for batch in (images[:1], images):
-        check_against_torch(network, batch)
+    check_against_torch(network, images)
 
 
-@pytest.mark.parametrize("num_classes", [2, 3, 100])
-def test_it_has_any_number_of_classes(num_classes):
-    images = np.random.RandomState(1).rand(2, 3, 32, 32).astype(np.float32)
-    check_against_torch(random_network(8, 3, "A", num_classes), images)
-
-
-@pytest.mark.parametrize("image_size", [48, 64])
-def test_it_takes_images_of_another_size(image_size):
+@pytest.mark.parametrize(("num_classes", "image_size"), [(2, 48), (100, 128)])
+def test_it_has_any_number_of_classes_and_any_size(num_classes, image_size):
     images = np.random.RandomState(1).rand(2, 3, image_size, image_size).astype(np.float32)
-    check_against_torch(random_network(8, 3, "B"), images, image_size)
+    check_against_torch(random_network(110, 3, "B", num_classes), images, image_size)
 
 
 def test_the_published_file_answers_like_torch_in_a_plain_session(tiny_artifact):
     session = onnxruntime.InferenceSession(tiny_artifact / artifact.GRAPH)
     images = np.random.RandomState(0).rand(300, 3, 32, 32).astype(np.float32)
-    network = ResNet.from_pretrained(tiny_artifact)
     with torch.inference_mode():
-        features = network.features(torch.from_numpy(images))
-        expected = network.classify(features).numpy(), features.numpy()
-    for found, wanted in zip(session.run(None, {"images": images}), expected, strict=True):
-        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4)
-    (found,) = session.run(["logits"], {"images": images[:9]})
-    np.testing.assert_allclose(found, Classifier.load(tiny_artifact).logits(images[:9]), rtol=0, atol=1e-5)
+        expected = ResNet.from_pretrained(tiny_artifact)(torch.from_numpy(images)).numpy()
+    for found in (session.run(["logits"], {"images": images})[0], Classifier.load(tiny_artifact).logits(images)):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
 
 
 def test_the_file_is_valid_whole_and_of_a_format_that_old_runtimes_read():

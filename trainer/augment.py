@@ -23,23 +23,20 @@ def to_float(images: Tensor) -> Tensor:
 class PadCrop:
     """Flip, and a crop of the original size at a random place over a zero border: the paper's augmentation.
 
-    `draw` gives (top, left, flip) per image; `apply` gathers whole lines of pixels. The bordered images lie in one
-    flat table, and behind them all of them mirrored, so that a line of any crop, flipped or not, is one stretch of it.
+    `draw` gives (top, left, flip) per image; `apply` gathers pixels. The bordered images lie in one flat table, and
+    behind them all of them mirrored, so that a line of any crop, flipped or not, is one stretch of it.
     """
 
     def __init__(self, images: Tensor, padding: int):
         self.count, self.size = images.shape[:2]
-        self.padded_size = self.size + 2 * padding
-        self.padding = padding
+        self.padding, self.padded_size = padding, self.size + 2 * padding
         table = images.new_zeros(2, self.count, self.padded_size, self.padded_size, 3)
         inside = slice(padding, padding + self.size)
-        for half, shown in zip(table, (images, images.flip(2)), strict=True):
-            half[:, inside, inside] = shown
+        table[0, :, inside, inside] = images
+        table[1, :, inside, inside] = images.flip(2)
         self.pixels = table.view(-1, 3)
-        # Every stretch of `size` pixels, overlapping: a view of the table, which takes no memory of its own.
-        self.stretches = self.pixels.as_strided((len(self.pixels) - self.size + 1, self.size * 3), (3, 1))
-        self.offsets = torch.arange(self.size, device=images.device)
-        self.by_stretch = images.device.type != "mps"  # which may copy such a view, of 13 GB
+        lines = torch.arange(self.size, device=images.device)
+        self.window = (lines.unsqueeze(1) * self.padded_size + lines).view(-1)  # (H * W,), from its first pixel
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """int64 (count, 3): top and left in [0, 2 * padding], flip in {0, 1}."""
@@ -50,32 +47,34 @@ class PadCrop:
         """Images `rows` (B,) with their draws (B, 3) -> float32 (B, 3, H, W) in [0, 1]."""
         top, left, flip = draws.unbind(1)
         left = torch.where(flip.bool(), 2 * self.padding - left, left)  # the same window, seen in the mirror
-        image = rows + flip * self.count
-        corner = (image * self.padded_size + top) * self.padded_size + left  # pixel in the table
-        lines = (corner.unsqueeze(1) + self.offsets * self.padded_size).reshape(-1)  # (B * H,)
-        if self.by_stretch:
-            windows = self.stretches.index_select(0, lines)
-        else:
-            windows = self.pixels.index_select(0, (lines.unsqueeze(1) + self.offsets).reshape(-1))
-        return to_float(windows.view(len(rows), self.size, self.size, 3))
+        corner = ((rows + flip * self.count) * self.padded_size + top) * self.padded_size + left  # pixel in the table
+        pixels = self.pixels.index_select(0, (corner.unsqueeze(1) + self.window).view(-1))
+        return to_float(pixels.view(len(rows), self.size, self.size, 3))
 
 
 Range = tuple[float, float]
 
 
-def draw_sides(
-    count: int, attempts: int, size: int, scale: Range, ratio: Range, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Both sides of random rectangles, int64 (count, attempts) in pixels; the first is `ratio` times the second.
+ATTEMPTS = 10  # as in torchvision's RandomResizedCrop.get_params and RandomErasing.get_params
 
-    `scale` is their area as a part of `size` * `size`, evenly distributed, `ratio` evenly in its logarithm. As
-    torchvision draws them; they may be larger than the image.
+
+def draw_sides(
+    count: int, size: int, largest: int, otherwise: int, scale: Range, ratio: Range, generator: torch.Generator
+) -> Tensor:
+    """Both sides of random rectangles, int64 (count, 2) in pixels; the first is `ratio` times the second.
+
+    `scale` is their area as a part of `size` * `size`, evenly distributed, `ratio` evenly in its logarithm. The
+    rejection sampling of torchvision, all attempts together: the first of them with sides up to `largest` is taken, and
+    where none is, both are `otherwise`.
     """
-    uniform = torch.rand((count, attempts, 2), generator=generator, dtype=torch.float64)
+    uniform = torch.rand((count, ATTEMPTS, 2), generator=generator, dtype=torch.float64)
     area = size**2 * (scale[0] + uniform[..., 0] * (scale[1] - scale[0]))
     low, high = np.log(ratio[0]), np.log(ratio[1])
     ratios = torch.exp(low + uniform[..., 1] * (high - low))
-    return torch.sqrt(area * ratios).round().long(), torch.sqrt(area / ratios).round().long()
+    sides = torch.stack([area * ratios, area / ratios], -1).sqrt().round().long()  # (count, ATTEMPTS, 2)
+    fits = ((sides > 0) & (sides <= largest)).all(-1)
+    first = sides[torch.arange(count), fits.int().argmax(1)]
+    return torch.where(fits.any(1, keepdim=True), first, otherwise)
 
 
 class ResizedCrop:
@@ -84,8 +83,6 @@ class ResizedCrop:
     Bilinear resizing is separable: a crop is two matrix products with (H, H) interpolation matrices, one per axis.
     """
 
-    ATTEMPTS = 10  # as in torchvision.transforms.RandomResizedCrop.get_params
-
     def __init__(self, images: Tensor, scale: Range, ratio: Range):
         self.size = images.shape[1]
         self.columns = images.transpose(1, 2).reshape(len(images), self.size, -1)  # (N, W, H * 3)
@@ -93,21 +90,11 @@ class ResizedCrop:
         self.ratio = ratio
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """int64 (count, 5): top, left, height, width in pixels, flip in {0, 1}.
-
-        The rejection sampling of torchvision's get_params, all attempts at once: the first crop that fits is taken.
-        """
-        width, height = draw_sides(count, self.ATTEMPTS, self.size, self.scale, self.ratio, generator)
-        fits = (width > 0) & (width <= self.size) & (height > 0) & (height <= self.size)
-        first = fits.int().argmax(dim=1, keepdim=True)
-        whole = torch.full((count,), self.size)  # where no attempt fits: the whole square image
-        width = torch.where(fits.any(1), width.gather(1, first).squeeze(1), whole)
-        height = torch.where(fits.any(1), height.gather(1, first).squeeze(1), whole)
+        """int64 (count, 5): top, left, height, width in pixels, flip in {0, 1}; the whole image where no crop fits."""
+        sides = draw_sides(count, self.size, self.size, self.size, self.scale, self.ratio, generator).flip(1)
         place = torch.rand((count, 2), generator=generator, dtype=torch.float64)
-        top = (place[:, 0] * (self.size - height + 1)).long()
-        left = (place[:, 1] * (self.size - width + 1)).long()
-        flip = torch.randint(2, (count,), generator=generator)
-        return torch.stack([top, left, height, width, flip], dim=1)
+        start = (place * (self.size - sides + 1)).long()
+        return torch.cat([start, sides, torch.randint(2, (count, 1), generator=generator)], dim=1)
 
     def apply(self, rows: Tensor, draws: Tensor) -> Tensor:
         """Images `rows` (B,) with their draws (B, 5) -> float32 (B, 3, H, W) in [0, 1], at 8-bit precision."""
@@ -151,7 +138,6 @@ class RandomErasing:
     """torchvision's RandomErasing (Zhong et al. 2017, https://arxiv.org/abs/1708.04896): with a probability, a
     rectangle of 2 to 33% of the image, 0.3 to 3.3 times as high as wide."""
 
-    ATTEMPTS = 10  # as in torchvision.transforms.RandomErasing.get_params
     SCALE, RATIO = (0.02, 0.33), (0.3, 3.3)
 
     def __init__(self, size: int, probability: float):
@@ -159,15 +145,11 @@ class RandomErasing:
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """int64 (count, 4): top, left, bottom, right in pixels; bottom = top where nothing is erased."""
-        drawn = draw_sides(count, self.ATTEMPTS, self.size, self.SCALE, self.RATIO, generator)
-        sides = torch.stack(drawn, -1)  # (count, ATTEMPTS, 2): height, width
-        fits = (sides < self.size).all(-1)
-        first = fits.int().argmax(dim=1)
-        sides = sides[torch.arange(count), first]
+        sides = draw_sides(count, self.size, self.size - 1, 0, self.SCALE, self.RATIO, generator)  # height, width
         place = torch.rand((count, 2), generator=generator, dtype=torch.float64)
         start = (place * (self.size - sides + 1)).long()
-        erased = (torch.rand(count, generator=generator) < self.probability) & fits.any(1)
-        return torch.cat([start, start + sides * erased.unsqueeze(1)], dim=1)
+        erased = torch.rand((count, 1), generator=generator) < self.probability
+        return torch.cat([start, start + sides * erased], dim=1)
 
 
 def blank(images: Tensor, boxes: Tensor, colour: Tensor) -> Tensor:

@@ -115,20 +115,13 @@ def calibration_bins(probabilities: np.ndarray, labels: np.ndarray) -> tuple[Bin
     confidence = probabilities.max(1).astype(np.float64)
     right = probabilities.argmax(1) == labels
     which = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
-    bins = []
-    for i in range(CALIBRATION_BINS):
-        inside = which == i
-        n = int(inside.sum())
-        bins.append(
-            Bin(
-                lower=i / CALIBRATION_BINS,
-                upper=(i + 1) / CALIBRATION_BINS,
-                n=n,
-                confidence=float(confidence[inside].mean()) if n else None,
-                accuracy=float(right[inside].mean()) if n else None,
-            )
-        )
-    return tuple(bins)
+    return tuple(_bin(i, confidence[which == i], right[which == i]) for i in range(CALIBRATION_BINS))
+
+
+def _bin(i: int, confidence: np.ndarray, right: np.ndarray) -> Bin:
+    lower, upper, n = i / CALIBRATION_BINS, (i + 1) / CALIBRATION_BINS, len(right)
+    mean, accuracy = (float(confidence.mean()), float(right.mean())) if n else (None, None)
+    return Bin(lower=lower, upper=upper, n=n, confidence=mean, accuracy=accuracy)
 
 
 def expected_calibration_error(bins: Sequence[Bin]) -> float:
@@ -167,15 +160,18 @@ def recompute(folder: Path, data_dir: Path) -> list[str]:
 
 def compare(split: str, claimed: SplitScores, found: SplitScores) -> list[str]:
     """Where `found` differs from `claimed`: counts must be equal, other numbers as good as equal."""
-    scores = ("accuracy_interval", "loss")
-    differences = _differences(
-        split, claimed, found, ("n", "correct", "confusion_matrix"), (*scores, "per_class_accuracy")
-    )
-    errors = ("ece_before", "ece_after", "loss_after")
-    differences += _differences(split, claimed.calibration, found.calibration, (), errors)
+    names = ("n", "correct", "confusion_matrix", "accuracy_interval", "loss", "per_class_accuracy")
+    parts = [(split, claimed, found, names)]
+    parts.append((split, claimed.calibration, found.calibration, ("ece_before", "ece_after", "loss_after")))
     if claimed.flip_tta:
-        differences += _differences(f"{split} flip_tta", claimed.flip_tta, found.flip_tta, ("n", "correct"), scores)
-    return differences
+        names = ("n", "correct", "accuracy_interval", "loss")
+        parts.append((f"{split} flip_tta", claimed.flip_tta, found.flip_tta, names))
+    return [
+        f"{where}: {name} is {getattr(ours, name)}, metrics.json says {getattr(theirs, name)}"
+        for where, theirs, ours, names in parts
+        for name in names
+        if not _same(getattr(theirs, name), getattr(ours, name))
+    ]
 
 
 def compare_threshold(config: Config, val_logits: np.ndarray) -> list[str]:
@@ -186,14 +182,9 @@ def compare_threshold(config: Config, val_logits: np.ndarray) -> list[str]:
     return [f"val: threshold is {found}, config.json says {config.threshold}"]
 
 
-def _differences(where: str, claimed: Any, found: Any, counts: tuple[str, ...], numbers: tuple[str, ...]) -> list[str]:
-    """`numbers` may be lists of them."""
-    wrong = [name for name in counts if getattr(claimed, name) != getattr(found, name)]
-    wrong += [name for name in numbers if not _same(getattr(claimed, name), getattr(found, name))]
-    return [f"{where}: {name} is {getattr(found, name)}, metrics.json says {getattr(claimed, name)}" for name in wrong]
-
-
 def _same(claimed: Any, found: Any) -> bool:
+    if np.asarray(found).dtype.kind == "i":  # counts
+        return claimed == found
     return np.allclose(claimed, found, rtol=RELATIVE_TOLERANCE, atol=TOLERANCE)
 
 

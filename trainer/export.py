@@ -63,13 +63,12 @@ def export(run_dir: Path, data_dir: Path) -> Path:
     artifact.write_metrics(folder, metrics)
     test_probabilities = softmax(test_logits / config.temperature)
     write_predictions(test_probabilities, test_labels, folder / artifact.PREDICTIONS)
-    figures = report.render_figures(metrics, history, config.class_names)
-    report.write_figures(figures, folder / artifact.FIGURES)
+    report.write_figures(report.draw_figures(metrics, history, config.class_names), folder / artifact.FIGURES)
     report.write_samples(test_images, test_labels, test_probabilities, folder / artifact.SAMPLES)
     write_card(metrics, config, folder / artifact.CARD)
     events = folder / artifact.TENSORBOARD
     shutil.copytree(run_dir / artifact.TENSORBOARD, events, ignore=shutil.ignore_patterns("hparams.yaml"))
-    report.log_results(metrics.test, figures, best_step, events)
+    report.log_results(metrics.test, folder / artifact.FIGURES, best_step, events)
     for number, file in enumerate(sorted(events.glob("events.out.tfevents.*"))):  # the time stands first
         file.rename(file.with_name(f"events.out.tfevents.{number:03}"))  # without the name of this machine
     artifact.write_checksums(folder, config)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 from torch.utils.tensorboard import SummaryWriter
@@ -18,6 +17,7 @@ SAMPLES_PER_CLASS = 20
 SAMPLES_SEED = 0
 MISTAKES = 40
 SHEET_COLUMNS = 20
+DPI = 120
 
 
 def prediction_panel(
@@ -55,7 +55,7 @@ def draw_figures(metrics: Metrics, history: list[dict[str, float]], class_names:
 
 
 def draw_curves(history: list[dict[str, float]], best_epoch: int) -> Figure:
-    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    figure = Figure((11, 3.4), DPI, layout="constrained")
     epochs = [row["epoch"] for row in history]
     for axes, quantity in zip(figure.subplots(1, 3), ("accuracy", "loss", "learning_rate"), strict=True):
         if quantity == "learning_rate":
@@ -73,7 +73,7 @@ def draw_curves(history: list[dict[str, float]], best_epoch: int) -> Figure:
 def draw_confusion_matrix(matrix: Sequence[Sequence[int]], class_names: Sequence[str]) -> Figure:
     counts = np.asarray(matrix)
     shares = counts / np.maximum(1, counts.sum(1, keepdims=True))
-    figure = Figure(figsize=(7.5, 6.5), layout="constrained")
+    figure = Figure((7.5, 6.5), DPI, layout="constrained")
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     ticks = range(len(class_names))
@@ -87,7 +87,7 @@ def draw_confusion_matrix(matrix: Sequence[Sequence[int]], class_names: Sequence
 
 
 def draw_reliability(calibration: Calibration) -> Figure:
-    figure = Figure(figsize=(8.5, 4), layout="constrained")
+    figure = Figure((8.5, 4), DPI, layout="constrained")
     parts = (
         ("before", calibration.ece_before, calibration.bins_before),
         ("after", calibration.ece_after, calibration.bins_after),
@@ -103,7 +103,7 @@ def draw_reliability(calibration: Calibration) -> Figure:
 
 
 def draw_per_class(accuracies: Sequence[float], class_names: Sequence[str]) -> Figure:
-    figure = Figure(figsize=(7.5, 3.6), layout="constrained")
+    figure = Figure((7.5, 3.6), DPI, layout="constrained")
     axes = figure.subplots()
     bars = axes.barh(class_names, accuracies)
     axes.bar_label(bars, [f"{a:.1%}" for a in accuracies], padding=3)
@@ -112,24 +112,11 @@ def draw_per_class(accuracies: Sequence[float], class_names: Sequence[str]) -> F
     return figure
 
 
-def render_figures(
-    metrics: Metrics, history: list[dict[str, float]], class_names: Sequence[str]
-) -> dict[str, np.ndarray]:
-    """`draw_figures` as pixels: uint8 (H, W, 3)."""
-    panels = {}
-    for name, figure in draw_figures(metrics, history, class_names).items():
-        figure.dpi = 120
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-        panels[name] = np.asarray(canvas.buffer_rgba())[..., :3]
-    return panels
-
-
-def write_figures(figures: dict[str, np.ndarray], folder: Path) -> None:
-    """NAME.png of each; uint8 (H, W, 3)."""
+def write_figures(figures: dict[str, Figure], folder: Path) -> None:
+    """NAME.png of each."""
     folder.mkdir()
-    for name, panel in figures.items():
-        Image.fromarray(panel).save(folder / f"{name}.png", optimize=True)
+    for name, figure in figures.items():
+        figure.savefig(folder / f"{name}.png", metadata={"Software": None}, pil_kwargs={"optimize": True})
 
 
 def write_samples(images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, folder: Path) -> None:
@@ -162,10 +149,11 @@ def sheet(images: np.ndarray) -> Image.Image:
     return Image.fromarray(canvas.transpose(0, 2, 1, 3, 4).reshape(rows * size, SHEET_COLUMNS * size, 3))
 
 
-def log_results(test: SplitScores, figures: dict[str, np.ndarray], step: int, folder: Path) -> None:
-    """Test accuracy, test loss and the figures into a folder of event files, at the last step of the best epoch."""
+def log_results(test: SplitScores, figures: Path, step: int, folder: Path) -> None:
+    """Test accuracy, test loss and a folder's figures into one of event files, at the last step of the best epoch."""
     with SummaryWriter(folder) as writer:
         for name in ("accuracy", "loss"):
             writer.add_scalar(f"test/{name}", getattr(test, name), step)
-        for name, panel in figures.items():
-            writer.add_image(f"figures/{name}", panel, step, dataformats="HWC")
+        for path in sorted(figures.glob("*.png")):
+            pixels = np.asarray(Image.open(path).convert("RGB"))
+            writer.add_image(f"figures/{path.stem}", pixels, step, dataformats="HWC")

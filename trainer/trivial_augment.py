@@ -207,12 +207,7 @@ def auto_contrast(levels: Tensor, draws: Tensor) -> Tensor:
 
 
 def equalize(levels: Tensor, draws: Tensor) -> Tensor:
-    """Makes each channel's levels about equally frequent: Pillow's rule in integers, which torchvision follows."""
-    count, height, width, _ = levels.shape
-    level = levels.view(count, height * width, 3).long()
-    histogram = level.new_zeros(count, 256, 3).scatter_add_(1, level, torch.ones_like(level))
-    darker = histogram.cumsum(1) - histogram  # how many pixels are darker than each level
-    darker_than_brightest = torch.where(histogram > 0, darker, 0).amax(1, keepdim=True)
-    step = darker_than_brightest // 255
-    table = ((darker + step // 2) // step.clamp(min=1)).clamp_(0, 255)
-    return torch.where(step > 0, table.gather(1, level), level).view(levels.shape).float()
+    """Makes each channel's levels about equally frequent."""
+    from torchvision.transforms.v2 import functional as vision  # not at the top: it is rarely needed
+
+    return vision.equalize_image(levels.permute(0, 3, 1, 2).byte()).permute(0, 2, 3, 1).contiguous().float()
