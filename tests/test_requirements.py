@@ -58,29 +58,31 @@ def test_every_requirement_is_bounded_to_a_major_version(name):
         assert re.fullmatch(r">=\d+(\.\d+)*,<\d+", bounds.partition(";")[0]), package
 
 
-MODEL = [f"model/{path.name}" for path in (PROJECT / "model").glob("*.py") if path.name != "resnet.py"]
-PUBLISHING = ("__init__", "__main__", "card", "config", "download", "lock", "publish", "run", "space", "stops")
-ONLY_FOR_TRAINING = {"lightning", "pyarrow", "torchvision"}
-"""Imported in functions that publishing never calls."""
+def test_what_the_app_imports_is_in_its_requirements():
+    model = [f"model/{path.name}" for path in (PROJECT / "model").glob("*.py") if path.name != "resnet.py"]
+    assert imported("app.py", "server", "ui", *model) <= requirements("requirements-app.txt").keys()
 
 
-@pytest.mark.parametrize(
-    ("parts", "lists"),
-    [
-        (("app.py", "server", "ui", *MODEL), ["app"]),
-        ([f"trainer/{name}.py" for name in PUBLISHING if (PROJECT / f"trainer/{name}.py").exists()], ["app"]),
-        (("model", "trainer"), [""]),
-        (("tests", "benchmarks", "assets"), ["", "dev"]),
-    ],
-    ids=["app", "publishing", "training", "tests"],
-)
-def test_what_is_imported_is_listed(parts, lists):
-    listed = set().union(*(requirements(f"requirements-{name}.txt".replace("-.", ".")) for name in lists))
-    allowed = listed | (ONLY_FOR_TRAINING if lists == ["app"] and parts[0] != "app.py" else set())
-    assert imported(*parts) <= allowed
+def test_what_publishing_and_hosting_import_is_in_the_apps_requirements():
+    names = ("__init__", "__main__", "card", "config", "download", "lock", "publish", "run", "space", "stops")
+    needed = imported(*(f"trainer/{name}.py" for name in names))
+    only_for_training = {"lightning", "pyarrow", "torchvision"}  # imported in functions that publishing never calls
+    assert needed - only_for_training <= requirements("requirements-app.txt").keys()
 
 
-def test_the_lean_list_brings_the_fast_loop_and_parser_and_no_torch():
-    """Nothing of ours imports uvloop and httptools: uvicorn takes both where they are installed."""
-    lean = requirements("requirements-app.txt").keys()
-    assert {"uvloop", "httptools"} <= lean and not {"torch", "torchvision", "lightning"} & lean
+def test_what_model_and_trainer_import_is_in_the_complete_list():
+    assert imported("model", "trainer") <= requirements("requirements.txt").keys()
+
+
+def test_what_tests_and_benchmarks_import_is_listed():
+    listed = requirements("requirements.txt").keys() | requirements("requirements-dev.txt").keys()
+    assert imported("tests", "benchmarks", "assets") <= listed
+
+
+def test_the_server_gets_the_loop_and_the_parser_that_the_benchmarks_were_run_with():
+    """Nothing of ours imports them: uvicorn takes both where they are installed."""
+    assert {"uvloop", "httptools"} <= requirements("requirements-app.txt").keys()
+
+
+def test_the_lean_list_brings_no_torch():
+    assert not {"torch", "torchvision", "lightning"} & requirements("requirements-app.txt").keys()
