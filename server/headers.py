@@ -32,7 +32,6 @@ PAGE_POLICY = (
 )
 FILE_POLICY = "default-src 'none'; sandbox; frame-ancestors 'none'"
 
-
 FORWARDED = b"x-forwarded-"
 
 

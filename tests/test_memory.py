@@ -1,3 +1,5 @@
+"""server/memory.py: the memory of a large image goes back to the system."""
+
 import platform
 import subprocess
 import sys

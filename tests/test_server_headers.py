@@ -144,8 +144,8 @@ def test_a_setting_that_makes_no_sense_is_told_by_its_name(settings, named):
 
 
 def test_every_setting_that_a_browser_knows_is_taken():
-    for frame in ("https://example.org", "*.example.org", "http://a:8080", "*", "'none'"):
-        assert Proxy(frames=[frame]).frames == (frame,)
+    frames = ("https://example.org", "*.example.org", "http://a:8080", "*", "'none'")
+    assert Proxy(frames=frames).frames == frames
 
 
 def test_the_first_of_several_forwarded_hosts_counts_and_a_longer_path_is_not_below_the_prefix(tmp_path):

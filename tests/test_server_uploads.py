@@ -1,7 +1,9 @@
 """server/uploads.py: what stays of the uploads, and for how long."""
 
 import asyncio
+import errno
 import hashlib
+import io
 import os
 import shutil
 import subprocess
@@ -10,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from starlette.datastructures import UploadFile
 
 from server.uploads import PREFIX, Uploads
 from tests.http_calls import upload
@@ -67,7 +70,13 @@ def test_nothing_outside_the_folder_is_touched(tmp_path, sweeper):
 def test_what_others_use_again_meanwhile_stays_and_what_they_delete_is_no_fault(sweeper, monkeypatch):
     again, gone, other = (put(sweeper.folder, f"{number}.png", 10_000) for number in range(3))
     look = os.walk
-    monkeypatch.setattr(os, "walk", lambda folder: (list(look(folder)), os.utime(again), gone.unlink())[0])
+
+    def walk(folder):
+        yield from list(look(folder))
+        os.utime(again)  # after all were looked at
+        gone.unlink()
+
+    monkeypatch.setattr(os, "walk", walk)
     assert sweeper.sweep() == 1
     assert again.exists() and not other.exists()
     monkeypatch.undo()
@@ -145,6 +154,17 @@ def test_a_link_in_the_place_of_a_lock_or_a_folder_is_nobodys_orphan(tmp_path):
     (tmp_path / f"{PREFIX}b").symlink_to(victim)
     Uploads(str(tmp_path)).remove()
     assert (victim / "file").read_text() == "kept"
+
+
+def test_of_an_upload_for_which_the_disk_has_no_room_nothing_is_left(sweeper, monkeypatch):
+    def fail(source, copy):
+        copy.write(source.read())
+        raise OSError(errno.ENOSPC, "no room")
+
+    monkeypatch.setattr(shutil, "copyfileobj", fail)
+    with pytest.raises(OSError, match="no room"):
+        sweeper.store(UploadFile(io.BytesIO(b"x"), filename="a.png"))
+    assert [path for path in sweeper.folder.rglob("*") if path.is_file()] == []
 
 
 def test_a_folder_that_was_cleared_away_is_made_again(tmp_path):
