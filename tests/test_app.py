@@ -24,6 +24,7 @@ from tests.hub_client import REPO, environment, json_with
 from tests.image_files import noise_png
 from tests.markup import find, pixels
 from tests.serving import ROOT, free_port, running_app
+from tests.test_architecture import imported_by
 from tests.tiny_server import bundled
 
 
@@ -131,7 +132,6 @@ def one_sentence(text: str) -> bool:
     [
         (["--modell", "x"], {}, "--modell is unknown here; did you mean --model?"),
         (["--port", "http"], {}, "'http' is not a port"),
-        (["--port", "0"], {}, "'0' is not a port"),
         (["--port", "65536"], {}, "'65536' is not a port"),
         (["--model"], {}, "--model"),
         (["--model", "no/such/folder"], {}, "neither a folder nor the OWNER/NAME of a repository"),
@@ -139,7 +139,6 @@ def one_sentence(text: str) -> bool:
         (["--model", str(ROOT / "tests")], {}, "config.json"),
         (["--revision", "v1"], {}, "names a commit of a Hub repository"),
         ([], {"GRADIO_SERVER_PORT": "web"}, "'web' is not a port"),
-        ([], {"PORT": "web"}, "'web' is not a port"),
         ([], {"FORWARDED_ALLOW_IPS": "a proxy"}, "FORWARDED_ALLOW_IPS takes addresses, networks or *"),
         ([], {"FRAME_ANCESTORS": "https://a.test; script-src *"}, "FRAME_ANCESTORS takes sites"),
         ([], {"GRADIO_ROOT_PATH": "/a b"}, "--root-path '/a b' is no path"),
@@ -330,20 +329,6 @@ def test_a_refused_model_is_told_on_the_page_with_its_markup_escaped(hub, sha, t
     assert "<img" not in text and "&lt;img" in text
 
 
-def loaded_by(statement: str) -> dict[str, bool]:
-    """Which of the heavy packages a fresh interpreter holds after `statement`."""
-    heavy = ["torch", "lightning", "pytorch_lightning", "gradio", "onnxruntime", "matplotlib", "fastapi"]
-    script = f"{statement}; import json, sys; print(json.dumps({{name: name in sys.modules for name in {heavy}}}))"
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return json.loads(done.stdout)
-
-
 def test_importing_app_does_no_work():
-    assert not any(loaded_by("import app").values())
-
-
-def test_the_whole_page_needs_neither_torch_nor_lightning_nor_matplotlib():
-    loaded = loaded_by("import app, model, server.run")
-    assert {name for name, present in loaded.items() if present} == {"fastapi", "gradio", "onnxruntime"}
+    heavy = {"torch", "lightning", "gradio", "onnxruntime", "matplotlib", "fastapi", "huggingface_hub"}
+    assert not imported_by("import app") & heavy

@@ -117,6 +117,19 @@ def test_the_seed_decides_history_and_weights(tiny_cifar, tmp_path, finished):
     assert history(run(tiny_cifar, tmp_path / "other", seed=1, max_epochs=1)) != history(finished["cosine"])[:1]
 
 
+def test_every_epoch_has_an_order_of_its_own(tiny_cifar, tmp_path, monkeypatch):
+    firsts, step = [], TrainingModule.training_step
+
+    def noted(module, batch, index):
+        if index == 0:
+            firsts.append(tuple(batch[1].tolist()))
+        return step(module, batch, index)
+
+    monkeypatch.setattr(TrainingModule, "training_step", noted)
+    run(tiny_cifar, tmp_path)
+    assert len(set(firsts)) == len(firsts) == 3
+
+
 def test_the_plateau_schedule_lowers_the_rate_after_an_epoch_without_a_lower_val_loss(finished):
     rows = history(finished["plateau"])
     assert [row["val_loss"] for row in rows] == pytest.approx(VAL_LOSSES)
