@@ -89,6 +89,7 @@ NINE = list("abcdefghi")
         ({"depth": 33}, "is wrong: depth is 33; it must be 6n+2"),
         ({"depth": True}, "has depth true where a whole number is allowed"),
         ({"stem_kernel": 5}, "has stem_kernel 5 where 1 or 3 is allowed"),
+        ({"stem_kernel": True}, "has stem_kernel true"),
         ({"shortcut": "C"}, 'has shortcut "C"'),
         ({"image_size": 64}, "has image_size 64"),
         ({"fit": "zoom"}, 'has fit "zoom" where "crop" or "pad" or "stretch" is allowed'),
