@@ -243,11 +243,6 @@ def call_with_timeout(seconds: float, call: Callable[..., Any], *args: Any, **kw
     return outcome["result"]
 
 
-def call_is_running() -> bool:
-    """Whether a call that `call_with_timeout` gave up goes on in the background."""
-    return any(thread.name == THREAD for thread in threading.enumerate())
-
-
 @contextmanager
 def translate_hub_errors(repo: str, revision: str | None = None) -> Iterator[None]:
     """Turns what the client raises into a HubError of one sentence."""
