@@ -238,6 +238,7 @@ def test_filters_page_and_image_are_shared_by_the_address(browser, address):
         open_tab(page, "Test images")
         usual = first_tile(page, "page 1 of")
         page.get_by_label("Lowest confidence").click()
+        page.wait_for_function("location.search.includes('show=unsure')")  # the choice begins at page 1
         for number in (2, 3):
             page.get_by_role("button", name="Next").click()
             third = first_tile(page, f"page {number} of")
