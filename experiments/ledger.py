@@ -11,7 +11,6 @@ publications are typed here.
 import json
 import math
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 
 from benchmarks.tables import filled, short, table
 from model.artifact import CONFIG, METRICS, WEIGHTS, read_history
+from model.command_line import Parser
 from model.hub import BUNDLED
 from trainer.config import RECIPES, TrainConfig, as_flag, changed, published
 from trainer.data import steps_per_epoch
@@ -263,8 +263,14 @@ def pages() -> dict[Path, str]:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["add"]:
-        add(Path(sys.argv[2]), sys.argv[3])
+    parser = Parser(prog="python -m experiments.ledger", description="Write the tables; with `add`, enter a run first.")
+    parser.add_argument("command", nargs="?", choices=["add"])
+    parser.add_argument("run", nargs="*", metavar="RUN_DIR NAME", help="a finished run, and what to call it")
+    given = parser.parse_args()
+    if len(given.run) != (2 if given.command else 0):
+        parser.error("give RUN_DIR and NAME after add")
+    if given.command:
+        add(Path(given.run[0]), given.run[1])
     for path, text in pages().items():
         path.write_text(text)
         print(path.relative_to(PROJECT))

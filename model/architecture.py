@@ -78,22 +78,22 @@ class Architecture:
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name -> shape of the trained tensors: convolutions (out, in, height, width), scales and offsets of the batch
-        normalisations, the linear layer."""
-        shapes = {"conv.weight": (WIDTHS[0], 3, self.stem_kernel, self.stem_kernel)} | _normalisation("bn", WIDTHS[0])
+        normalizations, the linear layer."""
+        shapes = {"conv.weight": (WIDTHS[0], 3, self.stem_kernel, self.stem_kernel)} | _normalization("bn", WIDTHS[0])
         for block in self.blocks():
             width = block.out_channels
             shapes[f"{block.name}.conv1.weight"] = (width, block.in_channels, 3, 3)
-            shapes |= _normalisation(f"{block.name}.bn1", width)
+            shapes |= _normalization(f"{block.name}.bn1", width)
             shapes[f"{block.name}.conv2.weight"] = (width, width, 3, 3)
-            shapes |= _normalisation(f"{block.name}.bn2", width)
+            shapes |= _normalization(f"{block.name}.bn2", width)
             if block.widens and self.shortcut == "B":
                 shapes[f"{block.name}.shortcut.0.weight"] = (width, block.in_channels, 1, 1)
-                shapes |= _normalisation(f"{block.name}.shortcut.1", width)
+                shapes |= _normalization(f"{block.name}.shortcut.1", width)
         return shapes | {"fc.weight": (self.num_classes, WIDTHS[-1]), "fc.bias": (self.num_classes,)}
 
     def tensors(self) -> dict[str, tuple[tuple[int, ...], str]]:
         """Name -> shape and dtype of all that is saved: the trained tensors; mean and standard deviation of the input's
-        channels; the statistics of the batch normalisations."""
+        channels; the statistics of the batch normalizations."""
         shapes = {"mean": (1, 3, 1, 1), "std": (1, 3, 1, 1)} | self.shapes()
         tensors = {name: (shape, "float32") for name, shape in shapes.items()}
         for name, shape in shapes.items():
@@ -109,5 +109,5 @@ class Architecture:
         return sum(map(math.prod, self.shapes().values()))
 
 
-def _normalisation(prefix: str, channels: int) -> dict[str, tuple[int, ...]]:
+def _normalization(prefix: str, channels: int) -> dict[str, tuple[int, ...]]:
     return {f"{prefix}.weight": (channels,), f"{prefix}.bias": (channels,)}

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +20,10 @@ class Parser(argparse.ArgumentParser):
         return action
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> argparse.Namespace:
-        parsed, unknown = super().parse_known_args(args, namespace)
+        words = [word.partition("=")[0] for word in (sys.argv[1:] if args is None else args)]
+        unknown = [word for word in words if word.startswith("--") and word not in (*self.flags, "--")]
+        if not unknown:  # told before what is required is missed
+            parsed, unknown = super().parse_known_args(args, namespace)
         if unknown:
             first = next((word for word in unknown if word.startswith("-")), unknown[0]).partition("=")[0]
             near = difflib.get_close_matches(first, self.flags, 1)

@@ -22,7 +22,7 @@ EPSILON = 1e-5
 
 
 def build_graph(architecture: Architecture, weights: Mapping[str, np.ndarray], image_size: int) -> bytes:
-    """A serialised ONNX model: `images` (N, 3, S, S), float32 in [0, 1] -> `logits` (N, classes) and `features`
+    """A serialized ONNX model: `images` (N, 3, S, S), float32 in [0, 1] -> `logits` (N, classes) and `features`
     (N, 64, S/4, S/4), for any N.
 
     weights      as `model.weights.read_weights` gives them
@@ -68,13 +68,13 @@ class _Graph:
         self.tensors.append(numpy_helper.from_array(self.weights[name] if value is None else value, name))
         return name
 
-    def convolution(self, x: str, convolution: str, normalisation: str, stride: int = 1) -> str:
-        """A convolution, "same" padding, with the batch normalisation after it folded into its kernel and bias.
+    def convolution(self, x: str, convolution: str, normalization: str, stride: int = 1) -> str:
+        """A convolution, "same" padding, with the batch normalization after it folded into its kernel and bias.
 
         In float64: folded in float32, deep networks lose digits.
         """
         scale, offset, mean, variance = (
-            self.weights[f"{normalisation}.{name}"].astype(np.float64)
+            self.weights[f"{normalization}.{name}"].astype(np.float64)
             for name in ("weight", "bias", "running_mean", "running_var")
         )
         kernel = self.weights[f"{convolution}.weight"]

@@ -117,7 +117,7 @@ def open_image(
     `file` is a path, a file's bytes, or a binary file (read from where it stands, left open). The image keeps its
     mode, its EXIF block and its size (a large JPEG or HEIC is shrunk, both sides >= DRAFT_SIDE; a HEIC comes upright
     and without EXIF). `before_decoding` is told how many pixels the decoder will hold at once, when the file is
-    recognised and small enough; it may wait. Raises ImageError and no other: broken bytes make Pillow's readers raise
+    recognized and small enough; it may wait. Raises ImageError and no other: broken bytes make Pillow's readers raise
     nearly every exception there is.
     """
     data = _read(file)
@@ -139,7 +139,7 @@ def open_image(
         image.load()
         _check_depth(image)
         if reader is TiffImagePlugin.TiffImageFile and image.mode == "I;16":
-            _normalize_grey16_tiff(image)
+            _normalize_gray16_tiff(image)
     except ImageError:
         raise
     except (MemoryError, Image.DecompressionBombError):
@@ -213,14 +213,14 @@ def to_square_rgb(image: Image.Image, fit: str = "crop", side: int = IMAGE_SIZE)
         raise ImageError(_too_large()) from None
     except Exception:
         raise ImageError(
-            f"This image's colours (stored as {image.mode}) cannot be read: save it as JPEG or PNG, and use that."
+            f"This image's colors (stored as {image.mode}) cannot be read: save it as JPEG or PNG, and use that."
         ) from None
 
 
 def preprocess(image: Image.Image, fit: str = "crop", side: int = IMAGE_SIZE) -> np.ndarray:
     """A Pillow image as float32 (3, side, side), RGB in [0, 1], C-contiguous: `to_square_rgb` divided by 255.
 
-    Raises what `to_square_rgb` raises. No mean or std here: normalisation is inside the network.
+    Raises what `to_square_rgb` raises. No mean or std here: normalization is inside the network.
     """
     pixels = np.asarray(to_square_rgb(image, fit, side)).transpose(2, 0, 1)  # (H, W, 3) -> (3, H, W)
     return np.ascontiguousarray(pixels) / np.float32(255)
@@ -346,7 +346,7 @@ def _check_depth(image: Image.Image) -> None:
         )
 
 
-def _normalize_grey16_tiff(image: TiffImagePlugin.TiffImageFile) -> None:
+def _normalize_gray16_tiff(image: TiffImagePlugin.TiffImageFile) -> None:
     """In place, to 0 for black and 65535 for white: Pillow leaves 12-bit values as they are, and those of a file that
     counts from white, inverted."""
     bits, white_is_zero = image.tag_v2[BITSPERSAMPLE][0], image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == 0
@@ -392,10 +392,10 @@ def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow mode to RGB at the same size; what is transparent turns white, whatever colour hides below."""
+    """Any Pillow mode to RGB at the same size; what is transparent turns white, whatever color hides below."""
     _check_depth(image)
     if image.mode.startswith("I;16"):
-        image = _grey16_to_8(image)
+        image = _gray16_to_8(image)
     elif image.mode == "La":
         image = image.convert("LA")
     if not image.has_transparency_data:
@@ -407,10 +407,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return canvas
 
 
-def _grey16_to_8(image: Image.Image) -> Image.Image:
+def _gray16_to_8(image: Image.Image) -> Image.Image:
     """Keep the upper byte; Pillow's own convert() clips at 255 and turns nearly every 16-bit image white."""
     values = np.asarray(image)  # uint16 (H, W)
-    grey = Image.fromarray((values >> 8).astype(np.uint8))
+    gray = Image.fromarray((values >> 8).astype(np.uint8))
     if "transparency" in image.info:  # one 16-bit value of a PNG that means "nothing here"
-        grey.putalpha(Image.fromarray(np.where(values == image.info["transparency"], 0, 255).astype(np.uint8)))
-    return grey
+        gray.putalpha(Image.fromarray(np.where(values == image.info["transparency"], 0, 255).astype(np.uint8)))
+    return gray

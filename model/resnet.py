@@ -72,7 +72,7 @@ class ResNet(nn.Module):
     depth         6n+2: three stages of n blocks with 16, 32, 64 channels on SxS, S/2xS/2, S/4xS/4 feature maps
     stem_kernel   3 as in the paper, or 1
     shortcut      "A": zero-padded, 464,154 parameters at depth 32; "B": 1x1 convolution, 466,906
-    mean, std     per channel, of pixels in [0, 1]. The network normalises its input itself, so that no caller can
+    mean, std     per channel, of pixels in [0, 1]. The network normalizes its input itself, so that no caller can
                   forget it; both are buffers, saved with the weights.
 
     Raises ValueError for an architecture that does not exist.

@@ -92,7 +92,7 @@ class RequestLimits:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        exchange = Exchange(self, scope, receive, send)
+        exchange = RequestHandler(self, scope, receive, send)
         self.requests += 1
         try:
             await exchange.run()
@@ -102,7 +102,7 @@ class RequestLimits:
             self.in_flight -= exchange.count
 
 
-class Exchange:
+class RequestHandler:
     """One request and its answer."""
 
     def __init__(self, shared: RequestLimits, scope: Scope, receive: Receive, send: Send):

@@ -9,12 +9,13 @@ import secrets
 import shutil
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from starlette.datastructures import UploadFile
 
+from model.lock import lock
 from ui.uploads import KEEP_SECONDS
 
 LOG = logging.getLogger(__name__)
@@ -38,13 +39,14 @@ class Uploads:
         parent = Path(parent or tempfile.gettempdir())
         parent.mkdir(parents=True, exist_ok=True)
         for orphan in parent.glob(f"{PREFIX}*.lock"):
-            with suppress(Timeout, OSError, NotImplementedError), FileLock(orphan, timeout=0):
+            if orphan.is_symlink():
+                continue  # anybody may have put it there
+            with suppress(Timeout, OSError), lock(orphan, timeout=0):
                 shutil.rmtree(orphan.with_suffix(""), ignore_errors=True)
                 orphan.unlink(missing_ok=True)
         self.folder = parent.resolve() / f"{PREFIX}{secrets.token_hex(8)}"
-        self.lock = FileLock(f"{self.folder}.lock")
-        with suppress(NotImplementedError):  # some filesystems of the network have no locks
-            self.lock.acquire()
+        self.lock_file, self.held = Path(f"{self.folder}.lock"), ExitStack()
+        self.held.enter_context(lock(self.lock_file, timeout=-1))
         self.folder.mkdir(mode=0o700)
         self.unseen = 0
 
@@ -96,5 +98,5 @@ class Uploads:
 
     def remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
-        self.lock.release()
-        Path(self.lock.lock_file).unlink(missing_ok=True)
+        self.held.close()
+        self.lock_file.unlink(missing_ok=True)

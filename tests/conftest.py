@@ -20,7 +20,7 @@ from tests.hub_client import REPO, contents, end_calls, point_client_at
 from tests.loopback_hub import LoopbackHub
 
 OTHER_HOST = "lan.test"
-"""A name of this machine by which the browser of the tests does not recognise it."""
+"""A name of this machine by which the browser of the tests does not recognize it."""
 
 CHROMIUM_FLAGS = [
     *"--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking".split(),
@@ -34,10 +34,10 @@ TEST_IMAGES = 250
 
 
 def made_up_images(count: int, random: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
-    """Noise over a colour that belongs to the class: uint8 (count, 32, 32, 3), labels (count,), classes in turn."""
+    """Noise over a color that belongs to the class: uint8 (count, 32, 32, 3), labels (count,), classes in turn."""
     labels = np.arange(count) % 10
-    colours = np.random.RandomState(7).randint(40, 216, (10, 1, 1, 3))
-    return (colours[labels] + random.randint(-40, 40, (count, 32, 32, 3))).astype(np.uint8), labels
+    colors = np.random.RandomState(7).randint(40, 216, (10, 1, 1, 3))
+    return (colors[labels] + random.randint(-40, 40, (count, 32, 32, 3))).astype(np.uint8), labels
 
 
 def write_batch(path: Path, images: np.ndarray, labels: np.ndarray) -> None:

@@ -35,9 +35,9 @@ def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def hand_built_png(width: int, height: int, bits: int, colour_type: int, packed: bytes, *extra: bytes) -> bytes:
-    """A PNG whose header may claim any size; colour_type 0 is grey, 2 RGB, 6 RGBA; `packed` are its deflated rows."""
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0))
+def hand_built_png(width: int, height: int, bits: int, color_type: int, packed: bytes, *extra: bytes) -> bytes:
+    """A PNG whose header may claim any size; color_type 0 is gray, 2 RGB, 6 RGBA; `packed` are its deflated rows."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, color_type, 0, 0, 0))
     return b"".join([b"\x89PNG\r\n\x1a\n", header, *extra, chunk(b"IDAT", packed), chunk(b"IEND", b"")])
 
 

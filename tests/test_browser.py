@@ -8,6 +8,7 @@ import csv
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 import venv
@@ -144,7 +145,9 @@ def test_settings_change_the_answer_and_an_example_is_marked_while_it_is_shown(b
         expect(ship).to_have_attribute("aria-pressed", "true")
         clear(page)
         expect(page.locator("#examples [aria-pressed=true]")).to_have_count(0)
-        upload(page, drawing)
+        upload(page, shutil.copy(drawing, tmp_path / "ship.png"))  # called like the example, but another image
+        page.locator("#answer .pixels").wait_for()
+        expect(page.locator("#examples [aria-pressed=true]")).to_have_count(0)
         for choice, fit in (("Stretch", "stretch"), ("Center crop", "crop")):
             before = page.locator("#answer .pixels").get_attribute("src")
             page.get_by_label(choice).click()

@@ -38,7 +38,7 @@ def test_its_best_epoch_is_the_first_with_the_highest_val_accuracy(bundled):
     assert bundled.metrics.val.accuracy == pytest.approx(max(accuracies), abs=0.004)
 
 
-def test_it_recognises_the_drawn_examples_and_flags_a_grey_card(bundled):
+def test_it_recognizes_the_drawn_examples_and_flags_a_gray_card(bundled):
     paths = sorted((BUNDLED.parent / "examples").glob("*.png"))
     examples = [Image.open(path) for path in paths]
     found = bundled.classify(examples)

@@ -73,7 +73,7 @@ def test_wilson_interval_matches_published_values(correct, n, low, high):
     assert wilson_interval(correct, n) == pytest.approx((low, high), abs=5e-5)
 
 
-def test_the_temperature_minimises_the_loss(scored):
+def test_the_temperature_minimizes_the_loss(scored):
     logits, labels = scored
     best = fit_temperature(logits, labels)
     loss = evaluation.cross_entropy(logits / best, labels)

@@ -19,7 +19,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 
 def random_network(*architecture) -> ResNet:
-    """Untrained, but with statistics, scales and offsets of its own in each batch normalisation."""
+    """Untrained, but with statistics, scales and offsets of its own in each batch normalization."""
     torch.manual_seed(0)
     network = ResNet(*architecture).eval()
     with torch.no_grad():

@@ -103,7 +103,7 @@ def test_pad_shows_everything_between_white_bars_and_stretch_squashes():
 
 @pytest.mark.parametrize("fit", FITS)
 @pytest.mark.parametrize("size", [(1, 1), (31, 33), (65_500, 1)])
-def test_a_plain_image_of_any_shape_keeps_its_colour(size, fit):
+def test_a_plain_image_of_any_shape_keeps_its_color(size, fit):
     rows, columns = (max(1, round(32 * side / max(size))) if fit == "pad" else 32 for side in size[::-1])
     top, left = (32 - rows) // 2, (32 - columns) // 2
     expected = np.full((32, 32, 3), 255)
@@ -122,7 +122,7 @@ def test_shrinking_gives_the_mean_of_each_block(pixels, most):
 
 
 @pytest.mark.parametrize("side", [96, 100, 1999])
-def test_a_checkerboard_turns_grey_instead_of_aliasing(side):
+def test_a_checkerboard_turns_gray_instead_of_aliasing(side):
     y, x = np.mgrid[0:side, 0:side]
     assert abs(square(((x + y) % 2 * 255).astype(np.uint8))[1:-1, 1:-1] - 127.5).max() <= 6
 
@@ -134,10 +134,10 @@ def test_enlarging_is_smooth_and_keeps_the_corners_in_place():
     assert abs(np.diff(result, axis=0)).max() <= 20 and abs(np.diff(result, axis=1)).max() <= 20  # nearest jumps by 200
 
 
-# Colours
+# Colors
 
 
-def grey_tiff(data, bits, white_is_zero):
+def gray_tiff(data, bits, white_is_zero):
     """Little-endian, 32 x 32, one strip of `data`. None: it does not say which value is white."""
     entries = {256: 32, 257: 32, 258: bits, 259: 1, 262: int(not white_is_zero), 273: 8, 277: 1, 278: 32}
     entries |= {279: len(data)}
@@ -147,7 +147,7 @@ def grey_tiff(data, bits, white_is_zero):
     return struct.pack("<2sHI", b"II", 42, 8 + len(data)) + data + struct.pack("<H", len(entries)) + table + bytes(4)
 
 
-def grey16(values, order="<"):
+def gray16(values, order="<"):
     """A image whose lower bytes are to be dropped."""
     return Image.frombytes("I;16" if order == "<" else "I;16B", (32, 32), values.astype(f"{order}u2").tobytes())
 
@@ -155,16 +155,16 @@ def grey16(values, order="<"):
 def with_alpha(mode):
     """Noise in "L" or "RGB" with an alpha channel of noise, and what it looks like on white."""
     raw = noise(channels=4)
-    colour = raw[..., 0] if mode == "L" else raw[..., :3]
-    (image := Image.fromarray(colour)).putalpha(Image.fromarray(raw[..., 3]))
+    color = raw[..., 0] if mode == "L" else raw[..., :3]
+    (image := Image.fromarray(color)).putalpha(Image.fromarray(raw[..., 3]))
     share = raw[..., 3:] / 255
-    return image, np.atleast_3d(colour) * share + 255 * (1 - share)
+    return image, np.atleast_3d(color) * share + 255 * (1 - share)
 
 
-def palette(*colours, indices=None):
+def palette(*colors, indices=None):
     image = Image.fromarray(np.repeat([[0] * 16 + [1] * 16], 32, 0).astype(np.uint8) if indices is None else indices)
     image = image.convert("P")
-    image.putpalette(np.array(colours, np.uint8).ravel().tolist())
+    image.putpalette(np.array(colors, np.uint8).ravel().tolist())
     return image
 
 
@@ -185,13 +185,13 @@ TWO_COLOURS = halves((250, 20, 20), (10, 20, 30)).astype(np.uint8)
 ONE_IS_CLEAR = halves((255, 255, 255), (10, 20, 30))
 SHOWN = {
     "one bit": (GREY > 127, (GREY > 127)[..., None] * 255, 0),
-    "16-bit grey PNG": (encode(Image.fromarray(GREY.astype(np.uint16) * 257)), GREY[..., None], 0),
-    "16-bit grey, big-endian": (grey16(DEEP, ">"), DEEP[..., None] // 256, 0),
-    "16-bit grey from white": (grey_tiff(FROM_WHITE, 16, True), GREY[..., None], 0),
-    "16-bit grey, not told": (grey_tiff(FROM_WHITE, 16, None), 255 - GREY[..., None], 0),
-    "12-bit grey": (grey_tiff(TWELVE, 12, False), GREY[..., None], 0),
+    "16-bit gray PNG": (encode(Image.fromarray(GREY.astype(np.uint16) * 257)), GREY[..., None], 0),
+    "16-bit gray, big-endian": (gray16(DEEP, ">"), DEEP[..., None] // 256, 0),
+    "16-bit gray from white": (gray_tiff(FROM_WHITE, 16, True), GREY[..., None], 0),
+    "16-bit gray, not told": (gray_tiff(FROM_WHITE, 16, None), 255 - GREY[..., None], 0),
+    "12-bit gray": (gray_tiff(TWELVE, 12, False), GREY[..., None], 0),
     "16-bit RGB": (hand_built_png(32, 32, 16, 2, packed(*(noise().astype(">u2") * 257))), noise(), 0),
-    "16-bit grey, one value clear": (
+    "16-bit gray, one value clear": (
         hand_built_png(32, 32, 16, 0, packed(*[b"\x12\x34" * 16 + b"\x12\x35" * 16] * 32), chunk(b"tRNS", b"\x12\x34")),
         halves(255, 0x12),
         0,
@@ -209,23 +209,23 @@ SHOWN = {
         halves(255, (224, 204, 244)),
         1,
     ),
-    "RGB, one colour clear": (encode(TWO_COLOURS, transparency=(250, 20, 20)), ONE_IS_CLEAR, 0),
+    "RGB, one color clear": (encode(TWO_COLOURS, transparency=(250, 20, 20)), ONE_IS_CLEAR, 0),
     "CMYK TIFF": (encode(CMYK, "TIFF"), ON_PAPER, 1),
     "CMYK JPEG": (encode(Image.new("CMYK", (64, 64), (255, 0, 0, 0)), "JPEG", quality=100), (0, 255, 255), 3),
 }
 
 
 @pytest.mark.parametrize(("given", "expected", "most"), SHOWN.values(), ids=SHOWN)
-def test_colours_are_those_that_are_meant_and_what_is_clear_is_white(given, expected, most):
+def test_colors_are_those_that_are_meant_and_what_is_clear_is_white(given, expected, most):
     assert abs(square(given) - expected).max() <= most
 
 
 @pytest.mark.parametrize("fit", FITS)
-def test_the_colour_hidden_under_full_transparency_does_not_matter(fit):
+def test_the_color_hidden_under_full_transparency_does_not_matter(fit):
     assert (square(encode(Image.new("RGBA", (64, 40), (255, 0, 0, 0))), fit) == 255).all()
     pixels = np.full((320, 320, 4), (255, 0, 0, 0), np.uint8)
     pixels[80:240, 80:240] = (0, 0, 0, 255)
-    assert np.ptp(square(pixels, fit), axis=-1).max() == 0  # black, white and greys: no red bleeds over the edge
+    assert np.ptp(square(pixels, fit), axis=-1).max() == 0  # black, white and grays: no red bleeds over the edge
 
 
 @pytest.mark.parametrize("mode, name", [("F", "floating-point"), ("I", "32-bit integer")])
@@ -297,7 +297,7 @@ def test_every_promised_format_is_read_whatever_follows_it(kind):
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
 def test_of_an_animation_the_first_frame_counts(kind):
-    frames = [Image.new("RGB", (32, 32), colour) for colour in ((255, 0, 0), (0, 255, 0), (0, 0, 255))]
+    frames = [Image.new("RGB", (32, 32), color) for color in ((255, 0, 0), (0, 255, 0), (0, 0, 255))]
     options = {"lossless": True} if kind == "WEBP" else {}
     file = encode(frames[0], kind, save_all=True, append_images=frames[1:], **options)
     assert open_image(file).n_frames == 3 and (square(file) == (255, 0, 0)).all()
@@ -354,11 +354,11 @@ def test_what_is_just_within_a_limit_is_decoded():
     assert DAMAGED in refusal(hand_built_png(5000, 5000, 1, 0, packed(bytes(99))))  # decoding began: no pixels
     assert DAMAGED in refusal(heic(coded(size=(5000, 5000))))
     for size, opened in (((8000, 8000), (1000, 1000)), ((512, 62_500), (256, 31_250)), ((500, 50_000), (500, 50_000))):
-        assert open_image(with_claimed_size(JPEG, *size)).size == opened  # what is missing decodes as grey
+        assert open_image(with_claimed_size(JPEG, *size)).size == opened  # what is missing decodes as gray
 
 
 def one_scan_per_channel(width, height):
-    """A baseline JPEG, all grey, whose three channels come one after the other: two zero bits code a block."""
+    """A baseline JPEG, all gray, whose three channels come one after the other: two zero bits code a block."""
     segment = lambda marker, body: bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body  # noqa: E731
     frame = struct.pack(">BHHB", 8, height, width, 3) + b"".join(bytes([channel, 0x11, 0]) for channel in (1, 2, 3))
     tables = b"".join(segment(0xC4, bytes([kind, 1]) + bytes(16)) for kind in (0x00, 0x10))
@@ -462,7 +462,7 @@ def test_a_heic_photo_is_seen_as_it_is_meant(file, expected):
 
 def test_a_heic_photo_may_have_alpha_and_its_decoder_stays_in_another_process():
     opened = open_image(heic(coded(), coded(alpha()), references=[(b"auxl", 2, [1])]))
-    assert opened.mode == "RGBA" and abs(np.asarray(opened)[40, 40, 3].astype(int) - 64) < 16  # the grey of blue
+    assert opened.mode == "RGBA" and abs(np.asarray(opened)[40, 40, 3].astype(int) - 64) < 16  # the gray of blue
     assert "pi_heif" not in sys.modules
 
 

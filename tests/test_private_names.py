@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
-PARTS = ("app.py", "model", "trainer", "ui", "server", "benchmarks", "docs")
+PARTS = ("app.py", "model", "trainer", "ui", "server", "benchmarks", "experiments")
 
 DOCUMENTED = {
     "args.model": "https://docs.python.org/3/library/argparse.html#the-namespace-object",

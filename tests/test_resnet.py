@@ -39,15 +39,15 @@ def test_option_a_takes_every_second_pixel_and_fills_new_channels_with_zeros():
     assert list(PaddedShortcut(16, 32).parameters()) == []
 
 
-def test_the_network_normalises_its_own_input():
+def test_the_network_normalizes_its_own_input():
     mean, std = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
     torch.manual_seed(0)
     network = ResNet(depth=8, mean=mean, std=std).eval()
     torch.manual_seed(0)
     plain = ResNet(depth=8, mean=(0, 0, 0), std=(1, 1, 1)).eval()
     images = torch.rand(2, 3, 32, 32)
-    normalised = (images - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
-    torch.testing.assert_close(network(images), plain(normalised))
+    normalized = (images - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    torch.testing.assert_close(network(images), plain(normalized))
 
 
 @pytest.mark.parametrize("wrong", [{"depth": 31}, {"stem_kernel": 5}, {"shortcut": "C"}])

@@ -12,7 +12,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 
 def use_the_model(home: Path, seconds: int = 0, before: tuple[str, ...] = (), **environment: str) -> None:
-    """In a process without the variables by which ONNX Runtime recognises a CI machine, on which it is silent."""
+    """In a process without the variables by which ONNX Runtime recognizes a CI machine, on which it is silent."""
     code = f"from model import Classifier; Classifier.load(); import time; time.sleep({seconds})"
     bare = {"HOME": str(home), "PATH": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [*before, sys.executable, "-c", code]

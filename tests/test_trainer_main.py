@@ -72,6 +72,9 @@ def test_help_names_every_setting_and_every_command():
         (["--depth", "deep"], "--depth: invalid int value: 'deep'"),
         (["--max-epochs", "0"], "--max-epochs is 0; it must be 1 or more"),
         (["--max-time", "0"], "--max-time is 0; it must be a positive number of minutes"),
+        (["--max-time", "nan"], "--max-time is nan; it must be a positive number of minutes"),
+        (["--learning-rate", "inf"], "--learning-rate is inf; it must be finite"),
+        (["publish", "--tagg", "v1"], "--tagg is unknown here; did you mean --tag?"),
         (["--plateau-patience", "3"], "--plateau-patience has no effect with --schedule cosine"),
         (["--data-dir", "D", "evaluate", "A"], "evaluate is unknown here"),
         (["export", "no/such/run"], "no/such/run holds no run"),
@@ -185,7 +188,7 @@ def test_a_run_that_has_read_the_test_set_cannot_be_said_not_to(copy, tiny_cifar
     if left == "the note":
         shutil.rmtree(copy / "artifact")
     assert run(*TINY_FLAGS, "--data-dir", tiny_cifar, "--output-dir", copy, "--resume", "--no-test") == 2
-    assert f"{copy} has read the test set already: leave out --no-test" in capsys.readouterr().err
+    assert f"{copy} has read the test set already: leave out --skip-test" in capsys.readouterr().err
     assert not json.loads((copy / "run.json").read_text())["no_test"]
 
 

@@ -112,7 +112,7 @@ class ResizedCrop:
         """Per image the (size, size) matrix that stretches [start, start + length) over the whole axis, bilinearly;
         row i is the output pixel `outputs[i]`.
 
-        Pixel centres at half-integers, samples clamped inside the crop: torchvision's `resize` of the cut-out. An
+        Pixel centers at half-integers, samples clamped inside the crop: torchvision's `resize` of the cut-out. An
         input pixel's weight falls linearly with its distance from the sample and is 0 from a distance of 1 on.
         """
         position = (outputs + 0.5) * (length / self.size).unsqueeze(1) - 0.5  # (B, size), from `start`
@@ -152,13 +152,13 @@ class RandomErasing:
         return torch.cat([start, start + sides * erased], dim=1)
 
 
-def blank(images: Tensor, boxes: Tensor, colour: Tensor) -> Tensor:
-    """Images (B, 3, H, W) with `colour` (3,) inside their boxes, int64 (B, 4): top, left, bottom, right."""
+def blank(images: Tensor, boxes: Tensor, color: Tensor) -> Tensor:
+    """Images (B, 3, H, W) with `color` (3,) inside their boxes, int64 (B, 4): top, left, bottom, right."""
     top, left, bottom, right = boxes.unsqueeze(2).unbind(1)  # (B, 1) each
     pixels = torch.arange(images.shape[-1], device=images.device)
     rows, columns = (pixels >= top) & (pixels < bottom), (pixels >= left) & (pixels < right)
     inside = (rows.unsqueeze(2) & columns.unsqueeze(1)).unsqueeze(1)  # (B, 1, H, W)
-    return torch.where(inside, colour.view(3, 1, 1), images)
+    return torch.where(inside, color.view(3, 1, 1), images)
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,7 @@ class Augmentation:
         self.trivial = TrivialAugment() if config.trivial_augment else None
         self.blanks = [Cutout(size, config.cutout)] if config.cutout else []
         self.blanks += [RandomErasing(size, config.erasing)] if config.erasing else []
-        self.colour = torch.tensor(mean, device=images.device)
+        self.color = torch.tensor(mean, device=images.device)
 
     def draw(self, count: int, generator: torch.Generator) -> list[Tensor]:
         """int64 (count, ...) for each step. The last column of the first is the flip, in {0, 1}."""
@@ -229,5 +229,5 @@ class Augmentation:
             trivial, *draws = draws
             images = self.trivial.apply(images, trivial)
         for boxes in draws:
-            images = blank(images, boxes, self.colour)
+            images = blank(images, boxes, self.color)
         return images.contiguous(memory_format=torch.channels_last)

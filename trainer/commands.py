@@ -57,12 +57,12 @@ def train(args: Namespace) -> None:
 
 def check_flags(args: Namespace) -> None:
     """Raises ConfigError where one of the flags has no effect."""
-    if args.max_time <= 0:
+    if not args.max_time > 0:
         raise ConfigError(f"--max-time is {args.max_time:g}; it must be a positive number of minutes")
     if args.private and args.push_to_hub is None:
         raise ConfigError("--private has no effect without --push-to-hub: leave it out or add --push-to-hub")
     if args.skip_test and args.push_to_hub is not None:
-        raise ConfigError("--push-to-hub has no effect with --no-test, which makes no artifact: leave out one of them")
+        raise ConfigError("--push-to-hub has no effect with --skip-test, which makes no artifact: leave one out")
 
 
 def check_before(args: Namespace, run_dir: Path) -> None:

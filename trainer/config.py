@@ -95,7 +95,7 @@ class TrainConfig:
         "Probability of random erasing: a random rectangle of the image is blanked.", 0.0, from_0_to(1)
     )
     mixup: float = setting(
-        "Alpha of mixup: each image is blended with its neighbour in the batch, one lambda per batch; 0: off. With "
+        "Alpha of mixup: each image is blended with its neighbor in the batch, one lambda per batch; 0: off. With "
         "--cutmix, each batch uses one of the two at random.",
         0.0,
         AT_LEAST_0,
@@ -120,7 +120,7 @@ class TrainConfig:
     weight_decay: float = setting("L2 penalty.", 5e-4, AT_LEAST_0)
     weight_decay_on: Literal["all", "weights"] = setting(
         "Parameters with weight decay: all, or only the weights of convolutions and the linear layer, without biases "
-        "and batch normalisation.",
+        "and batch normalization.",
         "all",
     )
     ema_decay: float = setting(
@@ -176,7 +176,7 @@ class TrainConfig:
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto: CUDA, else MPS, else the CPU.", "auto")
     devices: int = setting(
         "GPUs (or CPU processes) per machine, distributed data parallel: each processes a shard of every batch. Batch "
-        "normalisation is per device. Leave it out under torchrun.",
+        "normalization is per device. Leave it out under torchrun.",
         1,
         AT_LEAST_1,
     )
@@ -200,6 +200,9 @@ class TrainConfig:
             if get_origin(f.type) is Literal and value not in get_args(f.type):
                 choices = ", ".join(map(str, get_args(f.type)))
                 raise ConfigError(f"{flag(f.name)} is {value!r}; it must be one of {choices}")
+            numbers = value if isinstance(value, tuple) else (value,)
+            if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
+                raise ConfigError(f"{flag(f.name)} is {value}; it must be finite")
             if allowed and value is not None and not allowed[0](value):
                 raise ConfigError(f"{flag(f.name)} is {value}; it must be {allowed[1]}")
         if self.batch_size < 2 * self.world_size or self.batch_size % self.world_size:

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from huggingface_hub import hf_hub_download
 from PIL import Image
 
 from model import cifar10
 from model.cifar10 import DatasetError
 from model.hub import HubError, in_one_line, translate_hub_errors
+from model.lock import lock
 
 Source = Literal["official", "hub"]
 
@@ -40,12 +41,12 @@ def download_if_missing(data_dir: Path, source: Source = "official") -> None:
         return
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(data_dir / ".download.lock")
+        lock_file = data_dir / ".download.lock"
         try:
-            held = lock.acquire(blocking=False)
+            held = lock(lock_file, timeout=0)
         except Timeout:
             print(f"Waiting for another process that downloads into {data_dir}", flush=True)
-            held = lock.acquire()
+            held = lock(lock_file, timeout=-1)
     except OSError as error:
         raise DatasetError(f"{data_dir} cannot be written ({error.strerror}): choose another --data-dir") from None
     with held:

@@ -67,10 +67,10 @@ def evaluate_flipped(classifier: Classifier, images: np.ndarray, labels: np.ndar
 def wilson_interval(correct: int, n: int, z: float = 1.959963984540054) -> tuple[float, float]:
     """The 95% score interval of a proportion (Wilson 1927): unlike p +- 1.96 se it never leaves [0, 1]."""
     p = correct / n
-    centre = p + z * z / (2 * n)
+    center = p + z * z / (2 * n)
     margin = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
-    return max(0.0, (centre - margin) / scale), min(1.0, (centre + margin) / scale)
+    return max(0.0, (center - margin) / scale), min(1.0, (center + margin) / scale)
 
 
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -80,7 +80,7 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The T that minimises the cross-entropy of logits / T (Guo et al. 2017), within TEMPERATURE_RANGE.
+    """The T that minimizes the cross-entropy of logits / T (Guo et al. 2017), within TEMPERATURE_RANGE.
 
     The loss is convex in 1/T, so its slope there changes sign once: bisection.
     """

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -110,7 +110,7 @@ def train_and_record(
             last = newest_checkpoint(run_dir) if resume else None
             if last is not None and last.instead_of:
                 log_and_print(f"{last.instead_of}: continuing from {last.path.name}, epoch {last.epochs}")
-                last = replace(last, path=last.path.replace(run_dir / FOLDER / LAST))
+                (run_dir / FOLDER / LAST).unlink()  # else the next save would keep it in the place of the one before
             if resume:
                 note_resumed(run_dir, about)
             started = time.perf_counter()

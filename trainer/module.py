@@ -34,7 +34,7 @@ def steps_factor(step: int, total_steps: int, milestones: tuple[float, float], f
 
 
 def parameter_groups(network: nn.Module, weight_decay: float, on: str) -> list[dict[str, Any]]:
-    """SGD's groups. Biases and batch normalisation have one dimension, all other weights more."""
+    """SGD's groups. Biases and batch normalization have one dimension, all other weights more."""
     parameters = list(network.parameters())
     if on == "all":
         return [{"params": parameters, "weight_decay": weight_decay}]

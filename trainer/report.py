@@ -81,8 +81,8 @@ def draw_confusion_matrix(matrix: Sequence[Sequence[int]], class_names: Sequence
     axes.set_yticks(ticks, class_names)
     axes.set(xlabel="predicted", ylabel="true", title="Confusion matrix, test")
     for row, column in np.ndindex(counts.shape):
-        colour = "white" if shares[row, column] > 0.5 else "black"
-        axes.text(column, row, counts[row, column], ha="center", va="center", color=colour, fontsize=8)
+        color = "white" if shares[row, column] > 0.5 else "black"
+        axes.text(column, row, counts[row, column], ha="center", va="center", color=color, fontsize=8)
     return figure
 
 

@@ -8,8 +8,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
+from model.lock import lock
 from trainer.config import PRETRAINED, ConfigError, TrainConfig, flag
 
 RUN, LOG, LOCK = "run.json", "train.log", "lock"
@@ -30,7 +31,7 @@ def run_lock(run_dir: Path) -> Iterator[None]:
     where one is in it."""
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        held = FileLock(run_dir / LOCK).acquire(timeout=0)
+        held = lock(run_dir / LOCK, timeout=0)
     except Timeout:
         raise RunError(f"another trainer works in {run_dir}: wait for it, or choose another --output-dir") from None
     except OSError as error:
@@ -106,7 +107,9 @@ def read_run(run_dir: Path) -> dict[str, Any]:
     """What `start_run` wrote. Raises RunError if there is none."""
     try:
         return json.loads((run_dir / RUN).read_text())
-    except (OSError, ValueError):
+    except ValueError:
+        raise RunError(f"{run_dir / RUN} is damaged: train again, with another --output-dir") from None
+    except OSError:
         raise RunError(f"{run_dir} holds no run (no readable {RUN}): name the --output-dir of a training run") from None
 
 
@@ -177,7 +180,7 @@ def check_test_is_unread(run_dir: Path) -> None:
     """Raises RunError where the run has read the test set: none may say of it afterwards that it did not."""
     read = (run_dir / RUN).exists() and read_run(run_dir).get("no_test") is False
     if read or (run_dir / "artifact").exists():
-        raise RunError(f"{run_dir} has read the test set already: leave out --no-test, or choose another --output-dir")
+        raise RunError(f"{run_dir} has read the test set already: leave out --skip-test, or take another --output-dir")
 
 
 def check_same_split(run_dir: Path, run: dict[str, Any], split_sha256: str) -> None:

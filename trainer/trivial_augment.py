@@ -43,8 +43,8 @@ class TrivialAugment:
         self.steps: list[tuple[tuple[str, ...], Callable[[Tensor, Tensor], Tensor]]] = [
             (GEOMETRIC, move),
             (("Brightness",), functools.partial(blend, black)),
-            (("Color",), functools.partial(blend, grey)),
-            (("Contrast",), functools.partial(blend, mean_grey)),
+            (("Color",), functools.partial(blend, gray)),
+            (("Contrast",), functools.partial(blend, mean_gray)),
             (("Sharpness",), functools.partial(blend, smooth)),
             (("Posterize",), posterize),
             (("Solarize",), solarize),
@@ -141,7 +141,7 @@ def sources(height: int, width: int, device: torch.device) -> Tensor:
 
 
 def blend(other: Callable[[Tensor], Tensor], levels: Tensor, draws: Tensor) -> Tensor:
-    """Between the image and an `other` one without brightness, colour, contrast or sharpness, or beyond the image."""
+    """Between the image and an `other` one without brightness, color, contrast or sharpness, or beyond the image."""
     own, rest = blend_shares(levels.device)[:, draws[:, 1], draws[:, 2]].view(2, -1, 1, 1, 1)
     return (own * levels).add_(rest * other(levels)).clamp_(0, 255).trunc_()
 
@@ -161,15 +161,15 @@ def black(levels: Tensor) -> Tensor:
     return torch.zeros_like(levels)
 
 
-def grey(levels: Tensor) -> Tensor:
+def gray(levels: Tensor) -> Tensor:
     """(n, H, W, 1)"""
     red, green, blue = levels.split(1, dim=3)
     return (0.2989 * red).add_(0.587 * green).add_(0.114 * blue).trunc_()
 
 
-def mean_grey(levels: Tensor) -> Tensor:
+def mean_gray(levels: Tensor) -> Tensor:
     """(n, 1, 1, 1)"""
-    return grey(levels).mean((1, 2, 3), keepdim=True)
+    return gray(levels).mean((1, 2, 3), keepdim=True)
 
 
 def smooth(levels: Tensor) -> Tensor:

@@ -230,16 +230,16 @@ def bird() -> Image.Image:
 def cat() -> Image.Image:
     p = Picture(4, {0: "#c4b096", 150: "#b0987c", 190: "#8c6c52", 256: "#785a42"})
     p.blotches(80, 60, (214, 198, 176), 0.5)
-    grey, dark, light = (142, 132, 122), (76, 68, 62), (232, 226, 218)
+    gray, dark, light = (142, 132, 122), (76, 68, 62), (232, 226, 218)
     p.paint(oval(130, 250, 112, 20), (60, 44, 34), opacity=0.7, blur=6)
-    p.paint(curve("82,146 128,134 176,146 204,190 214,262 44,262 54,190"), grey, edge=22, grain=0.1, grains=(3, 6))
+    p.paint(curve("82,146 128,134 176,146 204,190 214,262 44,262 54,190"), gray, edge=22, grain=0.1, grains=(3, 6))
     for k in range(4):
         p.paint(both(limb(f"{205 + k},{192 + 17 * k},3 179,{196 + 17 * k},2")), dark, opacity=0.8, blur=1.5)
     p.paint(curve("100,172 128,182 156,172 162,214 150,262 106,262 94,214"), light, grain=0.06, blur=4)
-    p.paint(both(curve("150,48 180,8 194,12 202,84 176,80")), grey, edge=6, grain=0.08)
+    p.paint(both(curve("150,48 180,8 194,12 202,84 176,80")), gray, edge=6, grain=0.08)
     p.paint(both(curve("168,50 184,24 192,72 178,72")), (196, 144, 132), blur=2)
     head = curve("128,40 166,48 198,78 208,114 190,150 158,170 128,174 98,170 66,150 48,114 58,78 90,48")
-    p.paint(head, grey, edge=20, relief=0.75, grain=0.08, grains=(3, 5))
+    p.paint(head, gray, edge=20, relief=0.75, grain=0.08, grains=(3, 5))
     for x in (-22, -8, 8, 22):
         p.paint(limb(f"{128 + x},46,3 {128 + x * 0.7},78,2"), dark, opacity=0.85, blur=1.2)
     for k in range(3):

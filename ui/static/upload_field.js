@@ -44,11 +44,16 @@
   watch('value', () => requestAnimationFrame(draw));
 
   // The example that the field shows is marked.
+  let marked = '';
   watch('value', () => {
     const shown = document.querySelector('#upload img')?.src ?? '';
-    for (const button of document.querySelectorAll('#examples button')) {
-      button.setAttribute('aria-pressed', shown.endsWith(`/${button.dataset.name}.png`));
+    const examples = document.getElementById('examples');
+    if (shown === marked || !examples) return;
+    marked = shown;
+    for (const button of examples.querySelectorAll('button')) {
+      button.setAttribute('aria-pressed', shown !== '' && button.dataset.name === examples.dataset.picked);
     }
+    delete examples.dataset.picked;
   });
 
   // Browsers lend the camera and the clipboard only to https and to pages of their own computer.
