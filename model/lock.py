@@ -6,8 +6,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-UNSUPPORTED = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
-"""What filesystems without locks say, some of the network among them."""
+UNSUPPORTED = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
+"""What filesystems without locks say, some of the network among them; for ENOSYS filelock has a lock of its own."""
 
 
 def lock(path: Path, timeout: float) -> AbstractContextManager:

@@ -16,7 +16,7 @@ def test_only_one_holds_it_until_the_end_of_its_context(tmp_path):
         pass
 
 
-@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP])
 def test_without_locks_on_the_filesystem_nobody_is_kept_out(tmp_path, monkeypatch, code):
     def flock(*args):
         raise OSError(code, "no locks here")
