@@ -77,6 +77,7 @@ def test_what_is_not_needed_may_be_absent(copy):
     assert artifact.read(copy, files=(artifact.WEIGHTS,)).metrics is None
     assert "lacks metrics.json, history.csv, predictions.csv" in refusal(artifact.read, copy)
     assert "nowhere is not a folder" in refusal(artifact.read, copy / "nowhere")
+    assert refusal(artifact.read, copy / ("x" * 300)).endswith("cannot be read (File name too long)")
 
 
 NINE = list("abcdefghi")
@@ -117,9 +118,10 @@ def test_a_config_out_of_range_is_refused_with_the_field(copy, changes, words):
     assert f"config.json {words}" in refusal(artifact.read, copy)
 
 
-def test_a_class_name_may_be_any_printable_text(copy):
-    edit(copy / artifact.CONFIG, {"class_names": [*NINE, "Möwe (klein) 鳥 №1, it's"]})
-    assert artifact.read(copy).config.class_names[9] == "Möwe (klein) 鳥 №1, it's"
+def test_a_class_name_may_be_any_printable_text_a_threshold_any_number(copy):
+    edit(copy / artifact.CONFIG, {"class_names": [*NINE, "Möwe (klein) 鳥 №1, it's"], "threshold": -3.5})
+    config = artifact.read(copy).config
+    assert config.class_names[9] == "Möwe (klein) 鳥 №1, it's" and config.threshold == -3.5
 
 
 def test_the_parameters_of_a_network_are_bounded(copy, monkeypatch):
@@ -157,6 +159,7 @@ ONE = {"confusion_matrix": [[250]], "per_class_accuracy": [1], "correct": 250, "
         ("format_version", 2, "has format_version 2"),
         ("test.loss", None, "has test.loss null"),
         ("test.n", True, "has test.n true"),
+        ("test.n", 0, "has test.n 0 where"),
         ("test.accuracy_interval", [0, 0.5, 1], "has test.accuracy_interval"),
         ("test.accuracy_interval", [0.99, 1.0], "has a wrong test: its accuracy is not within its accuracy_interval"),
         ("test.accuracy", 0.999, "has a wrong test: its accuracy is not correct / n"),
@@ -172,6 +175,8 @@ ONE = {"confusion_matrix": [[250]], "per_class_accuracy": [1], "correct": 250, "
         (BINS, [BIN | {"upper": 0}], "its lower is not below its upper"),
         (BINS, [BIN | {"accuracy": None}], "no confidence or accuracy"),
         (BINS, [BIN | {"n": 249}], "its calibration.bins_before do not add up to n"),
+        ("test.calibration.bins_after", [BIN | {"n": 249}], "its calibration.bins_after do not add up to n"),
+        ("training.split.val", 31, "has a val.n that is not training.split.val"),
         ("val.flip_tta", {}, "lacks val.flip_tta.n"),
         ("val.flip_tta.n", 60, "has a wrong val.flip_tta: its accuracy is not"),
         ("val.flip_tta", ONE | {"n": 250, "accuracy_interval": [0.9, 1], "loss": 0}, "its flip_tta.n is not n"),
@@ -210,6 +215,12 @@ def test_every_known_field_of_metrics_is_checked_and_others_ignored(metrics_refu
 def test_metrics_of_another_number_of_classes_are_refused(metrics_refusal):
     changes = {f"test.{name}": value for name, value in ONE.items()} | {"test.accuracy_interval": [0.9, 1]}
     assert "has a test.confusion_matrix that is not 10 by 10" in metrics_refusal(changes)
+
+
+def test_metrics_that_count_one_right_answer_more_than_their_matrix_are_refused(metrics_refusal, copy):
+    test = artifact.read(copy).metrics.test
+    more = {"test.correct": test.correct + 1, "test.accuracy": (test.correct + 1) / test.n}
+    assert "its confusion_matrix does not add up" in metrics_refusal(more | {"test.accuracy_interval": [0, 1]})
 
 
 @pytest.mark.parametrize(("where", "part"), [(BINS, {}), ("training.resumed", {}), ("test.confusion_matrix", ["a"])])

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import yaml
 
@@ -45,6 +46,10 @@ def test_the_card_states_numbers_selection_and_every_setting(found, text_of, tin
     assert f"| test | 250 | {test.accuracy:.2%} | {low:.2%} to {high:.2%} | {test.loss:.4f} |\n" in text
     assert f"{training.parameters:,} parameters" in text and "shape (N, 3, 32, 32)" in text
     assert f"epoch {training.best_epoch}, the highest accuracy on 30 validation images" in text
+    errors = np.array(test.confusion_matrix) * ~np.eye(10, dtype=bool)
+    true, predicted = (found.config.class_names[k] for k in divmod(int(errors.argmax()), 10))
+    assert f"errors on the test images: {true} predicted as {predicted} ({errors.max()} of 25)," in text
+    assert " in 10 minutes." in text_of(training=replace(training, wall_seconds=600))
     for name, value in training.hyperparameters.items():
         assert f"| `{name}` | {value} |" in text
     assert not any(word in text for word in ("More Information Needed", "{{", "{%", "None."))

@@ -11,11 +11,16 @@ from torchvision.datasets import CIFAR10
 
 from model import cifar10
 from tests.conftest import TEST_IMAGES, TRAIN_PER_BATCH
+from ui import download as page
 
 
 def test_md5_table_is_the_one_torchvision_checks():
     official = dict(CIFAR10.train_list + CIFAR10.test_list) | {CIFAR10.meta["filename"]: CIFAR10.meta["md5"]}
     assert official == cifar10.MD5
+
+
+def test_the_page_downloads_the_archive_that_torchvision_downloads():
+    assert (page.URL, page.MD5, page.BYTES) == (CIFAR10.url, CIFAR10.tgz_md5, 170_498_071)
 
 
 OFFICIAL = Path(os.environ.get("CIFAR10_DIR", "nowhere"))

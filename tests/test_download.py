@@ -143,7 +143,9 @@ def test_one_altered_pixel_is_refused_with_both_digests(copy, tiny_cifar, tmp_pa
     message = refused(tmp_path / "data")
     assert re.search(r"differs from the official images: part 3 of 5 of .*train-\S+ has the sha256", message)
     third = slice(2 * TRAIN_PER_BATCH, 3 * TRAIN_PER_BATCH)
-    assert cifar10.batch_sha256(images[third], labels[third]) in message and cifar10.SHA256["data_batch_2"] in message
+    found = cifar10.batch_sha256(images[third], labels[third])
+    assert found in message and cifar10.SHA256["data_batch_2"] in message
+    assert found != cifar10.batch_sha256(images[third], labels[third] + 256)  # the same lowest bytes
 
 
 @pytest.mark.parametrize("order", [(4, 3, 2, 5), (4, 3, 2, 5, 5)])
@@ -230,9 +232,10 @@ def flipped(path: Path) -> None:
     [
         (altered, r"[0-9a-f]{64}"),
         (flipped, r"unknown \(BadZipFile: .*\)"),
+        (lambda path: path.write_bytes(b""), r"unknown \(EOFError: .*\)"),
         (lambda path: np.savez(path, images=np.array([{}]), labels=np.zeros(1)), r"unknown \(ValueError: .*pickle.*\)"),
     ],
-    ids=["altered", "flipped", "pickle"],
+    ids=["altered", "flipped", "empty", "pickle"],
 )
 def test_a_damaged_batch_is_named_with_both_digests_and_what_to_do(copied, damage, found):
     target = copied / "cifar-10-hub" / "data_batch_3.npz"

@@ -51,6 +51,7 @@ def test_calibration_error_agrees_with_torchmetrics(scored, temperature):
         oracle = multiclass_calibration_error(probabilities, torch.from_numpy(labels), num_classes=10, n_bins=15)
         assert error == pytest.approx(oracle.item(), abs=1e-5)
     assert sum(b.n for b in found.bins_after) == 2000 and len(found.bins_after) == 15
+    assert found.bins_before == evaluate(logits, labels, 1.0).calibration.bins_after
 
 
 def test_the_ends_of_a_bin_belong_to_the_lower_one():
@@ -135,11 +136,12 @@ def claims(differences):
     return [line.partition(" is ")[0] for line in differences]
 
 
-def test_a_threshold_in_the_thousands_may_differ_by_the_digits_that_float32_has():
+def test_a_threshold_may_differ_a_little_in_the_thousands_by_the_digits_of_float32():
     logits = np.full((20, 10), 3000, np.float32)
     config = artifact.read_config(BUNDLED / artifact.CONFIG)
     assert evaluation.compare_threshold(replace(config, threshold=3000.02), logits) == []
     assert evaluation.compare_threshold(replace(config, threshold=3000.04), logits) != []
+    assert evaluation.compare_threshold(replace(config, threshold=1.00005), logits / 3000) == []
 
 
 def one_less(score):

@@ -174,6 +174,8 @@ def test_a_run_whose_description_cannot_be_published_is_refused_by_the_field(tin
 def test_exporting_again_replaces_the_artifact_as_a_whole(tiny_run, tiny_cifar, tmp_path):
     run_dir = shutil.copytree(tiny_run, tmp_path / "run")
     (run_dir / "artifact" / "stale.txt").write_text("from an older export")
+    for name in ("artifact.new", "artifact.old"):  # of a killed one
+        shutil.copytree(run_dir / "artifact", run_dir / name)
     metrics = (run_dir / "artifact" / artifact.METRICS).read_bytes()
     folder = export.export(run_dir, tiny_cifar)
     assert folder == run_dir / "artifact" and not (folder / "stale.txt").exists()

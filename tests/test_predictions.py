@@ -64,6 +64,7 @@ DAMAGES = {
     "an empty cell": cell(1, "index", ""),
     "a label too large": cell(1, "label", "10"),
     "a prediction too large": cell(1, "predicted", "10"),
+    "a fractional prediction": lambda rows: rows[1].__setitem__(2, rows[1][2] + ".5"),
     "another prediction than was counted": lambda rows: rows[1].__setitem__(2, str((int(rows[1][2]) + 1) % 10)),
     "a confidence above 1": cell(1, "confidence", "1.000001"),
     "a probability below 0": cell(1, "true_probability", "-0.1"),

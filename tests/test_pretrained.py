@@ -10,8 +10,9 @@ import torch
 from model import artifact
 from model.resnet import ResNet
 from model.schema import to_json
+from tests.conftest import reseal
 from tests.hub_client import REPO
-from tests.test_fit import equal, run, weights
+from tests.test_fit import assert_same, cut_short, equal, run, weights
 from trainer import data, fit
 from trainer.config import ConfigError, TrainConfig
 from trainer.data import load_training_data
@@ -67,6 +68,12 @@ def test_a_teacher_is_in_eval_mode_teaches_and_is_no_part_of_the_result(tiny_cif
     assert not equal(taught, alone)
 
 
+def test_a_distillation_that_was_cut_short_goes_on_bit_for_bit(tiny_cifar, tiny_artifact, tmp_path):
+    settings = {"max_epochs": 2, "teacher": str(tiny_artifact), "initial_weights": str(tiny_artifact)}
+    cut = cut_short(tiny_cifar, tmp_path / "cut", 1, **settings)
+    assert_same(run(tiny_cifar, cut, resume=True, **settings), run(tiny_cifar, tmp_path / "whole", **settings))
+
+
 def test_a_network_that_has_seen_validation_images_is_refused(tiny_cifar, tiny_artifact, monkeypatch):
     here = load_training_data(tiny_cifar).split.val_sha256()
     part = load_training_data(tiny_cifar, train_images=100).split.val_sha256()
@@ -77,6 +84,16 @@ def test_a_network_that_has_seen_validation_images_is_refused(tiny_cifar, tiny_a
         assert load_pretrained(config(**{name: tiny_artifact}), part)
         with pytest.raises(ConfigError, match=f"--{name.replace('_', '-')} .* trained with other validation images"):
             load_pretrained(config(**{name: tiny_artifact}), elsewhere)
+
+
+def test_an_artifact_that_does_not_name_its_validation_images_is_refused(tiny_artifact, tmp_path):
+    folder = shutil.copytree(tiny_artifact, tmp_path / "older")
+    metrics = json.loads((folder / artifact.METRICS).read_text())
+    val_sha256 = metrics["training"]["split"].pop("val_sha256")
+    artifact.write_json(folder / artifact.METRICS, metrics)
+    reseal(folder)
+    with pytest.raises(ConfigError, match="other validation images"):
+        load_pretrained(config(teacher=folder), val_sha256)
 
 
 def test_a_network_of_other_classes_is_refused(tiny_cifar, tiny_artifact, monkeypatch):
@@ -102,6 +119,8 @@ def test_resuming_is_refused_with_another_network_not_with_a_moved_one(tiny_cifa
     path = run(tiny_cifar, tmp_path / "run", **settings) / "run.json"
     moved = shutil.copytree(tiny_artifact, tmp_path / "moved")
     run(tiny_cifar, tmp_path / "run", resume=True, **settings | {"teacher": str(moved)})
+    with pytest.raises(RunError, match="was started with --teacher .*, not None"):
+        run(tiny_cifar, tmp_path / "run", resume=True, max_epochs=1)
     path.write_text(path.read_text().replace(json.loads(path.read_text())["pretrained"]["teacher"]["sha256"], "0" * 64))
     with pytest.raises(RunError, match="another network as --teacher"):
         run(tiny_cifar, tmp_path / "run", resume=True, **settings)

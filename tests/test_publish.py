@@ -19,6 +19,7 @@ from model.artifact import ArtifactError
 from model.hub import HubError
 from tests.hub_client import REPO, contents, environment, steps
 from trainer import card
+from trainer import publish as publishing
 from trainer.publish import publish
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -161,6 +162,17 @@ def test_somebody_elses_commit_in_between_is_not_overwritten(hub, copy, monkeypa
     assert pushed(hub)["theirs.txt"] == b"theirs" and b"new" not in pushed(hub)[artifact.CARD]
     publish(copy, REPO)
     assert pushed(hub) == as_published(copy) | {"theirs.txt": b"theirs"}
+
+
+def test_a_silent_hub_is_left_after_the_deadline(hub, copy, monkeypatch):
+    for step, deadline in (("create", "ASK_SECONDS"), ("commit", "COMMIT_SECONDS")):
+        hub.fail(step, "hang")
+        with monkeypatch.context() as patch:
+            patch.setattr(publishing, deadline, 0.5)
+            with pytest.raises(HubError, match=r"did not finish within 0\.5 seconds"):
+                publish(copy, REPO)
+        hub.heal()
+    assert hub.files(REPO).keys() == {".gitattributes"}
 
 
 # The card

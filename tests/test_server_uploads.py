@@ -116,6 +116,7 @@ def test_the_folder_lies_where_it_should_and_can_be_removed(tmp_path, monkeypatc
     for parent, expected in ((None, tmp_path), (str(tmp_path / "a" / "b"), tmp_path / "a" / "b")):
         sweeper = Uploads(parent)
         assert sweeper.folder.parent == expected and sweeper.folder.name.startswith(PREFIX)
+        assert sweeper.folder.stat().st_mode & 0o77 == 0  # nobody else on this machine may look into it
         sweeper.remove()
         assert not sweeper.folder.exists()
     (tmp_path / "file").touch()

@@ -181,6 +181,21 @@ def test_where_the_variables_cannot_be_set_the_same_command_finishes(hub, sha):
     assert hub.repo(SPACE, "space").variables == {"MODEL_REPO": REPO, "MODEL_REVISION": newer}
 
 
+def test_hidden_files_stay_behind(tmp_path, monkeypatch):
+    for name in ("app.py", "LICENSE", "requirements-app.txt", "ui/page.py", "ui/.env", "ui/.old/page.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.setattr(hosting, "PROJECT", tmp_path)
+    monkeypatch.setattr(hosting, "FOLDERS", ("ui/",))
+    assert hosting.space_files().keys() == {"app.py", "LICENSE", "requirements.txt", "ui/page.py"}
+
+
+def test_a_folder_of_that_name_does_not_stand_for_the_repository(hub, sha, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / REPO).mkdir(parents=True)
+    assert create_space(SPACE, REPO).sha
+
+
 def test_what_is_no_repository_is_refused(hub):
     with pytest.raises(HubError, match="is not the name of a repository"):
         create_space(SPACE, "assets/resnet32-cifar10/model.onnx")

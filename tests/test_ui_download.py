@@ -166,13 +166,20 @@ def test_a_folder_that_is_complete_is_left_alone_and_nobody_is_asked(host, tiny_
     assert host.asked == 0 and everything(tiny_cifar) == before
 
 
+def test_a_folder_that_is_not_there_yet_is_made(host, tmp_path):
+    download(tmp_path / "a" / "b", quiet)
+    cifar10.check_files(tmp_path / "a" / "b")
+
+
 def test_damaged_files_and_what_a_killed_download_left_are_replaced(host, data_dir):
     (data_dir / FOLDER).mkdir()
-    (data_dir / FOLDER / "test_batch").write_bytes(b"half")
+    for name in cifar10.MD5:  # none is missing
+        (data_dir / FOLDER / name).write_bytes(b"half")
     (data_dir / ".cifar-10.part").mkdir()
     (data_dir / ".cifar-10.part" / "archive.tar.gz").write_bytes(b"half")
     download(data_dir, quiet)
     assert everything(data_dir) == WHOLE
+    cifar10.check_files(data_dir)
     cifar10.check_files(data_dir)
 
 
