@@ -447,6 +447,7 @@ def turned(quarters):
 
 UPSIDE_DOWN = coded(box(b"irot", b"\2"))
 HEICS = {
+    "brand mif1": (heic(coded(), brand=b"mif1"), drawn()),
     "brand heix": (heic(coded(), brand=b"heix"), drawn()),
     **{f"turned by {90 * quarters}": (turned(quarters), np.rot90(drawn(), quarters)) for quarters in range(4)},
     "turned by EXIF alone": (heic(coded(), exif_item(8), references=[(b"cdsc", 2, [1])]), drawn()),
