@@ -44,7 +44,7 @@ def main(run_dir: Path) -> None:
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as Lightning does
     torch.use_deterministic_algorithms(config.deterministic)
-    network = build_network(config, run["mean"], run["std"]).to(device, memory_format=torch.channels_last)
+    network = build_network(config, 10, run["mean"], run["std"]).to(device, memory_format=torch.channels_last)
     compile_if_asked(network, config)
     optimizer = ready_optimizer(network, config, device)
     batch_size = min(config.batch_size, run["split"]["train"])

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from model import schema
+from model import cifar10, schema
 from model.architecture import Architecture
 from model.schema import Check, Plain, between, length
 
@@ -42,6 +42,9 @@ HISTORY_COLUMNS = (
     "seconds",
     "images_per_second",
 )
+
+IMAGE_SIZES = range(32, 129, 16)
+"""Sides in pixels of the images that a network may take."""
 
 CHECKSUMMED = (WEIGHTS, GRAPH, METRICS, HISTORY, PREDICTIONS)
 """Files whose sha256 the writer puts into config.json. GRAPH is for other people's tools, and never read here."""
@@ -114,7 +117,7 @@ class Config(Architecture, Versioned):
 
     num_classes: Annotated[int, between(2, 100)]
     class_names: tuple[ClassName, ...]
-    image_size: Literal[32]
+    image_size: Annotated[int, Check(lambda size: size in IMAGE_SIZES, "32 to 128 in steps of 16")]
     temperature: Annotated[float, between(0.01, 100)]
     expected_logits: tuple[float, ...]
     threshold: float | None = None
@@ -287,6 +290,7 @@ class Training:
     """How the network was trained.
 
     changes             flags for what differs from the recipe, seed and machine aside
+    dataset             its name; older artifacts, which lack it, are all of CIFAR-10
     hyperparameters     every setting of the trainer that has a meaning in this run
     wall_seconds        of the training with everything around it
     images_per_second   of its steps alone, without the first epoch, which may compile
@@ -310,6 +314,7 @@ class Training:
     git_commit: Text | None
     started: Text
     resumed: tuple[Resumed, ...] = ()
+    dataset: Text = cifar10.NAME
     split: Split
     parameters: Count
     mean: Triple | None = None
@@ -336,6 +341,22 @@ class Artifact:
     folder: Path
     config: Config
     metrics: Metrics | None
+
+
+def is_cifar10(class_names: Sequence[str], metrics: Metrics) -> bool:
+    """Whether the network was trained on CIFAR-10: only then are its test images and published results of interest."""
+    return metrics.training.dataset == cifar10.NAME and tuple(class_names) == cifar10.CLASS_NAMES
+
+
+CIFAR10_TITLE = "CIFAR-10 image classifier"
+
+
+def title(config: Config, metrics: Metrics) -> str:
+    """What a page that serves the network is called."""
+    if is_cifar10(config.class_names, metrics):
+        return CIFAR10_TITLE
+    dataset = metrics.training.dataset
+    return "Image classifier" if dataset == cifar10.NAME else f"Image classifier: {dataset}"  # else: not known
 
 
 def probe_image(size: int = 32) -> np.ndarray:

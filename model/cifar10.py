@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+NAME = "CIFAR-10"
+
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 """In label order, as `batches.meta` lists them."""
 

@@ -94,12 +94,14 @@ class Classifier:
         except ArtifactError as error:
             raise hub.refusal(error, source) from None
 
-    def predict(self, image: Image.Image, top_k: int = 5, fit: str | None = None) -> list[tuple[str, float]]:
-        """The `top_k` most probable (label, probability), most probable first.
+    def predict(self, image: Image.Image, top_k: int | None = None, fit: str | None = None) -> list[tuple[str, float]]:
+        """The `top_k` most probable (label, probability), most probable first; by default five, or all of fewer.
 
         `fit` says how an image that is not square becomes one (see `preprocess`), here and below; None: as config.json
         says. Raises ValueError unless 1 <= top_k <= number of classes, and for an unknown `fit`.
         """
+        if top_k is None:
+            top_k = min(5, len(self.class_names))
         if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= len(self.class_names):
             raise ValueError(f"top_k is {top_k!r}; it must be a whole number from 1 to {len(self.class_names)}")
         (found,) = self.classify([image], fit)

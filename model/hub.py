@@ -42,8 +42,8 @@ BUNDLED = Path(__file__).resolve().parent.parent / BUNDLED_NAME
 PULL_SECONDS = 60
 """For all of a pull: 4 MB at most, for the default network."""
 
-MAX_SAMPLE_BYTES = 4_000_000
-"""Of each file of samples/; 200 tiles of 32x32 pixels have 0.6 MB before compression."""
+MAX_SAMPLE_BYTES = 16_000_000
+"""Of each file of samples/; 200 tiles of 128x128 pixels have 10 MB before compression."""
 
 THREAD = "hub-call"
 """Name of the threads in which the client runs."""

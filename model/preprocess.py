@@ -33,6 +33,9 @@ from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION
 from model import heic
 from model.cifar10 import IMAGE_SIZE
 
+VERSION = 1
+"""Counts up when the same file would give other pixels: what was decoded before is then decoded again."""
+
 FITS = ("crop", "pad", "stretch")
 """How an image that is not square becomes one: its central square, white bars beside it, or squashed."""
 

@@ -89,7 +89,7 @@ def build_router(classifier: Classifier, limits: Limits) -> APIRouter:
 
     def square(image: UploadFile, fit: str):
         with open_limited(image.file) as opened:
-            return to_square_rgb(opened, fit)
+            return to_square_rgb(opened, fit, classifier.config.image_size)
 
     def answer(found: Any, top_k: int) -> dict:
         return label_dict(classifier.class_names, found, top_k) | details(found)

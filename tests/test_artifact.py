@@ -92,7 +92,7 @@ NINE = list("abcdefghi")
         ({"stem_kernel": 5}, "has stem_kernel 5 where 1 or 3 is allowed"),
         ({"stem_kernel": True}, "has stem_kernel true"),
         ({"shortcut": "C"}, 'has shortcut "C"'),
-        ({"image_size": 64}, "has image_size 64"),
+        ({"image_size": 40}, "has image_size 40"),
         ({"fit": "zoom"}, 'has fit "zoom" where "crop" or "pad" or "stretch" is allowed'),
         ({"num_classes": 101}, "has num_classes 101"),
         ({"class_names": ["a"] * 10}, "is wrong: it has a class name twice"),

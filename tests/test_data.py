@@ -9,7 +9,7 @@ import torch
 from trainer import data
 from trainer.augment import to_float
 from trainer.config import ConfigError, TrainConfig
-from trainer.data import CIFAR10DataModule, EvalLoader, TrainLoader, steps_at_once
+from trainer.data import DataModule, EvalLoader, TrainLoader, steps_at_once
 
 OFFICIAL_LABELS = np.arange(50_000) % 10
 
@@ -145,7 +145,7 @@ def test_evaluation_sees_every_image_once_in_order_and_unchanged(monkeypatch, im
 
 def test_the_data_module_keeps_val_images_out_of_training_and_augments_training_alone(tiny_cifar):
     found = data.load_training_data(tiny_cifar)
-    module = CIFAR10DataModule(found, TrainConfig(batch_size=27))
+    module = DataModule(found, TrainConfig(batch_size=27))
     strategy = SimpleNamespace(root_device=torch.device("cpu"))
     module.trainer = SimpleNamespace(strategy=strategy, global_rank=0, world_size=1)
     val_images = torch.cat([x for x, _ in module.val_dataloader()])

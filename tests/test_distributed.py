@@ -79,7 +79,7 @@ def test_one_process_alone_writes_and_prints(by_torchrun):
 
 def test_val_metrics_are_those_of_a_single_process_on_the_same_weights(by_torchrun, tiny_cifar):
     data = load_training_data(tiny_cifar)
-    network = build_network(TrainConfig(depth=8), data.mean, data.std).eval()
+    network = build_network(TrainConfig(depth=8), 10, data.mean, data.std).eval()
     network.load_state_dict({k.removeprefix("network."): v for k, v in weights(by_torchrun).items()})
     images, labels = data.images[data.split.val], data.labels[data.split.val]
     (batch,) = EvalLoader(torch.from_numpy(images), torch.from_numpy(labels))

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,8 +60,8 @@ def test_a_run_and_its_artifact_tell_which_networks_took_part(tiny_cifar, tiny_a
 
 
 def test_a_teacher_is_in_eval_mode_teaches_and_is_no_part_of_the_result(tiny_cifar, tiny_artifact, tmp_path):
-    val_sha256 = load_training_data(tiny_cifar).split.val_sha256()
-    teacher = load_pretrained(config(teacher=tiny_artifact), val_sha256)["teacher"].network
+    data = load_training_data(tiny_cifar)
+    teacher = load_pretrained(config(teacher=tiny_artifact), data)["teacher"].network
     assert not teacher.training and not any(parameter.requires_grad for parameter in teacher.parameters())
     taught = weights(run(tiny_cifar, tmp_path / "taught", max_epochs=1, teacher=str(tiny_artifact)))
     alone = weights(run(tiny_cifar, tmp_path / "alone", max_epochs=1))
@@ -75,10 +76,10 @@ def test_a_distillation_that_was_cut_short_goes_on_bit_for_bit(tiny_cifar, tiny_
 
 
 def test_a_network_that_has_seen_validation_images_is_refused(tiny_cifar, tiny_artifact, monkeypatch):
-    here = load_training_data(tiny_cifar).split.val_sha256()
-    part = load_training_data(tiny_cifar, train_images=100).split.val_sha256()
+    here = load_training_data(tiny_cifar)
+    part = load_training_data(tiny_cifar, train_images=100)
     monkeypatch.setattr(data, "SPLIT_SEED", 1)
-    elsewhere = load_training_data(tiny_cifar).split.val_sha256()
+    elsewhere = load_training_data(tiny_cifar)
     for name in ("teacher", "initial_weights"):
         assert load_pretrained(config(**{name: tiny_artifact}), here).keys() == {name}
         assert load_pretrained(config(**{name: tiny_artifact}), part)
@@ -86,32 +87,30 @@ def test_a_network_that_has_seen_validation_images_is_refused(tiny_cifar, tiny_a
             load_pretrained(config(**{name: tiny_artifact}), elsewhere)
 
 
-def test_an_artifact_that_does_not_name_its_validation_images_is_refused(tiny_artifact, tmp_path):
+def test_an_artifact_that_does_not_name_its_validation_images_is_refused(tiny_cifar, tiny_artifact, tmp_path):
     folder = shutil.copytree(tiny_artifact, tmp_path / "older")
     metrics = json.loads((folder / artifact.METRICS).read_text())
-    val_sha256 = metrics["training"]["split"].pop("val_sha256")
+    del metrics["training"]["split"]["val_sha256"]
     artifact.write_json(folder / artifact.METRICS, metrics)
     reseal(folder)
     with pytest.raises(ConfigError, match="other validation images"):
-        load_pretrained(config(teacher=folder), val_sha256)
+        load_pretrained(config(teacher=folder), load_training_data(tiny_cifar))
 
 
-def test_a_network_of_other_classes_is_refused(tiny_cifar, tiny_artifact, monkeypatch):
-    from model import cifar10
-
-    val_sha256 = load_training_data(tiny_cifar).split.val_sha256()
-    monkeypatch.setattr(cifar10, "CLASS_NAMES", tuple(reversed(cifar10.CLASS_NAMES)))
+def test_a_network_of_other_classes_is_refused(tiny_cifar, tiny_artifact):
+    data = load_training_data(tiny_cifar)
+    data = replace(data, class_names=tuple(reversed(data.class_names)))
     with pytest.raises(ConfigError, match="has other classes"):
-        load_pretrained(config(teacher=tiny_artifact), val_sha256)
+        load_pretrained(config(teacher=tiny_artifact), data)
 
 
 @pytest.mark.parametrize(("name", "value"), [("depth", 14), ("shortcut", "B")])
 def test_first_weights_must_be_of_the_same_architecture_a_teacher_need_not(tiny_cifar, tiny_artifact, name, value):
-    val_sha256 = load_training_data(tiny_cifar).split.val_sha256()
+    data = load_training_data(tiny_cifar)
     other = {"depth": 8} | {name: value}
     with pytest.raises(ConfigError, match=f"has --{name.replace('_', '-')} .*, not {value}"):
-        load_pretrained(TrainConfig(initial_weights=str(tiny_artifact), **other), val_sha256)
-    assert load_pretrained(TrainConfig(teacher=str(tiny_artifact), **other), val_sha256)["teacher"].facts["depth"] == 8
+        load_pretrained(TrainConfig(initial_weights=str(tiny_artifact), **other), data)
+    assert load_pretrained(TrainConfig(teacher=str(tiny_artifact), **other), data)["teacher"].facts["depth"] == 8
 
 
 def test_resuming_is_refused_with_another_network_not_with_a_moved_one(tiny_cifar, tiny_artifact, tmp_path):
@@ -127,8 +126,8 @@ def test_resuming_is_refused_with_another_network_not_with_a_moved_one(tiny_cifa
 
 
 def test_a_teacher_may_come_from_the_hub(tiny_cifar, hub, sha):
-    val_sha256 = load_training_data(tiny_cifar).split.val_sha256()
-    found = load_pretrained(config(teacher=REPO), val_sha256)["teacher"]
+    data = load_training_data(tiny_cifar)
+    found = load_pretrained(config(teacher=REPO), data)["teacher"]
     assert found.facts["epochs"] == 2 and found.facts["source"] == f"hub:{REPO}@{sha}"
 
 

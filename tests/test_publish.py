@@ -274,7 +274,7 @@ def test_a_failed_publish_is_one_sentence_and_can_be_repeated(hub, copy, tmp_pat
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--push-to-hub", REPO, "--no-test"], "--push-to-hub has no effect with --no-test"),
+        (["--push-to-hub", REPO, "--no-test"], "--push-to-hub has no effect with --skip-test"),
         (["--private"], "--private has no effect without --push-to-hub"),
     ],
 )

@@ -135,10 +135,12 @@ def test_again_makes_no_commit_a_file_that_the_page_lost_is_removed(hub, sha):
     assert "ui/old_tab.py" not in tree(hub) and tree(hub)["notes.md"] == b"mine"
 
 
-@pytest.mark.parametrize("missing", ["samples/test.png", "model.safetensors"])
-def test_a_model_without_samples_is_refused_with_the_reason(hub, sha, missing):
+@pytest.mark.parametrize(
+    ("missing", "words"), [("model.safetensors", "model.safetensors at"), ("samples/test.png", "sample images at")]
+)
+def test_an_incomplete_model_of_cifar10_is_refused_with_the_reason(hub, sha, missing, words):
     hub.commit(REPO, {missing: None})
-    with pytest.raises(HubError, match=f"{REPO} lacks {missing} at .*a Space has no CIFAR-10 of its own"):
+    with pytest.raises(HubError, match=f"{REPO} lacks {words} .*publish` brings all"):
         create_space(SPACE, REPO)
     assert ("space", SPACE) not in hub.repos
 

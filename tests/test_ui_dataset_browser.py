@@ -176,7 +176,7 @@ def test_without_images_a_cell_says_where_to_get_them(bare_browser):
     shown = text(bare_browser.cell_html(1, 5))
     assert shown.endswith("The model on this page has no sample images. Download CIFAR-10 on the Test images tab.")
     bare_browser.classifier.class_names = tuple(reversed(CLASS_NAMES))
-    assert text(bare_browser.cell_html(1, 5)).endswith("its classes are not those of CIFAR-10.")
+    assert text(bare_browser.cell_html(1, 5)).endswith("`python -m trainer export RUN_DIR --samples`.")
 
 
 # One image
@@ -283,7 +283,7 @@ def test_no_download_is_offered_where_it_would_not_help(bare_browser, monkeypatc
     drawn = drawn_grid(bare_browser, "")
     assert visible(drawn) == [True, "hidden", False]
     assert "No test images" in text(drawn[2]) and "Download" not in text(drawn[2])
-    with pytest.raises(gr.Error, match="its classes are not those of CIFAR-10"):
+    with pytest.raises(gr.Error, match="brings no sample images"):
         calls(bare_browser)["bring"](lambda share, desc: None)
 
 

@@ -15,7 +15,9 @@ from ui.dataset_images import NoDataset, find_images, read_samples
 
 
 def classifier_at(folder: Path, names=CLASS_NAMES) -> SimpleNamespace:
-    return SimpleNamespace(folder=folder, class_names=names)
+    config = SimpleNamespace(class_names=names, image_size=32)
+    metrics = SimpleNamespace(training=SimpleNamespace(dataset="CIFAR-10"))
+    return SimpleNamespace(folder=folder, class_names=names, config=config, metrics=metrics)
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ def test_a_complete_cifar_folder_is_preferred_to_the_samples(tiny_artifact, tiny
 
 
 def test_a_cifar_folder_does_not_serve_a_model_of_other_classes(tiny_artifact, tiny_cifar, tmp_path):
-    with pytest.raises(DatasetError, match="its classes are not those of CIFAR-10"):
+    with pytest.raises(DatasetError, match="brings no sample images"):
         find_images(classifier_at(tmp_path, ("cat", "dog")), tiny_cifar)
     names = tuple(reversed(CLASS_NAMES))
     assert len(find_images(classifier_at(tiny_artifact, names), tiny_cifar).indices) < 250
@@ -67,7 +69,7 @@ def test_a_damaged_cifar_folder_is_named_to_the_host_and_hides_no_samples(
     assert str(caught.value) == "The CIFAR-10 files on this server are damaged or altered."
     assert str(made_up_cifar) in caplog.text and "test_batch is damaged or altered" in caplog.text
     found = find_images(classifier_at(tiny_artifact), made_up_cifar)
-    assert found.indices == read_samples(tiny_artifact / "samples", 10).indices
+    assert found.indices == read_samples(tiny_artifact / "samples", 10, 32).indices
 
 
 def edit(samples: Path, change) -> None:
@@ -79,7 +81,7 @@ def edit(samples: Path, change) -> None:
 def test_a_network_without_mistakes_has_one_sheet(samples):
     edit(samples, lambda about: about["mistakes"].update(images=[]))
     (samples / "mistakes.png").unlink()
-    assert len(read_samples(samples, 10).indices) == 200
+    assert len(read_samples(samples, 10, 32).indices) == 200
 
 
 def broken_png(png: bytes) -> bytes:
@@ -141,4 +143,4 @@ DAMAGE = FILES | {name: (lambda samples, change=change: edit(samples, change)) f
 def test_damaged_samples_are_refused_with_what_to_do(samples, damage):
     damage(samples)
     with pytest.raises(DatasetError, match="Export the artifact again, or delete that folder"):
-        read_samples(samples, 10)
+        read_samples(samples, 10, 32)

@@ -75,6 +75,7 @@ def test_the_head_says_which_model_it_is_and_how_good():
     ]
     assert "Recognizes 3 classes: cat, dog and cow." in text(html)
     assert "/home" not in html and "ann" not in html
+    assert "Recognizes 100 classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 90 more." in text(head_of([*map(str, range(100))]))
 
 
 def test_a_model_is_named_by_where_it_comes_from():
@@ -92,10 +93,10 @@ def test_no_name_of_the_artifact_and_no_notice_brings_markup():
     assert find(html, "i") == [] and find(html, "p")[0].text == EVIL and find(html, "div")[0]["role"] == "status"
 
 
-def test_notice_and_examples_have_a_place_only_where_there_are_some(tiny_artifact, tmp_path, config, monkeypatch):
+def test_notice_and_examples_have_a_place_only_where_there_are_some(tmp_path, config, monkeypatch):
     assert {"notice", "examples"} & {part.get("elem_id") for part in parts(config, "html")} == {"examples"}
     monkeypatch.setattr(predict, "EXAMPLES", tmp_path)
-    html = parts(build_page(Classifier.load(tiny_artifact), tmp_path, "Another model.").get_config_file(), "html")
+    html = parts(build_page(Classifier.load(), tmp_path, "Another model.").get_config_file(), "html")
     shown = {part["elem_id"]: text(part["value"]) for part in html if part.get("elem_id") in ("notice", "examples")}
     assert shown == {"notice": "Model noticeAnother model."}
 

@@ -73,7 +73,7 @@ def test_a_setting_that_is_none_is_refused(classifier, uploads, top_k, fit, sent
 
 def test_there_is_a_small_example_of_each_class():
     for name in CLASS_NAMES:
-        image = predict.thumbnail(predict.EXAMPLES / f"{name}.png")
+        image = predict.thumbnail(str(predict.EXAMPLES / f"{name}.png"))
         drawn = Image.open(predict.EXAMPLES / f"{name}.png").convert("RGB").resize((96, 96))
         assert np.abs(pixels(image).astype(int) - np.asarray(drawn)).mean() < 5
     (button,) = find(render("examples.html", examples={EVIL: "data:,"}, side=96), "button")

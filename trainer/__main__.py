@@ -41,6 +41,11 @@ def parsers() -> dict[str, Parser]:
         found[name].add_argument("--data-dir", type=Path, metavar="DIR", help=DATA_DIR)
     for name in ("", "publish", "space"):
         found[name].add_argument("--private", action="store_true", help="create the repository as private")
+    for name in ("export", "evaluate"):
+        found[name].add_argument("--images", type=Path, metavar="FOLDER", help="where the folder of images is now")
+    for name in ("", "export"):
+        words = "put sample images and event files into the artifact  [on for CIFAR-10, off for --images]"
+        found[name].add_argument("--samples", action=BooleanOptionalAction, help=words)
     found["export"].add_argument("run_dir", type=Path, metavar="RUN_DIR", help="the --output-dir of a training run")
     for name in ("evaluate", "publish"):
         found[name].add_argument("folder", type=Path, metavar="ARTIFACT", help="an artifact folder")
@@ -56,7 +61,7 @@ def parsers() -> dict[str, Parser]:
 def add_training_flags(parser: Parser) -> None:
     recipes = f"named hyperparameters: {', '.join(RECIPES)}; flags below override them"
     parser.add_argument("--recipe", default="default", help=recipes)
-    parser.add_argument("--output-dir", type=Path, metavar="DIR", help="the run's folder  [runs/RECIPE-seedN]")
+    parser.add_argument("--output-dir", type=Path, metavar="DIR", help="the run's folder  [runs/[FOLDER-]RECIPE-seedN]")
     source = "source of a missing CIFAR-10: its official host, or the copy on the Hub"
     parser.add_argument("--download-from", choices=get_args(Source), default="official", help=source)
     parser.add_argument("--resume", action="store_true", help="go on with the run in the output folder, or start one")

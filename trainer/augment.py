@@ -14,6 +14,9 @@ from torch import Tensor
 from trainer.config import TrainConfig
 from trainer.trivial_augment import TrivialAugment
 
+PIXELS_OF = 32
+"""Side of the images in whose pixels the settings are given."""
+
 
 def to_float(images: Tensor) -> Tensor:
     """uint8 (N, H, W, 3) -> float32 (N, 3, H, W) in [0, 1], channels_last in memory."""
@@ -202,18 +205,18 @@ def draw_mixtures(count: int, size: int, mixup: float, cutmix: float, random: np
 class Augmentation:
     """The config's augmentation of single images, in this order: flip and crop, TrivialAugment, blanked rectangles.
 
-    `images` uint8 (N, 32, 32, 3) on the training device; `mean` fills what is blanked.
+    `images` uint8 (N, S, S, 3) on the training device; `mean` fills what is blanked.
     """
 
     def __init__(self, config: TrainConfig, images: Tensor, mean: tuple[float, ...]):
         size = images.shape[1]
         self.crop = (
-            PadCrop(images, config.crop_padding)
+            PadCrop(images, config.crop_padding * size // PIXELS_OF)
             if config.crop == "pad"
             else ResizedCrop(images, config.crop_scale, config.crop_ratio)
         )
         self.trivial = TrivialAugment() if config.trivial_augment else None
-        self.blanks = [Cutout(size, config.cutout)] if config.cutout else []
+        self.blanks = [Cutout(size, config.cutout * size // PIXELS_OF)] if config.cutout else []
         self.blanks += [RandomErasing(size, config.erasing)] if config.erasing else []
         self.color = torch.tensor(mean, device=images.device)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from model.artifact import Config, Metrics, Pretrained, PretrainedNetwork, Training
+from model.artifact import Config, Metrics, Pretrained, PretrainedNetwork, Training, is_cifar10
 
 REPO = "USER/REPO"
 """Stands in the card for the repository, whose name is not known before `publish` puts it there."""
@@ -13,26 +13,30 @@ REPO = "USER/REPO"
 
 def write_card(metrics: Metrics, config: Config, path: Path) -> None:
     """The model card: front matter that the Hub reads, then prose. Every number comes from `metrics`."""
+    test = metrics.test
     card = ModelCard.from_template(
         card_data(metrics, config),
         template_path=str(Path(__file__).with_name("card.md.j2")),
         repo=REPO,
+        cifar10=is_cifar10(config.class_names, metrics),
+        per_class=list(zip(config.class_names, map(sum, test.confusion_matrix), test.per_class_accuracy, strict=True)),
         config=config,
         training=metrics.training,
-        test=metrics.test,
+        test=test,
         splits={"val": metrics.val, "test": metrics.test},
         networks=networks(metrics.training),
-        confused=confused_text(metrics.test.confusion_matrix, config.class_names),
+        confused=confused_text(test.confusion_matrix, config.class_names),
     )
     path.write_text(f"{card}\n", "utf-8")
 
 
 def card_data(metrics: Metrics, config: Config) -> ModelCardData:
+    dataset = metrics.training.dataset
     results = [
         EvalResult(
             task_type="image-classification",
-            dataset_type="cifar10",
-            dataset_name=f"CIFAR-10 {split} (n = {scores.n})",
+            dataset_type="cifar10" if is_cifar10(config.class_names, metrics) else "imagefolder",
+            dataset_name=f"{dataset} {split} (n = {scores.n})",
             dataset_split={"val": "train", "test": "test"}[split],
             metric_type="accuracy",
             metric_name=f"{split} accuracy",
@@ -45,9 +49,9 @@ def card_data(metrics: Metrics, config: Config) -> ModelCardData:
         license="mit",
         library_name="onnx",
         pipeline_tag="image-classification",
-        datasets=["cifar10"],
+        datasets=["cifar10"] if is_cifar10(config.class_names, metrics) else None,
         metrics=["accuracy"],
-        tags=["resnet", "cifar10", "pytorch", "onnx"],
+        tags=["resnet", *["cifar10"] * is_cifar10(config.class_names, metrics), "pytorch", "onnx"],
         model_name=f"ResNet-{config.depth}",
         eval_results=results,
     )

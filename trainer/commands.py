@@ -14,7 +14,7 @@ from pathlib import Path
 from model import artifact, cifar10
 from model.artifact import ArtifactError
 from model.hub import HubError
-from trainer.config import ConfigError, TrainConfig, configure, torchrun_devices
+from trainer.config import ConfigError, TrainConfig, configure, dataset_name, torchrun_devices
 from trainer.download import download_if_missing
 from trainer.errors import Interrupted, TrainingError
 from trainer.run import RUN, check_test_is_unread, check_unused, note_no_test, read_run, run_lock
@@ -23,22 +23,25 @@ STARTED = time.monotonic()
 
 
 def train(args: Namespace) -> None:
-    """Train a ResNet on CIFAR-10, evaluate it on val and test, export the artifact folder. Without flags: the default
-    recipe, on the best available device, into runs/default-seed0/artifact."""
+    """Train a ResNet on CIFAR-10 or a folder of images, evaluate it on val and test, export the artifact folder.
+    Without flags: CIFAR-10, the default recipe, on the best available device, into runs/default-seed0/artifact."""
     given = {f.name: getattr(args, f.name) for f in fields(TrainConfig) if f.name != "recipe" and f.name in args}
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
     config = configure(args.recipe, given | torchrun_devices(os.environ, given))
     data_dir = cifar10.data_dir(args.data_dir)
-    run_dir = args.output_dir or Path("runs") / f"{args.recipe}-seed{config.seed}"
+    run_dir = args.output_dir or Path("runs") / f"{dataset_prefix(config)}{args.recipe}-seed{config.seed}"
     check_flags(args)
+    if config.images and run_dir.resolve().is_relative_to(Path(config.images).resolve()):
+        raise ConfigError(f"--output-dir {run_dir} lies inside --images: choose one elsewhere")
     if is_first_process():  # another one may come when the first has begun the run
         check_before(args, run_dir)
-    download_if_missing(data_dir, args.download_from)
+    if config.images is None:
+        download_if_missing(data_dir, args.download_from)
     from trainer.fit import fit
 
     try:
         deadline = STARTED + 60 * args.max_time
-        progress = fit(config, data_dir, run_dir, args.resume, deadline, progress_bar=sys.stdout.isatty())
+        progress = fit(config, data_dir, run_dir, args.resume, deadline, sys.stdout.isatty(), given)
         if progress is None:
             return  # one of several processes, not the first
         if progress.epochs < progress.total:
@@ -53,6 +56,15 @@ def train(args: Namespace) -> None:
             again = f"{interrupted.state}. To continue, repeat the command with --resume"
             raise Interrupted(interrupted.signum, again) from None
         raise
+
+
+def dataset_prefix(config: TrainConfig) -> str:
+    """Of the run folder's name: "photos-" for --images photos/. Raises ConfigError where there is no such folder."""
+    if config.images is None:
+        return ""
+    if not config.images.strip() or not os.path.isdir(config.images):
+        raise ConfigError(f"--images {config.images} is not a folder: name one that has a sub-folder per class")
+    return f"{dataset_name(config.images)}-"
 
 
 def check_flags(args: Namespace) -> None:
@@ -100,10 +112,12 @@ def end_with_artifact(args: Namespace, run_dir: Path, data_dir: Path, epochs: in
         exported = artifact.read(folder).metrics.training.epochs == epochs
     except ArtifactError:
         exported = False
+    if args.samples is not None and args.samples != (folder / artifact.SAMPLES).is_dir():
+        exported = False
     if exported:
         print(f"Finished before: {folder}. To serve it: python app.py --model {folder}")
     else:
-        export_and_print(run_dir, data_dir)
+        export_and_print(run_dir, data_dir, samples=args.samples)
     if args.push_to_hub:
         publish_and_print(folder, args.push_to_hub, private=args.private)
 
@@ -111,16 +125,16 @@ def end_with_artifact(args: Namespace, run_dir: Path, data_dir: Path, epochs: in
 def export(args: Namespace) -> None:
     """Write RUN_DIR/artifact from a run's best checkpoint, evaluated on val and test."""
     read_run(args.run_dir)  # a wrong folder is answered before PyTorch is imported
-    export_and_print(args.run_dir, cifar10.data_dir(args.data_dir))
+    export_and_print(args.run_dir, cifar10.data_dir(args.data_dir), args.images, args.samples)
 
 
-def export_and_print(run_dir: Path, data_dir: Path) -> None:
+def export_and_print(run_dir: Path, data_dir: Path, images: Path | None = None, samples: bool | None = None) -> None:
     from trainer.evaluate import summary_table
     from trainer.export import export
 
     with run_lock(run_dir):
         try:
-            folder = export(run_dir, data_dir)
+            folder = export(run_dir, data_dir, images, samples)
         except OSError as error:
             raise TrainingError(f"the artifact could not be written ({error}): try `export {run_dir}` again") from error
     metrics = artifact.read(folder).metrics
@@ -133,7 +147,7 @@ def evaluate(args: Namespace) -> None:
     metrics = artifact.read(args.folder).metrics
     from trainer.evaluate import recompute, summary_table
 
-    differences = recompute(args.folder, cifar10.data_dir(args.data_dir))
+    differences = recompute(args.folder, cifar10.data_dir(args.data_dir), args.images)
     print(summary_table({"val": metrics.val, "test": metrics.test}))
     if differences:
         print("\n".join(differences), file=sys.stderr)

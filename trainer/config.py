@@ -4,12 +4,15 @@ Imports neither torch nor Lightning, so that `python -m trainer --help` answers 
 """
 
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, Literal, get_args, get_origin
 
+from model import cifar10
 from model.architecture import DEPTHS, is_depth
+from model.artifact import IMAGE_SIZES
 
 
 class ConfigError(ValueError):
@@ -22,7 +25,7 @@ PRETRAINED = ("initial_weights", "teacher")
 GIVEN = "given"
 """In `only_with`: whatever the value, but not None."""
 
-PADDED, RESIZED, TAUGHT = ("crop", "pad"), ("crop", "resized"), ("teacher", GIVEN)
+PADDED, RESIZED, TAUGHT, OWN = ("crop", "pad"), ("crop", "resized"), ("teacher", GIVEN), ("images", GIVEN)
 COSINE, PLATEAU, STEPS = ("schedule", "cosine"), ("schedule", "plateau"), ("schedule", "steps")
 
 Range = tuple[Callable[[Any], bool], str]
@@ -63,6 +66,20 @@ class TrainConfig:
 
     recipe: str = "default"
 
+    images: str | None = setting(
+        "Folder of images in place of CIFAR-10: a sub-folder per class, or train/, val/ and test/ above the classes.",
+        None,
+    )
+    image_size: int = setting(
+        "Pixels along each side of the network's input, from 32 to 128 in steps of 16.",
+        32,
+        (lambda size: size in IMAGE_SIZES, "from 32 to 128 in steps of 16"),
+        OWN,
+    )
+    fit: Literal["crop", "pad", "stretch"] = setting(
+        "How an image that is not square becomes one: its central square, white bars, or squashed.", "crop", None, OWN
+    )
+
     depth: int = setting("Network depth: weighted layers, 6n+2.", 32, (is_depth, DEPTHS))
     stem_kernel: Literal[1, 3] = setting(
         "Kernel size of the stem (first convolution): 3 in the paper, 1 in the report.", 3
@@ -74,7 +91,9 @@ class TrainConfig:
     crop: Literal["pad", "resized"] = setting(
         "Random crop: 'pad' zero-pads and crops back to the image size, 'resized' is RandomResizedCrop.", "pad"
     )
-    crop_padding: int = setting("Zero padding in pixels.", 4, from_0_to(16, " pixels"), PADDED)
+    crop_padding: int = setting(
+        "Zero padding in pixels of a 32x32 image; scales with --image-size.", 4, from_0_to(16, " pixels"), PADDED
+    )
     crop_scale: tuple[float, float] = setting(
         "Smallest and largest area of the crop, as a fraction of the image.", (0.8, 1.0), FRACTIONS, RESIZED
     )
@@ -82,14 +101,19 @@ class TrainConfig:
         "Smallest and largest aspect ratio (width / height) of the crop.", (0.9, 1.1), RANGE, RESIZED
     )
 
-    flip: Literal["random", "alternating"] = setting(
-        "Horizontal flip: 'random' with probability 0.5, 'alternating' every other epoch of each image.", "random"
+    flip: Literal["random", "alternating", "none"] = setting(
+        "Horizontal flip: 'random' with probability 0.5, 'alternating' every other epoch of each image, 'none' for "
+        "digits, letters and traffic signs, which must not be mirrored.",
+        "random",
     )
     trivial_augment: bool = setting(
         "TrivialAugmentWide after the crop: one of 14 operations of a random strength.", False
     )
     cutout: int = setting(
-        "Side in pixels of the Cutout square that is blanked in every image; 0: off.", 0, from_0_to(32, " pixels")
+        "Side of the Cutout square that is blanked in every image, in pixels of a 32x32 image; scales with "
+        "--image-size. 0: off.",
+        0,
+        from_0_to(32, " pixels"),
     )
     erasing: float = setting(
         "Probability of random erasing: a random rectangle of the image is blanked.", 0.0, from_0_to(1)
@@ -169,7 +193,7 @@ class TrainConfig:
         from_0_to(2**32 - 1),
     )
     train_images: int | None = setting(
-        "Train on a stratified subset of this many of the 45,000 images, for trials.",
+        "Train on a stratified subset of this many training images, for trials.",
         None,
         (lambda images: images >= 2, "2 or more"),
     )
@@ -313,6 +337,33 @@ def configure(recipe: str, overrides: dict[str, Any]) -> TrainConfig:
     return config
 
 
+def dataset_name(folder: str | Path) -> str:
+    """What the dataset in a folder of images is called: as the folder, in letters that mean nothing to Markdown, a
+    shell or a file system; never as CIFAR-10 itself."""
+    name = re.sub(r"[^\w.,()\- ]", "_", Path(folder).resolve().name)[:60].strip(". ") or "images"
+    return f"{name} (folder)" if name == cifar10.NAME else name
+
+
+FEW_IMAGES = 5000
+"""Training images below which a run has small batches, so that an epoch has steps enough."""
+
+SMALL_BATCH, LEAST_STEPS = 32, 1500
+
+
+def suit_few_images(config: TrainConfig, train_images: int, given: Collection[str]) -> TrainConfig:
+    """The config for a folder of so many training images: below FEW_IMAGES, batches of 32 with the learning rate in
+    proportion, and epochs for at least 1,500 steps. What is `given` by a flag stays."""
+    if config.images is None or train_images >= FEW_IMAGES:
+        return config
+    if not {"batch_size", "learning_rate"} & set(given) and config.batch_size > SMALL_BATCH and config.world_size == 1:
+        rate = config.learning_rate * SMALL_BATCH / config.batch_size
+        config = replace(config, batch_size=SMALL_BATCH, learning_rate=rate)
+    if not {"max_epochs", "max_steps"} & set(given):
+        epochs = math.ceil(LEAST_STEPS / max(1, train_images // config.batch_size))
+        config = replace(config, max_epochs=max(config.max_epochs, epochs))
+    return config
+
+
 def as_flag(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return flag(name if value else f"no_{name}")
@@ -337,6 +388,8 @@ def changed(hyperparameters: dict[str, Any]) -> dict[str, Any]:
 def published(hyperparameters: dict[str, Any]) -> dict[str, Any]:
     """The stored settings as they may leave this machine: of a path that leads through its folders, the name alone."""
     shown = dict(hyperparameters)
+    if shown.get("images") is not None:
+        shown["images"] = dataset_name(shown["images"])
     for name in PRETRAINED:
         if (value := shown.get(name)) is not None:
             path = PurePath(value)

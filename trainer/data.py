@@ -1,12 +1,13 @@
-"""CIFAR-10 for training: the split, its statistics, and loaders that augment a whole batch at once.
+"""CIFAR-10 or a folder of images for training: split, statistics, and loaders that augment a whole batch at once.
 
 The images stay one uint8 tensor on the training device. Every image still draws its own randomness.
 """
 
+import functools
 import hashlib
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import lightning as L
@@ -18,8 +19,8 @@ from model import cifar10
 from trainer.augment import Augmentation, Mixture, draw_mixtures, to_float
 from trainer.config import ConfigError, TrainConfig
 from trainer.download import download_if_missing
+from trainer.image_folder import SPLIT_SEED, read_image_folder
 
-SPLIT_SEED = 0
 VAL_FRACTION = 0.1
 EVAL_BATCH = 500
 AUGMENTED_AT_ONCE = 1024
@@ -28,18 +29,22 @@ AUGMENTED_AT_ONCE = 1024
 
 @dataclass(frozen=True)
 class Split:
-    """Positions in the official training set, sorted. `train` and `val` are disjoint and stratified."""
+    """Positions of images, sorted. `train` and `val` are disjoint and stratified.
+
+    content   of the image at each position, where a folder holds them; CIFAR-10's positions say it all
+    """
 
     train: np.ndarray
     val: np.ndarray
+    content: tuple[str, ...] = ()
 
     def sha256(self) -> str:
-        """Of both index lists: two runs with the same digest saw the same split."""
-        return _sha256(self.train, self.val)
+        """Of both parts: two runs with the same digest saw the same split."""
+        return _content_sha256(self.content, self.train, self.val) if self.content else _sha256(self.train, self.val)
 
     def val_sha256(self) -> str:
-        """Of the val indices alone: the same for a run on a part of the training images."""
-        return _sha256(self.val)
+        """Of val alone: the same for a run on a part of the training images."""
+        return _content_sha256(self.content, self.val) if self.content else _sha256(self.val)
 
 
 def _sha256(*lists: np.ndarray) -> str:
@@ -49,16 +54,61 @@ def _sha256(*lists: np.ndarray) -> str:
     return digest.hexdigest()
 
 
+def _content_sha256(content: Sequence[str], *parts: np.ndarray) -> str:
+    """Whatever the order of the images in a part."""
+    return hashlib.sha256("|".join(" ".join(sorted(content[i] for i in part)) for part in parts).encode()).hexdigest()
+
+
 @dataclass(frozen=True)
 class TrainingData:
-    """uint8 images (N, 32, 32, 3) and int64 labels (N,) of the official training set, split; mean and std per channel
-    of the `split.train` images, as parts of 1."""
+    """uint8 images (N, S, S, 3) and int64 labels (N,) with their split; mean and std per channel of the `split.train`
+    images, as parts of 1.
+
+    dataset      its name
+    read_test    the images (M, S, S, 3) and labels (M,) of the test set, not to be called before everything is chosen
+    notes        sentences on what was left out and what looks like a mistake
+    unreadable   "path: reason" of each image that could not be decoded
+    """
 
     images: np.ndarray
     labels: np.ndarray
     split: Split
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    dataset: str
+    class_names: tuple[str, ...]
+    read_test: Callable[[], tuple[np.ndarray, np.ndarray]]
+    notes: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
+
+    @property
+    def image_size(self) -> int:
+        return self.images.shape[1]
+
+
+def load_data(
+    config: TrainConfig, data_dir: Path, cache_dir: Path | None = None, progress_bar: bool = False
+) -> TrainingData:
+    """What the config is trained on: its folder of images (`cache_dir`: see `read_image_folder`), or CIFAR-10 from
+    `data_dir`. Raises DatasetError."""
+    if config.images is None:
+        return load_training_data(data_dir, config.train_images)
+    found = read_image_folder(Path(config.images), config.image_size, config.fit, cache_dir, progress_bar)
+    content = tuple(f"{label}:{digest}" for label, digest in zip(found.labels, found.digests, strict=True))
+    split = Split(found.train, found.val, content)
+    if config.train_images is not None:
+        split = replace(split, train=stratified_part(split.train, found.labels, config.train_images))
+    return TrainingData(
+        found.images,
+        found.labels,
+        split,
+        *channel_statistics(found.images, split.train),
+        found.name,
+        found.class_names,
+        lambda: (found.images[found.test], found.labels[found.test]),
+        found.notes,
+        found.unreadable,
+    )
 
 
 def load_training_data(data_dir: Path, train_images: int | None = None) -> TrainingData:
@@ -72,8 +122,9 @@ def load_training_data(data_dir: Path, train_images: int | None = None) -> Train
     split = split_train_val(labels)
     if train_images is not None:
         split = Split(stratified_part(split.train, labels, train_images), split.val)
-    mean, std = channel_statistics(images[split.train])
-    return TrainingData(images, labels, split, mean, std)
+    statistics = channel_statistics(images, split.train)
+    read_test = functools.partial(cifar10.read_test, data_dir)
+    return TrainingData(images, labels, split, *statistics, cifar10.NAME, cifar10.CLASS_NAMES, read_test)
 
 
 def split_train_val(labels: np.ndarray) -> Split:
@@ -103,15 +154,18 @@ def stratified_part(indices: np.ndarray, labels: np.ndarray, count: int) -> np.n
     return np.sort(shuffled[np.argsort(rank_in_class, kind="stable")[:count]])
 
 
-def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel of uint8 images (N, H, W, 3), as parts of 1.
+def channel_statistics(images: np.ndarray, positions: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel of the uint8 images (N, H, W, 3) at `positions`, as parts of 1.
 
     Exact, through one histogram per channel: 45,000 images as float64 would take 1.1 GB.
     """
-    levels = np.arange(256) / 255
+    levels, counts = np.arange(256) / 255, np.zeros((3, 256), np.int64)
+    for start in range(0, len(positions), 1000):
+        some = images[positions[start : start + 1000]]
+        counts += [np.bincount(some[..., channel].ravel(), minlength=256) for channel in range(3)]
     means, stds = [], []
     for channel in range(3):
-        weights = np.bincount(images[..., channel].ravel(), minlength=256) / images[..., channel].size
+        weights = counts[channel] / counts[channel].sum()
         mean = float(weights @ levels)
         means.append(mean)
         stds.append(float(np.sqrt(weights @ (levels - mean) ** 2)))
@@ -134,7 +188,7 @@ def shard(length: int, part: int, parts: int) -> slice:
 
 
 class TrainLoader:
-    """Shuffled, augmented batches of a uint8 tensor: float32 (B, 3, 32, 32) in [0, 1], int64 (B,).
+    """Shuffled, augmented batches of a uint8 tensor: float32 (B, 3, S, S) in [0, 1], int64 (B,).
 
     With mixup or CutMix also the labels of the images that were mixed in, int64 (B,), and the share of the own ones.
 
@@ -193,6 +247,8 @@ class TrainLoader:
         draws = self.augment.draw(len(self.labels), generator)
         if self.config.flip == "alternating":
             draws[0][:, -1] = self._alternating_flips()[order]
+        elif self.config.flip == "none":
+            draws[0][:, -1] = 0
         return order.to(self.labels.device), [each.to(self.labels.device) for each in draws]
 
     def _places_in_batch(self) -> Tensor:
@@ -217,7 +273,7 @@ def _generator(*numbers: int) -> torch.Generator:
 
 
 class EvalLoader:
-    """Every image once, in order, unchanged: float32 (B, 3, 32, 32) in [0, 1], int64 (B,).
+    """Every image once, in order, unchanged: float32 (B, 3, S, S) in [0, 1], int64 (B,).
 
     Each of `world_size` processes gets its own stretch of the images; none is shown twice to make them equally long.
     All take the same number of batches, because each batch of a distributed network is a meeting of all processes.
@@ -239,7 +295,7 @@ class EvalLoader:
             yield to_float(self.images[batch]), self.labels[batch]
 
 
-class CIFAR10DataModule(L.LightningDataModule):
+class DataModule(L.LightningDataModule):
     """Puts the split on the training device, as two loaders of this process's part."""
 
     def __init__(self, data: TrainingData, config: TrainConfig):

@@ -14,7 +14,8 @@ import numpy as np
 from model import Classifier, cifar10
 from model.artifact import Bin, Calibration, Config, Scores, SplitScores
 from model.classifier import softmax
-from trainer.data import load_training_data
+from trainer.config import ConfigError, TrainConfig
+from trainer.data import load_data
 
 CALIBRATION_BINS = 15  # as in Guo et al. 2017, https://arxiv.org/abs/1706.04599
 TEMPERATURE_RANGE = (0.05, 20.0)
@@ -135,20 +136,28 @@ def all_cores() -> int:
     return os.cpu_count() or 1
 
 
-def recompute(folder: Path, data_dir: Path) -> list[str]:
-    """Evaluates the artifact on val and test anew. Returns the claims of its metrics.json that do not hold, in words.
+def recompute(folder: Path, data_dir: Path, images: Path | None = None) -> list[str]:
+    """Evaluates the artifact on val and test anew, on CIFAR-10 or the folder of `images` that it was trained on.
+    Returns the claims of its metrics.json that do not hold, in words.
 
-    Raises ArtifactError, DatasetError.
+    Raises ArtifactError, DatasetError, and ConfigError where `images` does not fit the artifact.
     """
     classifier = Classifier.load(folder, threads=all_cores())
-    data = load_training_data(data_dir)
+    config, dataset = classifier.config, classifier.metrics.training.dataset
+    if (images is None) != (dataset == cifar10.NAME):
+        words = "leave out --images" if images else "name that folder with --images"
+        raise ConfigError(f"{folder} was trained on {dataset}: {words}")
+    given = {"images": str(images), "image_size": config.image_size, "fit": config.fit} if images else {}
+    data = load_data(TrainConfig(**given), data_dir)
+    if data.class_names != classifier.class_names:
+        raise ConfigError(f"{folder} has other classes than {data.dataset}")
     differences = []
     val = data.split.val
     if classifier.metrics.training.split.val_sha256 != data.split.val_sha256():
         differences.append("split: metrics.json was computed on other val images than the split gives here")
     for name, (images, labels) in {
         "val": (data.images[val], data.labels[val]),
-        "test": cifar10.read_test(data_dir),
+        "test": data.read_test(),
     }.items():
         claimed, logits = getattr(classifier.metrics, name), classifier.logits(images)
         flipped = evaluate_flipped(classifier, images, labels, logits) if claimed.flip_tta else None

@@ -22,7 +22,7 @@ from trainer import report
 from trainer.card import write_card
 from trainer.checkpoints import BEST, FOLDER, DamagedCheckpoint, previous, read_checkpoint
 from trainer.config import TrainConfig, as_flag, changed, published
-from trainer.data import TrainingData, load_training_data, steps_per_epoch
+from trainer.data import TrainingData, load_data, steps_per_epoch
 from trainer.evaluate import all_cores, evaluate, evaluate_flipped, fit_temperature, fit_threshold
 from trainer.module import build_network
 from trainer.run import RUN, RunError, check_same_split, config_of, note_no_test, read_run, wall_seconds
@@ -30,33 +30,37 @@ from trainer.run import RUN, RunError, check_same_split, config_of, note_no_test
 ONNX_TOLERANCE = 1e-4
 
 
-def export(run_dir: Path, data_dir: Path) -> Path:
+def export(run_dir: Path, data_dir: Path, images: Path | None = None, samples: bool | None = None) -> Path:
     """Writes RUN_DIR/artifact from checkpoints/best.ckpt and returns it.
 
     The folder is built beside its place, read back as the app would, then swapped in: an older artifact stays whole
-    until then. Raises RunError, DatasetError, ArtifactError.
+    until then. `images`: where the run's folder of images lies now. `samples`: whether dataset pixels go into the
+    artifact, as sample images and event files; by default of CIFAR-10 alone. Raises RunError, DatasetError,
+    ArtifactError.
     """
     run = read_run(run_dir)
-    data = _data_of(run_dir, run, data_dir)
+    data = _data_of(run_dir, run, data_dir, images)
+    samples = config_of(run_dir, run).images is None if samples is None else samples
+    flip = _may_flip(run)
     network, best_epoch, best_step = load_best(run_dir, data)
     history = artifact.read_history(run_dir)
     folder = run_dir / "artifact.new"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
 
-    config = write_network(network, cifar10.CLASS_NAMES, folder)
+    config = write_network(network, data.class_names, folder, data.image_size, _fit_of(run))
     classifier = _classifier(folder, config)
     val_images, val_labels = _val(data)
     val_logits = classifier.logits(val_images)
     config = replace(config, temperature=fit_temperature(val_logits, val_labels), threshold=fit_threshold(val_logits))
     note_no_test(run_dir, False)
-    test_images, test_labels = cifar10.read_test(data_dir)  # not before everything is chosen
+    test_images, test_labels = data.read_test()  # not before everything is chosen
     test_logits = classifier.logits(test_images)
 
     metrics = Metrics(
         format_version=artifact.FORMAT_VERSION,
-        val=_scores(classifier, val_images, val_labels, val_logits, config.temperature),
-        test=_scores(classifier, test_images, test_labels, test_logits, config.temperature),
+        val=_scores(classifier, val_images, val_labels, val_logits, config.temperature, flip),
+        test=_scores(classifier, test_images, test_labels, test_logits, config.temperature, flip),
         training=describe_training(run, history, best_epoch, network, data, len(test_labels)),
     )
     shutil.copy(run_dir / artifact.HISTORY, folder)
@@ -64,10 +68,12 @@ def export(run_dir: Path, data_dir: Path) -> Path:
     test_probabilities = softmax(test_logits / config.temperature)
     write_predictions(test_probabilities, test_labels, folder / artifact.PREDICTIONS)
     report.write_figures(report.draw_figures(metrics, history, config.class_names), folder / artifact.FIGURES)
-    report.write_samples(test_images, test_labels, test_probabilities, folder / artifact.SAMPLES)
+    if samples:
+        report.write_samples(test_images, test_labels, test_probabilities, folder / artifact.SAMPLES)
     write_card(metrics, config, folder / artifact.CARD)
     events = folder / artifact.TENSORBOARD
-    shutil.copytree(run_dir / artifact.TENSORBOARD, events, ignore=shutil.ignore_patterns("hparams.yaml"))
+    if samples:  # they hold val images, too
+        shutil.copytree(run_dir / artifact.TENSORBOARD, events, ignore=shutil.ignore_patterns("hparams.yaml"))
     report.log_results(metrics.test, folder / artifact.FIGURES, best_step, events)
     for number, file in enumerate(sorted(events.glob("events.out.tfevents.*"))):  # the time stands first
         file.rename(file.with_name(f"events.out.tfevents.{number:03}"))  # without the name of this machine
@@ -78,13 +84,16 @@ def export(run_dir: Path, data_dir: Path) -> Path:
 
 def evaluate_on_val(run_dir: Path, data_dir: Path) -> SplitScores:
     """The scores of the best checkpoint on val. Leaves the test set alone and writes nothing."""
-    data = _data_of(run_dir, read_run(run_dir), data_dir)
+    run = read_run(run_dir)
+    data = _data_of(run_dir, run, data_dir)
     network, _, _ = load_best(run_dir, data)
     with tempfile.TemporaryDirectory() as folder:
-        classifier = _classifier(Path(folder), write_network(network, cifar10.CLASS_NAMES, Path(folder)))
+        classifier = _classifier(
+            Path(folder), write_network(network, data.class_names, Path(folder), data.image_size, _fit_of(run))
+        )
     images, labels = _val(data)
     logits = classifier.logits(images)
-    return _scores(classifier, images, labels, logits, fit_temperature(logits, labels))
+    return _scores(classifier, images, labels, logits, fit_temperature(logits, labels), _may_flip(run))
 
 
 def _classifier(folder: Path, config: Config) -> Classifier:
@@ -93,16 +102,17 @@ def _classifier(folder: Path, config: Config) -> Classifier:
 
 
 def _scores(
-    classifier: Classifier, images: np.ndarray, labels: np.ndarray, logits: np.ndarray, temperature: float
+    classifier: Classifier, images: np.ndarray, labels: np.ndarray, logits: np.ndarray, temperature: float, flip: bool
 ) -> SplitScores:
-    return evaluate(logits, labels, temperature, evaluate_flipped(classifier, images, labels, logits))
+    flipped = evaluate_flipped(classifier, images, labels, logits) if flip else None
+    return evaluate(logits, labels, temperature, flipped)
 
 
 def load_best(run_dir: Path, data: TrainingData) -> tuple[ResNet, int, int]:
     """The network of the epoch with the highest val accuracy on the CPU, in eval mode; that epoch, from 1; its last
     step, from 0. Raises RunError."""
     checkpoint, config = best_checkpoint(run_dir), config_of(run_dir, read_run(run_dir))
-    network = build_network(config, data.mean, data.std)
+    network = build_network(config, len(data.class_names), data.mean, data.std)
     prefix = "average." if config.ema_decay else "network."
     weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
     network.load_state_dict(weights, strict=True)
@@ -133,20 +143,22 @@ def best_checkpoint(run_dir: Path) -> dict[str, Any]:
     )
 
 
-def write_network(network: ResNet, class_names: tuple[str, ...], folder: Path) -> Config:
+def write_network(
+    network: ResNet, class_names: tuple[str, ...], folder: Path, image_size: int = 32, fit: str = "crop"
+) -> Config:
     """Writes model.safetensors, and model.onnx for other tools. The config lacks the digests and what is fitted on val:
     temperature is 1, there is no threshold."""
     weights = {name: tensor.contiguous().numpy() for name, tensor in network.state_dict().items()}
     save_file(weights, folder / artifact.WEIGHTS, metadata={"format": "pt"})
     (folder / artifact.WEIGHTS).chmod(0o644)  # safetensors writes 0600
-    size = cifar10.IMAGE_SIZE
-    (folder / artifact.GRAPH).write_bytes(build_graph(network.architecture, weights, size))
+    (folder / artifact.GRAPH).write_bytes(build_graph(network.architecture, weights, image_size))
     with torch.inference_mode():
-        expected = network(torch.from_numpy(artifact.probe_image(size)))[0]
+        expected = network(torch.from_numpy(artifact.probe_image(image_size)))[0]
     return Config(
         **asdict(network.architecture),
         class_names=class_names,
-        image_size=size,
+        image_size=image_size,
+        fit=fit,
         temperature=1.0,
         expected_logits=tuple(expected.tolist()),
         format_version=artifact.FORMAT_VERSION,
@@ -155,7 +167,7 @@ def write_network(network: ResNet, class_names: tuple[str, ...], folder: Path) -
 
 
 def check_parity(network: ResNet, classifier: Classifier, images: np.ndarray) -> None:
-    """Raises ArtifactError unless torch and ONNX Runtime agree on uint8 images (N, 32, 32, 3) within 1e-4, more where
+    """Raises ArtifactError unless torch and ONNX Runtime agree on uint8 images (N, S, S, 3) within 1e-4, more where
     logits are large (model.artifact.agrees)."""
     with torch.inference_mode():
         ours = network(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255).numpy()
@@ -194,6 +206,7 @@ def describe_training(
         "precision": run["precision"],
         "versions": run["versions"] | {"onnxruntime": version("onnxruntime")},
         "git_commit": run["git_commit"],
+        "dataset": run.get("dataset", cifar10.NAME),  # whatever the folder is called now
         "started": run["started"],
         "split": run["split"] | {"test": test_images, "val_sha256": data.split.val_sha256()},
         "parameters": network.architecture.parameters,
@@ -223,8 +236,20 @@ def write_predictions(probabilities: np.ndarray, labels: np.ndarray, path: Path)
             rows.writerow((i, label, predicted[i], f"{confidence[i]:.6f}", f"{probabilities[i, label]:.6f}"))
 
 
-def _data_of(run_dir: Path, run: dict[str, Any], data_dir: Path) -> TrainingData:
-    data = load_training_data(data_dir, run["hyperparameters"]["train_images"])
+def _may_flip(run: dict[str, Any]) -> bool:
+    """Whether a mirrored image shows the same."""
+    return run["hyperparameters"]["flip"] != "none"
+
+
+def _fit_of(run: dict[str, Any]) -> str:
+    return run["hyperparameters"].get("fit", "crop")
+
+
+def _data_of(run_dir: Path, run: dict[str, Any], data_dir: Path, images: Path | None = None) -> TrainingData:
+    config = config_of(run_dir, run)
+    if images is not None and config.images is None:
+        raise RunError(f"{run_dir} was trained on CIFAR-10: leave out --images")
+    data = load_data(replace(config, images=str(images)) if images else config, data_dir, run_dir.parent)
     check_same_split(run_dir, run, data.split.sha256())
     return data
 

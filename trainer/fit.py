@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -32,17 +33,17 @@ from lightning.pytorch.plugins.environments import (
     TorchElasticEnvironment,
 )
 
-from model import cifar10
 from model.resnet import ResNet
 from trainer.callbacks import callbacks
 from trainer.checkpoints import FOLDER, LAST, AtomicCheckpointIO, DamagedCheckpoint, previous, read_checkpoint
-from trainer.config import ConfigError, TrainConfig
-from trainer.data import SPLIT_SEED, CIFAR10DataModule, TrainingData, load_training_data, steps_per_epoch
+from trainer.config import ConfigError, TrainConfig, suit_few_images
+from trainer.data import SPLIT_SEED, DataModule, TrainingData, load_data, steps_per_epoch
 from trainer.errors import Interrupted, NonFiniteLoss, TrainingError, raise_interrupted
 from trainer.module import TrainingModule, build_network
-from trainer.pretrained import Pretrained, load_pretrained
+from trainer.pretrained import Pretrained, load_pretrained, start_from
 from trainer.run import (
     RUN,
+    UNREADABLE,
     RunError,
     check_same_run,
     log,
@@ -70,11 +71,13 @@ def fit(
     resume: bool = False,
     deadline: float = math.inf,
     progress_bar: bool = True,
+    given: Collection[str] = (),
 ) -> Progress | None:
     """Trains until the config's last step, writing into `run_dir` (see the module's docstring).
 
     With `resume`, goes on from run_dir/checkpoints/last.ckpt, which must come from the same config, where there is one.
     Ends after the last epoch that fits before `deadline`, in seconds of time.monotonic(), but not before the first.
+    `given`: settings that a flag named, which a small folder of images does not change (`suit_few_images`).
     Of several processes one alone writes, the others get None. Raises RunError, ConfigError, or DatasetError before it
     changes anything; TrainingError or Interrupted when the run ends before its time.
     """
@@ -82,10 +85,11 @@ def fit(
     check_devices(config, device)
     precision = resolve_precision(config.precision, device)
     try:
-        data = load_training_data(data_dir, config.train_images)
+        data = load_data(config, data_dir, run_dir.parent, progress_bar)
+        config = suit_few_images(config, len(data.split.train), given)
         check_batch(config, len(data.split.train))
-        pretrained = load_pretrained(config, data.split.val_sha256())
-        trainer = build_trainer(config, run_dir, device, precision, deadline, progress_bar)
+        pretrained = load_pretrained(config, data)
+        trainer = build_trainer(config, data.class_names, run_dir, device, precision, deadline, progress_bar)
         module = build_module(config, data, pretrained)
         if trainer.is_global_zero:
             description = describe_run(config, data, pretrained, device, precision)
@@ -107,6 +111,7 @@ def train_and_record(
         if not resume:
             start_run(run_dir, about)
         with log_to_file(run_dir):
+            note_data(run_dir, data)
             last = newest_checkpoint(run_dir) if resume else None
             if last is not None and last.instead_of:
                 log_and_print(f"{last.instead_of}: continuing from {last.path.name}, epoch {last.epochs}")
@@ -118,6 +123,14 @@ def train_and_record(
                 return Progress(train(trainer, module, data, last), module.total_epochs)
             finally:
                 note_usage(run_dir, time.perf_counter() - started, *peak_memory(module.device.type))
+
+
+def note_data(run_dir: Path, data: TrainingData) -> None:
+    """What was left out of a folder of images; the whole list of what cannot be read in RUN_DIR/unreadable.txt."""
+    for note in data.notes:
+        log_and_print(note)
+    if data.unreadable:
+        (run_dir / UNREADABLE).write_text("\n".join(data.unreadable) + "\n", "utf-8", "surrogateescape")
 
 
 def train_worker_rank(
@@ -139,7 +152,7 @@ def train(trainer: L.Trainer, module: TrainingModule, data: TrainingData, last: 
     try:
         with warnings.catch_warnings():
             quieten_lightning()
-            trainer.fit(module, datamodule=CIFAR10DataModule(data, module.config), ckpt_path=last and last.path)
+            trainer.fit(module, datamodule=DataModule(data, module.config), ckpt_path=last and last.path)
     except BaseException as error:
         log.error(f"{type(error).__name__}: {error}")
         if trainer.strategy.launcher is not None:  # the processes that this one started would wait for it
@@ -153,10 +166,9 @@ def train(trainer: L.Trainer, module: TrainingModule, data: TrainingData, last: 
 def build_module(config: TrainConfig, data: TrainingData, pretrained: dict[str, Pretrained]) -> TrainingModule:
     """Networks with the weights that the config asks for, ready for Lightning."""
     L.seed_everything(config.seed, verbose=False)
-    network = build_network(config, data.mean, data.std)
+    network = build_network(config, len(data.class_names), data.mean, data.std)
     if "initial_weights" in pretrained:
-        statistics = {"mean": network.mean, "std": network.std}  # of this run's images, which may be fewer
-        network.load_state_dict(pretrained["initial_weights"].network.state_dict() | statistics)
+        start_from(network, pretrained["initial_weights"], data.class_names)
     teachers = [pretrained["teacher"].network] if "teacher" in pretrained else []
     for each in (network, *teachers):
         each.to(memory_format=torch.channels_last)  # for fast convolutions
@@ -222,6 +234,7 @@ def compile_if_asked(network: ResNet, config: TrainConfig) -> None:
 
 def build_trainer(
     config: TrainConfig,
+    class_names: tuple[str, ...],
     run_dir: Path,
     device: str,
     precision: str,
@@ -242,7 +255,7 @@ def build_trainer(
             precision=precision,
             max_epochs=config.max_epochs,
             logger=TensorBoardLogger(run_dir, name="", version="tensorboard"),
-            callbacks=callbacks(run_dir, cifar10.CLASS_NAMES, progress_bar, device, deadline, on_signal),
+            callbacks=callbacks(run_dir, class_names, progress_bar, device, deadline, on_signal),
             plugins=[AtomicCheckpointIO(), environment],
             num_sanity_val_steps=0,
             log_every_n_steps=1,  # everything is logged once per epoch anyway
@@ -359,6 +372,7 @@ def describe_run(
             "seed": SPLIT_SEED,
             "sha256": data.split.sha256(),
         },
+        "dataset": data.dataset,
         "mean": data.mean,
         "std": data.std,
         "pretrained": {name: found.facts for name, found in pretrained.items()},

@@ -13,7 +13,6 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from model.cifar10 import CLASS_NAMES
 from model.resnet import ResNet
 from trainer.config import TrainConfig
 from trainer.errors import NonFiniteLoss
@@ -71,15 +70,15 @@ def _add(sums: Tensor, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         sums += torch.stack([loss * len(labels), correct, torch.full_like(loss, len(labels))])
 
 
-def build_network(config: TrainConfig, mean: tuple[float, ...], std: tuple[float, ...]) -> ResNet:
-    """The config's network for the ten classes, with new weights from torch's global generator."""
-    return ResNet(config.depth, config.stem_kernel, config.shortcut, len(CLASS_NAMES), mean, std)
+def build_network(config: TrainConfig, num_classes: int, mean: tuple[float, ...], std: tuple[float, ...]) -> ResNet:
+    """The config's network, with new weights from torch's global generator."""
+    return ResNet(config.depth, config.stem_kernel, config.shortcut, num_classes, mean, std)
 
 
 class TrainingModule(L.LightningModule):
     """Cross-entropy, SGD, a learning-rate schedule, and one row of `history` per epoch.
 
-    network   images (N, 3, 32, 32) in [0, 1] -> logits (N, classes)
+    network   images (N, 3, S, S) in [0, 1] -> logits (N, classes)
     teacher   a network with the same classes, in eval mode, whose probabilities the loss also asks for
 
     What is measured stays on the device until the epoch is closed: `self.log` at every step, or a look at the loss,

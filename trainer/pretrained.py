@@ -1,17 +1,19 @@
 """Networks that were trained before and take part in a training: the one it begins with, the one that teaches.
 
-Both have seen images. Only a network that was trained with the same 5,000 validation images held out may take part:
-another one has learned some of them, and the accuracy on them would no longer tell how good the new network is.
+Both have seen images. Of networks that were trained on the same dataset only one with the same validation images held
+out may take part: another one has learned some of them, and the accuracy on them would no longer tell how good the new
+network is.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
-from model import artifact, cifar10, hub
+from model import artifact, hub
 from model.artifact import PretrainedNetwork
 from model.resnet import ResNet, network_of
 from model.schema import to_json
 from trainer.config import PRETRAINED, RECIPES, ConfigError, TrainConfig, flag
+from trainer.data import TrainingData
 
 
 @dataclass(frozen=True)
@@ -19,17 +21,18 @@ class Pretrained:
     """A network in eval mode, on the CPU, and what a run tells about it: `facts`, JSON values."""
 
     network: ResNet
+    class_names: tuple[str, ...]
     facts: dict[str, Any]
 
 
-def load_pretrained(config: TrainConfig, val_sha256: str) -> dict[str, Pretrained]:
+def load_pretrained(config: TrainConfig, data: TrainingData) -> dict[str, Pretrained]:
     """Setting -> network, for those of `initial_weights` and `teacher` that are given.
 
     Raises ConfigError for a network that does not fit or has seen other images, ArtifactError for a damaged artifact,
     HubError where a repository cannot be had.
     """
     given = {name: getattr(config, name) for name in PRETRAINED if getattr(config, name) is not None}
-    found = {name: _load(name, source, val_sha256) for name, source in given.items()}
+    found = {name: _load(name, source, data) for name, source in given.items()}
     for name in ("depth", "stem_kernel", "shortcut") if "initial_weights" in found else ():
         is_there = getattr(found["initial_weights"].network.architecture, name)
         if getattr(config, name) != is_there:
@@ -39,16 +42,16 @@ def load_pretrained(config: TrainConfig, val_sha256: str) -> dict[str, Pretraine
     return found
 
 
-def _load(name: str, source: str, val_sha256: str) -> Pretrained:
+def _load(name: str, source: str, data: TrainingData) -> Pretrained:
     trained, found = hub.find(source, files=(artifact.WEIGHTS, artifact.METRICS))
     training = trained.metrics.training
-    if training.split.val_sha256 != val_sha256:
+    if training.dataset == data.dataset and training.split.val_sha256 != data.split.val_sha256():
         raise ConfigError(
             f"{flag(name)} {source} was trained with other validation images than this run holds out: it may have "
             "learned some of them. Take a network that this program trained on the same data"
         )
-    if trained.config.class_names != cifar10.CLASS_NAMES:
-        raise ConfigError(f"{flag(name)} {source} has other classes than CIFAR-10")
+    if name == "teacher" and trained.config.class_names != data.class_names:
+        raise ConfigError(f"--teacher {source} has other classes than {data.dataset}")
     facts = PretrainedNetwork(
         recipe=training.recipe if training.recipe in RECIPES else "unknown",
         seed=training.seed,
@@ -59,4 +62,14 @@ def _load(name: str, source: str, val_sha256: str) -> Pretrained:
         sha256=trained.config.sha256[artifact.WEIGHTS],
         source=str(found) if found.kind == "hub" else None,  # at its commit
     )
-    return Pretrained(network_of(trained).requires_grad_(False), to_json(facts))
+    return Pretrained(network_of(trained).requires_grad_(False), trained.config.class_names, to_json(facts))
+
+
+def start_from(network: ResNet, pretrained: Pretrained, class_names: tuple[str, ...]) -> None:
+    """Gives `network` the weights of a trained one; where that has other classes, all but the last layer's. Mean and
+    std stay those of the images at hand."""
+    kept = ["mean", "std"]
+    if pretrained.class_names != class_names:
+        kept += [name for name in network.state_dict() if name.startswith("fc.")]
+    own = {name: network.state_dict()[name] for name in kept}
+    network.load_state_dict(pretrained.network.state_dict() | own)

@@ -13,7 +13,9 @@ from torch.utils.tensorboard import SummaryWriter
 from model import artifact
 from model.artifact import Calibration, Metrics, SplitScores
 
-SAMPLES_PER_CLASS = 20
+SAMPLES = 200
+"""In equal numbers of each class, and at least one."""
+
 SAMPLES_SEED = 0
 MISTAKES = 40
 SHEET_COLUMNS = 20
@@ -73,16 +75,19 @@ def draw_curves(history: list[dict[str, float]], best_epoch: int) -> Figure:
 def draw_confusion_matrix(matrix: Sequence[Sequence[int]], class_names: Sequence[str]) -> Figure:
     counts = np.asarray(matrix)
     shares = counts / np.maximum(1, counts.sum(1, keepdims=True))
-    figure = Figure((7.5, 6.5), DPI, layout="constrained")
+    side = max(6.5, 0.16 * len(counts))  # inches
+    figure = Figure((side + 1, side), DPI, layout="constrained")
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     ticks = range(len(class_names))
-    axes.set_xticks(ticks, class_names, rotation=45, ha="right")
-    axes.set_yticks(ticks, class_names)
+    names = [shortened(name) for name in class_names]
+    axes.set_xticks(ticks, names, rotation=45 if len(names) <= 20 else 90, ha="right" if len(names) <= 20 else "center")
+    axes.set_yticks(ticks, names)
     axes.set(xlabel="predicted", ylabel="true", title="Confusion matrix, test")
-    for row, column in np.ndindex(counts.shape):
+    few = len(counts) <= 20
+    for row, column in zip(*np.nonzero(counts + few), strict=True):  # of many classes, zeros are left out
         color = "white" if shares[row, column] > 0.5 else "black"
-        axes.text(column, row, counts[row, column], ha="center", va="center", color=color, fontsize=8)
+        axes.text(column, row, counts[row, column], ha="center", va="center", color=color, fontsize=8 if few else 5)
     return figure
 
 
@@ -102,10 +107,16 @@ def draw_reliability(calibration: Calibration) -> Figure:
     return figure
 
 
+def shortened(name: str, most: int = 24) -> str:
+    """A class name that leaves room for the figure. No markup: "$" would begin a formula."""
+    return (name if len(name) <= most else f"{name[: most - 1]}…").replace("$", r"\$")
+
+
 def draw_per_class(accuracies: Sequence[float], class_names: Sequence[str]) -> Figure:
-    figure = Figure((7.5, 3.6), DPI, layout="constrained")
+    figure = Figure((7.5, max(3.6, 0.22 * len(class_names))), DPI, layout="constrained")
     axes = figure.subplots()
-    bars = axes.barh(class_names, accuracies)
+    bars = axes.barh(range(len(class_names)), accuracies)
+    axes.set_yticks(range(len(class_names)), [shortened(name) for name in class_names])
     axes.bar_label(bars, [f"{a:.1%}" for a in accuracies], padding=3)
     axes.invert_yaxis()
     axes.set(xlim=(0, 1.1), title="Accuracy per class, test")
@@ -120,14 +131,15 @@ def write_figures(figures: dict[str, Figure], folder: Path) -> None:
 
 
 def write_samples(images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, folder: Path) -> None:
-    """Sheets of test images, so that the app can show some without the dataset: `SAMPLES_PER_CLASS` per class at
-    random, class by class, and the most confident mistakes. uint8 images (N, 32, 32, 3)."""
+    """Sheets of test images, so that the app can show some without the dataset: `SAMPLES` at random, class by class,
+    and the most confident mistakes. uint8 images (N, S, S, 3)."""
     folder.mkdir()
+    of_each = min(20, max(1, SAMPLES // probabilities.shape[1]))
     random = np.random.RandomState(SAMPLES_SEED)
     chosen = []
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
-        chosen.extend(np.sort(random.permutation(members)[:SAMPLES_PER_CLASS]))
+        chosen.extend(np.sort(random.permutation(members)[:of_each]))
     wrong = np.flatnonzero(probabilities.argmax(1) != labels)
     mistakes = wrong[np.argsort(-probabilities[wrong].max(1), kind="stable")][:MISTAKES]
     listing: dict[str, Any] = {"tile": images.shape[1], "columns": SHEET_COLUMNS}

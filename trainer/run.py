@@ -13,6 +13,7 @@ from filelock import Timeout
 from model.lock import lock
 from trainer.config import PRETRAINED, ConfigError, TrainConfig, flag
 
+UNREADABLE = "unreadable.txt"
 RUN, LOG, LOCK = "run.json", "train.log", "lock"
 
 log = logging.getLogger("trainer")
@@ -126,8 +127,8 @@ def check_same_run(run_dir: Path, description: dict[str, Any]) -> None:
     run = read_run(run_dir)
     before, now = config_of(run_dir, run).hyperparameters(), description["hyperparameters"]
     for name in sorted(before.keys() | now.keys()):
-        if name in PRETRAINED and None not in (before.get(name), now.get(name)):
-            continue  # another machine may have the same network elsewhere: its digest decides, below
+        if name in (*PRETRAINED, "images") and None not in (before.get(name), now.get(name)):
+            continue  # another machine may have the same elsewhere: digests decide, below
         if before.get(name) != now.get(name):
             raise RunError(
                 f"{run_dir} was started with {flag(name)} {before.get(name)}, not {now.get(name)}: "
@@ -186,4 +187,4 @@ def check_test_is_unread(run_dir: Path) -> None:
 def check_same_split(run_dir: Path, run: dict[str, Any], split_sha256: str) -> None:
     """Raises RunError unless the run saw this train/val split."""
     if run["split"]["sha256"] != split_sha256:
-        raise RunError(f"{run_dir} was trained on other data (its split differs): name the same --data-dir as then")
+        raise RunError(f"{run_dir} was trained on other data (its split differs): name the same folder of it as then")

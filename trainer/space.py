@@ -24,14 +24,14 @@ FILES = ("app.py", "LICENSE")
 FOLDERS = ("ui/", "server/", "model/", "assets/examples/", f"{hub.BUNDLED_NAME}/")
 """All that `python app.py` reads; a Space holds nothing else below these folders."""
 
-NEEDED = (artifact.CONFIG, *artifact.SERVING, *artifact.SAMPLE_FILES)
+NEEDED = (artifact.CONFIG, *artifact.SERVING)
 """Of the model's repository; fetched when the Space is built, so that it starts without asking the Hub."""
 
 
 def create_space(space: str, model: str, revision: str | None = None, private: bool = False) -> Published:
     """Creates or updates the Space that serves `model` at the commit that `revision` is now.
 
-    Raises HubError where the Hub refuses or the model's repository has no sample images, ArtifactError where the page
+    Raises HubError where the Hub refuses or the model's repository is incomplete, ArtifactError where the page
     would refuse the model.
     """
     if not hub.is_repo_id(model):
@@ -41,15 +41,24 @@ def create_space(space: str, model: str, revision: str | None = None, private: b
     present = {file.rfilename for file in info.siblings or []}
     if missing := [name for name in NEEDED if name not in present]:
         raise HubError(
-            f"{model} lacks {', '.join(missing)} at {info.sha[:12]}: a Space has no CIFAR-10 of its own, so the page "
-            "needs the sample images too. `python -m trainer publish` brings all of a folder that was exported."
+            f"{model} lacks {', '.join(missing)} at {info.sha[:12]}: `python -m trainer publish` brings all of "
+            "an exported folder."
         )
-    Classifier.from_artifact(*hub.pull(model, info.sha))  # what the page would refuse is not hosted
+    classifier = Classifier.from_artifact(*hub.pull(model, info.sha))  # what the page would refuse is not hosted
+    samples = [name for name in artifact.SAMPLE_FILES if name in present]
+    if len(samples) < len(artifact.SAMPLE_FILES) and artifact.is_cifar10(classifier.class_names, classifier.metrics):
+        raise HubError(
+            f"{model} lacks sample images at {info.sha[:12]}, and a Space has no CIFAR-10 of its own: "
+            "`python -m trainer publish` brings all of an exported folder."
+        )
+    preloaded = [*NEEDED, *samples]
+    title = artifact.title(classifier.config, classifier.metrics)
     variables = {"MODEL_REPO": model, "MODEL_REVISION": info.sha}
     pairs = [{"key": key, "value": value} for key, value in variables.items()]
     open_repo(space, "space", private, space_sdk="gradio", space_variables=pairs)
     keep_line_ends(space, "space")
-    files["README.md"] = space_card(model, info.sha, hidden=bool(info.private or info.gated)).encode()
+    hidden = bool(info.private or info.gated)
+    files["README.md"] = space_card(model, info.sha, title, [] if hidden else preloaded).encode()
     done = commit(space, files, FOLDERS, f"Serve {model} at {info.sha[:12]}", repo_type="space")
     try:
         before = call_hub(HfApi().get_space_variables, space)
@@ -101,34 +110,39 @@ def installed(package: str) -> str:
         raise HubError(f"{package} is not installed: pip install -r requirements-app.txt") from None
 
 
-def space_card(model: str, sha: str, hidden: bool = False) -> str:
-    """README.md of the Space: front matter that the Hub obeys, then what a reader should know."""
+def space_card(model: str, sha: str, title: str, preloaded: list[str]) -> str:
+    """README.md of the Space: front matter that the Hub obeys, then what a reader should know. `preloaded`: files of
+    the model, none where it is private or gated, because a build has no token."""
     note = "\nThe model's repository is private or gated: give the Space a secret HF_TOKEN that may read it.\n"
     return (
-        f"---\n{yaml.safe_dump(front_matter(model, sha, hidden), sort_keys=False, allow_unicode=True)}---\n\n"
-        "# CIFAR-10 image classifier\n\n"
+        f"---\n{yaml.safe_dump(front_matter(model, sha, title, preloaded), sort_keys=False, allow_unicode=True)}---\n\n"
+        f"# {title}\n\n"
         f"The page for [{model}](https://huggingface.co/{model}), commit `{sha}`. To show another model, duplicate "
-        f"this Space and set its variables `MODEL_REPO` and `MODEL_REVISION`.\n{note if hidden else ''}"
+        f"this Space and set its variables `MODEL_REPO` and `MODEL_REVISION`.\n{'' if preloaded else note}"
     )
 
 
-def front_matter(model: str, sha: str, hidden: bool = False) -> dict[str, Any]:
-    """https://huggingface.co/docs/hub/spaces-config-reference. A build has no token to fetch a hidden model with."""
-    preload = {} if hidden else {"preload_from_hub": [f"{model} {','.join(NEEDED)} {sha}"]}
-    return {
-        "title": "CIFAR-10 image classifier",
-        "emoji": "🐸",
-        "colorFrom": "green",
-        "colorTo": "blue",
-        "sdk": "gradio",
-        "sdk_version": installed("gradio"),
-        "python_version": f"{sys.version_info.major}.{sys.version_info.minor}",
-        "app_file": "app.py",
-        "short_description": "What a small ResNet sees in 32x32 pixels",
-        "models": [model],
-        "datasets": ["cifar10"],
-        "tags": ["image-classification", "resnet", "onnx"],
-        "license": "mit",
-        "pinned": False,
-        "suggested_hardware": "cpu-basic",
-    } | preload
+def front_matter(model: str, sha: str, title: str, preloaded: list[str]) -> dict[str, Any]:
+    """https://huggingface.co/docs/hub/spaces-config-reference"""
+    preload = {"preload_from_hub": [f"{model} {','.join(preloaded)} {sha}"]} if preloaded else {}
+    dataset = {"datasets": ["cifar10"]} if title == artifact.CIFAR10_TITLE else {}
+    return (
+        {
+            "title": title,
+            "emoji": "🐸",
+            "colorFrom": "green",
+            "colorTo": "blue",
+            "sdk": "gradio",
+            "sdk_version": installed("gradio"),
+            "python_version": f"{sys.version_info.major}.{sys.version_info.minor}",
+            "app_file": "app.py",
+            "short_description": "What a small ResNet sees in small images",
+            "models": [model],
+            "tags": ["image-classification", "resnet", "onnx"],
+            "license": "mit",
+            "pinned": False,
+            "suggested_hardware": "cpu-basic",
+        }
+        | dataset
+        | preload
+    )

@@ -7,7 +7,7 @@ in the browser `about.js` puts the address there under which the visitor has the
 import gradio as gr
 
 from model import Classifier
-from model.cifar10 import CLASS_NAMES
+from model.artifact import is_cifar10
 from model.hub import BUNDLED_NAME, Source
 from model.preprocess import DRAFT_SIDE, FITS, MAX_PIXELS, MAX_PIXELS_JPEG, MAX_UPLOAD_BYTES
 from ui.api import TOP_K
@@ -39,7 +39,7 @@ def about_html(classifier: Classifier, max_images: int, max_request_bytes: int) 
         "about.html",
         page=PAGE,
         names=names,
-        cifar10=tuple(names) == CLASS_NAMES,
+        cifar10=is_cifar10(classifier.class_names, classifier.metrics),
         config=classifier.config,
         parameters=f"{classifier.metrics.training.parameters:,}",
         accuracy=f"{test.accuracy:.2%} of {test.n:,} images",

@@ -10,8 +10,17 @@ from typing import NamedTuple
 import gradio as gr
 
 from model import Classifier
-from model.artifact import Bin, Config, Metrics, PretrainedNetwork, Scores, SplitScores, Training, read_history
-from model.cifar10 import CLASS_NAMES
+from model.artifact import (
+    Bin,
+    Config,
+    Metrics,
+    PretrainedNetwork,
+    Scores,
+    SplitScores,
+    Training,
+    is_cifar10,
+    read_history,
+)
 from ui.curves import Curve, Line, Reliability, curve
 from ui.render import render, script
 
@@ -83,7 +92,7 @@ def accuracy_html(metrics: Metrics, names: Names, config: Config) -> str:
     times, of_100 = correct_of_100(metrics.test)
     return render(
         "accuracy.html",
-        cifar10=tuple(names) == CLASS_NAMES,
+        cifar10=is_cifar10(names, metrics),
         by_chance=f"{1 / len(names):.0%}" if len(names) <= 100 else "less than 1%",
         times=times,
         of_100=of_100,

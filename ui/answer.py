@@ -13,12 +13,11 @@ import numpy as np
 from PIL import Image
 
 from model import Classifier
-from model.cifar10 import IMAGE_SIZE
 from model.classifier import Prediction
 from model.preprocess import to_square_rgb
 from ui.render import render
 
-VIEW_SIDE = 224
+VIEW_SIDE, MIN_SIDE = 224, 32
 """Pixels of the photo below the heat map: enough to recognize it, and small to send back."""
 
 HEAT = np.array([(255, 214, 10), (255, 122, 0), (214, 0, 28)], np.float64)
@@ -51,7 +50,7 @@ class Verdict:
 
 def view_of(image: Image.Image, fit: str) -> Image.Image:
     """What the network is shown of the image, in as much detail as there is, VIEW_SIDE pixels at most."""
-    return to_square_rgb(image, fit, side=max(IMAGE_SIZE, min(VIEW_SIDE, *image.size)))
+    return to_square_rgb(image, fit, side=max(MIN_SIDE, min(VIEW_SIDE, *image.size)))
 
 
 def inline(image: Image.Image, form: str = "PNG") -> str:

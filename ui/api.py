@@ -41,7 +41,7 @@ def predict(classifier: Classifier) -> Callable:
             if fit not in FITS:
                 raise ImageError(BAD_FIT)
             with open_upload(image) as opened:
-                square = to_square_rgb(opened, fit)
+                square = to_square_rgb(opened, fit, classifier.config.image_size)
         except ImageError as error:
             # The sentence holds nothing of what the caller sent (the page renders it as HTML) and no path.
             raise gr.Error(str(error), print_exception=False) from None

@@ -79,7 +79,7 @@ def table_of(classifier: Classifier, files: object, fit: str, most: int, asked: 
 def classify_each(
     classifier: Classifier, images: Iterable[AbstractContextManager[Image.Image]], fit: str
 ) -> list[tuple[Prediction | str, Image.Image | None]]:
-    """A prediction and the 32x32 image for each of `images`, from one run of the network; for one whose context raises
+    """A prediction and the model input for each of `images`, from one run of the network; for one whose context raises
     ImageError, its sentence and None."""
     squares: list[Image.Image | str] = []
     end = time.monotonic() + BATCH_SECONDS
@@ -88,7 +88,7 @@ def classify_each(
             if time.monotonic() > end:
                 raise ImageError(TOO_LONG)
             with opened as image:
-                squares.append(to_square_rgb(image, fit))
+                squares.append(to_square_rgb(image, fit, classifier.config.image_size))
         except ImageError as error:
             squares.append(str(error))
     good = [one for one in squares if not isinstance(one, str)]

@@ -5,18 +5,13 @@ from pathlib import Path
 
 import gradio as gr
 
-from model import Classifier
-from model.cifar10 import CLASS_NAMES
+from model import Classifier, artifact
 from model.hub import Source
 from model.preprocess import MAX_UPLOAD_BYTES
 from ui import about, accuracy, dataset_browser, predict
 from ui.api import build_api
 from ui.dataset_browser import DatasetBrowser
 from ui.render import render, script
-
-TITLE = "CIFAR-10 image classifier"
-OTHER_TITLE = "Image classifier"
-"""Of a model of other classes."""
 
 TABS = ("predict", "test-images", "accuracy", "about")
 """Ids of the tabs, as `?tab=` names them."""
@@ -33,13 +28,13 @@ def build_page(
     `notice` stands at the top: why this is not the model that was asked for. A request may have `max_images` and
     `max_request_bytes`. Raises ArtifactError."""
     browser = DatasetBrowser.of(classifier, data_dir)
-    with gr.Blocks(title=title_of(classifier)) as page:
+    with gr.Blocks(title=artifact.title(classifier.config, classifier.metrics)) as page:
         if notice:
             gr.HTML(notice_html(notice), elem_id="notice", apply_default_css=False)
         gr.HTML(head_html(classifier), elem_id="head", apply_default_css=False, js_on_load=script("address.js"))
         with gr.Tabs() as tabs:
             with gr.Tab("Predict", id="predict") as first:
-                settings = predict.build_tab(classifier, max_images)
+                settings = predict.build_tab(classifier, max_images, browser)
             with gr.Tab("Test images", id="test-images") as second:
                 filters = dataset_browser.build_tab(browser)
             with gr.Tab("Evaluation", id="accuracy") as third:
@@ -86,10 +81,6 @@ def _allowed(part: gr.components.Component, word: str | None):
     return {str(value): value for value in values}.get(word, gr.skip())
 
 
-def title_of(classifier: Classifier) -> str:
-    return TITLE if tuple(classifier.class_names) == CLASS_NAMES else OTHER_TITLE
-
-
 def notice_html(notice: str) -> str:
     return render("notice.html", notice=notice)
 
@@ -104,7 +95,9 @@ def head_html(classifier: Classifier) -> str:
         ("Model", *model_name(classifier.source)),
     )
     names, size = classifier.class_names, classifier.config.image_size
-    return render("head.html", title=title_of(classifier), names=names, size=size, facts=facts)
+    return render(
+        "head.html", title=artifact.title(classifier.config, classifier.metrics), names=names, size=size, facts=facts
+    )
 
 
 def model_name(source: Source) -> tuple[str, str]:

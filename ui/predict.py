@@ -7,10 +7,12 @@ import gradio as gr
 from PIL import Image
 
 from model import Classifier
+from model.artifact import SAMPLES
 from model.preprocess import FITS, ImageError, to_square_rgb
 from ui import batch
 from ui.answer import answer_html, hint_html, inline, problem_html, view_of
 from ui.api import BAD_FIT, TOP_K, whole_number
+from ui.dataset_browser import DatasetBrowser
 from ui.render import render, script
 from ui.uploads import open_upload
 
@@ -18,13 +20,14 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "assets" / "examples"
 """Images drawn for this project, one file per class, named after it."""
 
 THUMBNAIL = 96
+MAX_EXAMPLES = 10
 
 FIT_LABELS = {"crop": "Center crop", "pad": "Pad", "stretch": "Stretch"}
 
 NOTHING_YET = "Upload an image or pick an example to see a prediction."
 
 
-def build_tab(classifier: Classifier, most: int) -> dict[str, gr.components.Component]:
+def build_tab(classifier: Classifier, most: int, browser: DatasetBrowser) -> dict[str, gr.components.Component]:
     """Puts the tab's components and events into the Blocks that is being built; `most` files may be sent at once.
     Returns what the address of the page may set: parameter -> component."""
     classes = len(classifier.class_names)
@@ -36,6 +39,7 @@ def build_tab(classifier: Classifier, most: int) -> dict[str, gr.components.Comp
                 type="filepath",
                 height=280,
                 buttons=["fullscreen"],
+                format="png",  # of an example, without loss
                 placeholder="Drop an image here\nor click to upload",
                 elem_id="upload",
             )
@@ -49,7 +53,7 @@ def build_tab(classifier: Classifier, most: int) -> dict[str, gr.components.Comp
             top_k = gr.Slider(
                 1, classes, value=min(TOP_K, classes), step=1, label="Top-k classes", buttons=[], elem_id="top-k"
             )
-            build_examples(image)
+            build_examples(image, examples_of(classifier, browser))
         with gr.Column(scale=6, min_width=320, elem_id="result"):
             shown = gr.HTML(
                 hint_html(NOTHING_YET),
@@ -86,29 +90,44 @@ def answer_of(classifier: Classifier, upload: object, top_k: object, fit: object
         if fit not in FITS:
             raise ImageError(BAD_FIT)
         with open_upload(upload) as image:
-            square, view = to_square_rgb(image, fit), view_of(image, fit)
+            square, view = to_square_rgb(image, fit, classifier.config.image_size), view_of(image, fit)
     except ImageError as error:
         return problem_html(str(error))
     (found,) = classifier.classify([square])
     return answer_html(classifier, found, square, view, count)
 
 
-def build_examples(image: gr.Image) -> None:
-    """Images to click, for a visitor without one at hand; nothing where the folder is absent."""
-    examples = {path.stem: path for path in sorted(EXAMPLES.glob("*.png"))}
+def examples_of(classifier: Classifier, browser: DatasetBrowser) -> dict[str, str | Image.Image]:
+    """Class -> an image: our drawings where they show the model's classes, else its first samples."""
+    drawings = {path.stem: path for path in EXAMPLES.glob("*.png")}
+    names = [name for name in sorted(classifier.class_names) if name in drawings]
+    if len(names) == len(classifier.class_names):
+        return {name: str(drawings[name]) for name in names}
+    if not (classifier.folder / SAMPLES).is_dir() or (tests := browser.read()) is None:
+        return {}
+    found: dict[str, str | Image.Image] = {}
+    for position in tests.drawn:
+        found.setdefault(classifier.class_names[tests.labels[position]], Image.fromarray(tests.images[position]))
+    return dict(sorted(found.items())[:MAX_EXAMPLES])
+
+
+def build_examples(image: gr.Image, examples: dict[str, str | Image.Image]) -> None:
+    """Images to click, for a visitor without one at hand; nothing where there are none."""
     if not examples:
         return
-    html = render("examples.html", examples={name: thumbnail(path) for name, path in examples.items()}, side=THUMBNAIL)
+    html = render("examples.html", examples={name: thumbnail(one) for name, one in examples.items()}, side=THUMBNAIL)
     shown = gr.HTML(html, elem_id="examples", apply_default_css=False, js_on_load=script("examples.js"))
 
     def pick(event: gr.EventData):
         name = getattr(event, "name", None)
-        return str(examples[name]) if isinstance(name, str) and name in examples else gr.skip()
+        return examples[name] if isinstance(name, str) and name in examples else gr.skip()
 
     shown.pick(pick, None, image, show_progress="hidden", api_visibility="private")
 
 
-def thumbnail(path: Path) -> str:
-    """A data URL, THUMBNAIL pixels a side."""
-    with Image.open(path) as image:
-        return inline(image.convert("RGB").resize((THUMBNAIL, THUMBNAIL)), "JPEG")
+def thumbnail(image: str | Image.Image) -> str:
+    """A data URL of an image or of a file, THUMBNAIL pixels a side."""
+    if isinstance(image, str):
+        with Image.open(image) as opened:
+            return thumbnail(opened.convert("RGB"))
+    return inline(image.resize((THUMBNAIL, THUMBNAIL)), "JPEG")

@@ -44,4 +44,5 @@ def rounds_of(browser: "DatasetBrowser", random: np.random.Generator) -> list[di
 
 def quiz_html(browser: "DatasetBrowser", rounds: list[dict]) -> str:
     """What static/quiz.js plays; without rounds, the way to begin."""
-    return render("quiz.html", names=list(browser.classifier.class_names), rounds=rounds, count=ROUNDS)
+    size = browser.classifier.config.image_size
+    return render("quiz.html", names=list(browser.classifier.class_names), rounds=rounds, count=ROUNDS, size=size)

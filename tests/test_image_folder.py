@@ -1,0 +1,270 @@
+"""A folder of images: what is read, what is left out and said, how it is split, what is refused."""
+
+import os
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torchvision
+from PIL import Image
+
+from model.cifar10 import CLASS_NAMES, DatasetError, read_test, read_train
+from model.preprocess import open_image, to_square_rgb
+from trainer.config import TrainConfig
+from trainer.data import load_data
+from trainer.image_folder import read_image_folder
+
+
+def draw(path: Path, seed: int, size: tuple[int, int] = (40, 30)) -> Path:
+    """An image of noise that differs by `seed`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    Image.fromarray(noise).save(path)
+    return path
+
+
+def fill(folder: Path, classes: dict[str, int], start: int = 0) -> Path:
+    """`folder` with so many images of each class, all different."""
+    for name, count in classes.items():
+        for i in range(count):
+            start += 1
+            draw(folder / name / f"{i:03}.png", start)
+    return folder
+
+
+def read(folder: Path, size: int = 32, fit: str = "crop", cache_dir: Path | None = None):
+    return read_image_folder(folder, size, fit, cache_dir)
+
+
+def test_every_image_is_what_the_page_would_make_of_it(tmp_path):
+    folder = fill(tmp_path / "photos", {"cats": 20, "dogs": 10})
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.open(draw(tmp_path / "turned.png", 99)).save(folder / "dogs" / "turned.jpg", exif=exif)
+    Image.new("RGBA", (50, 20), (200, 0, 0, 90)).save(folder / "dogs" / "veil.webp", lossless=True)
+    Image.fromarray(np.full((9, 9), 40000, np.uint16)).save(folder / "dogs" / "z deep.png")
+    oracle = torchvision.datasets.ImageFolder(folder)
+
+    data = read(folder, 48, "pad")
+
+    assert list(data.class_names) == oracle.classes
+    assert data.labels.tolist() == oracle.targets
+    for pixels, (path, _) in zip(data.images, oracle.samples, strict=True):
+        page = to_square_rgb(open_image(path), "pad", 48)
+        assert np.array_equal(pixels, np.asarray(page))
+    assert sorted([*data.train, *data.val, *data.test]) == list(range(33))
+    assert (data.name, data.notes, data.unreadable) == ("photos", (), ())
+
+
+def test_oddities_are_left_out_and_named(tmp_path):
+    folder = fill(tmp_path / "my photos", {"Käfer und Bienen": 25, "dogs": 34})
+    draw(folder / "dogs" / "deep" / "er" / "more.png", 1000)
+    draw(folder / "dogs" / ".ipynb_checkpoints" / "000-checkpoint.png", 1)
+    (folder / "dogs" / "Thumbs.db").write_bytes(b"thumbs")
+    (folder / "dogs" / "labels.csv").write_text("a,b")
+    (folder / "dogs" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
+    (folder / "dogs" / "empty.PNG").write_bytes(b"")
+    Image.open(folder / "dogs" / "000.png").transpose(Image.Transpose.ROTATE_90).save(folder / "dogs" / "p", "PNG")
+    os.mkfifo(folder / "dogs" / "pipe.png")
+    (folder / "dogs" / "loop").symlink_to(folder / "dogs")
+    (folder / "dogs" / "gone.png").symlink_to(folder / "nowhere.png")
+    draw(folder / "beside.png", 2000)
+
+    data = read(folder)
+
+    assert data.class_names == ("Käfer und Bienen", "dogs")
+    assert np.bincount(data.labels).tolist() == [25, 36]
+    notes = "\n".join(data.notes)
+    assert "Hidden files and folders passed over: 3 (.ipynb_checkpoints, Thumbs.db, pipe.png)" in notes
+    assert "Images beside the class folders left out: 1 (beside.png)" in notes
+    assert "Files that are no images passed over: 1 (dogs/labels.csv)" in notes
+    assert "Unreadable images left out: 3 (dogs/broken.jpg, dogs/empty.PNG, dogs/gone.png)" in notes
+    assert [line.split(":")[0] for line in data.unreadable] == ["dogs/broken.jpg", "dogs/empty.PNG", "dogs/gone.png"]
+
+
+def test_any_bytes_may_be_a_file_name(tmp_path):
+    folder = fill(tmp_path / "f", {"a": 30, "b": 30})
+    (folder / "a" / os.fsdecode(b"bad\xff\nname.png")).write_bytes(b"nothing")
+    (note,) = read(folder).notes
+    assert note == "Unreadable images left out: 1 (a/bad\\udcff\\nname.png)"
+
+
+def test_a_decomposed_class_name_is_composed(tmp_path):
+    folder = fill(tmp_path / "f", {unicodedata.normalize("NFD", "Käfer"): 6, "dogs": 6})
+    assert read(folder).class_names == ("Käfer", "dogs")
+
+
+def test_a_tenth_of_each_class_is_split_off_twice_whatever_the_names(tmp_path):
+    one = read(fill(tmp_path / "one", {"a": 50, "b": 20, "c": 5}))
+    for part, counts in (("train", [40, 16, 3]), ("val", [5, 2, 1]), ("test", [5, 2, 1])):
+        assert np.bincount(one.labels[getattr(one, part)]).tolist() == counts, part
+
+    renamed = tmp_path / "two"
+    for path in sorted((tmp_path / "one").rglob("*.png")):
+        target = renamed / path.parent.name / "sub" / f"x{999 - int(path.stem):03}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    two = read(renamed)
+    assert {two.digests[i] for i in two.val} == {one.digests[i] for i in one.val}
+    assert {two.digests[i] for i in two.test} == {one.digests[i] for i in one.test}
+
+
+@pytest.mark.parametrize(
+    ("given", "val", "test"),
+    [
+        ({"train": 20}, "train/", "train/"),
+        ({"train": 20, "test": 3}, "train/", "test/"),
+        ({"Train": 20, "valid": 4}, "valid/", "Train/"),
+        ({"train": 20, "validation": 4, "test": 3}, "validation/", "test/"),
+    ],
+)
+def test_parts_that_the_folder_has_are_taken_as_they_are(tmp_path, given, val, test):
+    folder = tmp_path / "f"
+    for number, (part, count) in enumerate(given.items()):
+        fill(folder / part, {"a": count, "b": count}, start=number * 1000)
+    data = read(folder)
+    for part, images in ((val, data.val), (test, data.test)):
+        counts = given.get(part[:-1]) if part[:-1].lower() != "train" else 2
+        assert len(images) == 2 * counts
+    assert len(data.train) + len(data.val) + len(data.test) == 2 * sum(given.values())
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    assert read(fill(tmp_path / "f", {"cars": 6, "train": 6})).class_names == ("cars", "train")
+
+
+def test_files_with_equal_content_stay_in_one_part(tmp_path):
+    folder = fill(tmp_path / "f", {"a": 20, "b": 20})
+    for i in range(20):
+        (folder / "a" / f"copy {i}.png").write_bytes((folder / "a" / f"{i:03}.png").read_bytes())
+    data = read(folder)
+    parts = [{data.digests[i] for i in getattr(data, part)} for part in ("train", "val", "test")]
+    assert sum(map(len, parts)) == len(set.union(*parts)) == 40
+    assert data.notes == ()
+
+
+def test_likely_mistakes_are_warned_of(tmp_path):
+    folder = tmp_path / "f"
+    for number, part in enumerate(("train", "val", "test")):
+        fill(folder / part, {"a": 20, "b": 20}, start=100 * number)
+    (folder / "test" / "a" / "leak.png").write_bytes((folder / "train" / "a" / "003.png").read_bytes())
+    (folder / "train" / "b" / "twin.png").write_bytes((folder / "train" / "a" / "004.png").read_bytes())
+    twin, leak = read(folder).notes
+    assert "copy in another class: 1 (train/b/twin.png)" in twin
+    assert "test images that are in train too, so that its accuracy comes out too high: 1 (test/a/leak.png)" in leak
+
+
+def test_the_second_time_nothing_is_decoded_until_a_file_changes(tmp_path):
+    folder, cache = fill(tmp_path / "f", {"a": 10, "b": 10}), tmp_path / "runs"
+    image, other = folder / "a" / "000.png", draw(tmp_path / "other.png", 777)
+    first = read(folder, cache_dir=cache)
+
+    before = image.stat()
+    image.write_bytes(other.read_bytes().ljust(before.st_size, b"\0")[: before.st_size])
+    os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))  # the same size and time: taken for the same file
+    assert np.array_equal(read(folder, cache_dir=cache).images, first.images)
+
+    os.utime(image)
+    changed = read(folder, cache_dir=cache)
+    assert (changed.images != first.images).any(axis=(1, 2, 3)).tolist() == [True] + [False] * 19
+    for kept in cache.iterdir():  # damaged: decoded again
+        kept.write_bytes(kept.read_bytes()[:-100])
+    assert np.array_equal(read(folder, cache_dir=cache).images, changed.images)
+
+
+def one_class(folder):
+    fill(folder, {"cats": 9})
+
+
+def images_only(folder):
+    draw(folder / "a.png", 1)
+
+
+def too_many(folder):
+    for i in range(101):
+        draw(folder / f"class {i}" / "a.png", i)
+
+
+def too_few(folder):
+    fill(folder, {"cats": 9, "dogs": 4, "birds": 0})
+    (folder / "birds").mkdir()
+
+
+def bad_name(folder):
+    fill(folder, {"cats": 9, "<b>": 9})
+
+
+def unreadable(folder):
+    fill(folder, {"cats": 9, "dogs": 9})
+    (folder / "cats" / "bad.jpg").write_bytes(b"nothing")
+
+
+def no_train(folder):
+    fill(folder / "test", {"cats": 9, "dogs": 9})
+
+
+def mixed(folder):
+    fill(folder / "train", {"cats": 9, "dogs": 9})
+    fill(folder, {"birds": 9})
+
+
+def kaggle(folder):
+    for part in ("seg_train", "seg_test"):
+        fill(folder / part, {"cats": 9, "dogs": 9})
+
+
+def two_vals(folder):
+    for part in ("train", "val", "valid"):
+        fill(folder / part, {"cats": 9, "dogs": 9})
+
+
+def class_missing_in_test(folder):
+    fill(folder / "train", {"cats": 9, "dogs": 9})
+    fill(folder / "test", {"cats": 9}, start=100)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda folder: folder.rmdir(), "is not a folder"),
+        (lambda folder: None, "is empty"),
+        (images_only, "has images but no class folders: name the folder that has one per class"),
+        (one_class, "one class folder, cats"),
+        (too_many, "101 class folders"),
+        (too_few, r"fewer than 5 images of birds \(0\), dogs \(4\)"),
+        (bad_name, "rename the class folder '<b>'"),
+        (unreadable, "1 of 19 images in .* cannot be read.*: look at cats/bad.jpg"),
+        (no_train, "has test: it takes one train, val and test"),
+        (mixed, "has birds beside train"),
+        (kaggle, "all have the sub-folders cats, dogs: if those are the classes, call the folders above them train"),
+        (two_vals, "it takes one train, val and test"),
+        (class_missing_in_test, "test of .* has no images of dogs"),
+    ],
+)
+def test_what_cannot_be_trained_on_is_refused_in_one_sentence(tmp_path, make, words):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    make(folder)
+    with pytest.raises(DatasetError, match=words) as refused:
+        read(folder)
+    assert "\n" not in str(refused.value)
+
+
+def test_cifar10_as_a_folder_holds_the_official_arrays(tiny_cifar, tmp_path):
+    for part, (images, labels) in {"train": read_train(tiny_cifar), "test": read_test(tiny_cifar)}.items():
+        for i, (pixels, label) in enumerate(zip(images, labels, strict=True)):
+            path = tmp_path / "cifar" / part / CLASS_NAMES[label] / f"{i:03}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+    config = TrainConfig(images=str(tmp_path / "cifar"))
+    data = load_data(config, tmp_path)
+    assert (data.dataset, data.class_names) == ("cifar", CLASS_NAMES)
+    for (images, labels), rows in (
+        (read_train(tiny_cifar), np.sort(np.concatenate([data.split.train, data.split.val]))),
+        (read_test(tiny_cifar), None),
+    ):
+        order = np.argsort(labels, kind="stable")  # as a folder lists them: class by class
+        found = data.read_test() if rows is None else (data.images[rows], data.labels[rows])
+        assert np.array_equal(found[0], images[order]) and np.array_equal(found[1], labels[order])
+    assert np.allclose(data.mean, data.images[data.split.train].mean((0, 1, 2)) / 255)
