@@ -196,8 +196,19 @@ def machines(found: Results) -> str:
     return table(["measurement", "hardware", "load", "settings", "rounds", "date", "commit", "software"], rows)
 
 
+def own_images(found: Results) -> str:
+    rows = []
+    for name, result in of_kind(found, "own_images"):
+        for variant in result["variants"]:
+            low, high = variant["accuracy_interval"]
+            correct = f"{variant['correct']} of {variant['n']}"
+            scores = [f"{variant['accuracy']:.2%}", f"{low:.2%} to {high:.2%}", correct, str(variant["epochs"])]
+            rows.append([name, f"`--flip {variant['flip']}`", *scores, f"{variant['seconds']:.0f}"])
+    return table(["measurement", "flags", "test accuracy", "95% interval", "correct", "epochs", "seconds"], rows)
+
+
 TABLES: list[Callable[[Results], str]] = [
-    *(throughput, scaling, input_pipeline, serving, processes, start, soak, threshold, machines)
+    *(throughput, scaling, input_pipeline, serving, processes, start, soak, threshold, own_images, machines)
 ]
 
 

@@ -109,6 +109,13 @@ def test_a_soak_test_looks_at_memory_files_and_descriptors(measured, tiny_artifa
         assert [each["upload_files"] for each in samples] == stored, "an image is stored otherwise, or elsewhere"
 
 
+@pytest.mark.slow
+def test_a_folder_of_digits_is_learned_with_and_without_mirroring(measured):
+    result = measured("own_images", "--max-epochs=1")
+    found = [(each["flip"], each["n"], each["epochs"]) for each in result["variants"]]
+    assert found == [("none", 179, 1), ("random", 179, 1)]
+
+
 def test_the_threshold_benchmark_reads_no_test_image(measured, tiny_artifact, tiny_cifar, monkeypatch):
     monkeypatch.setattr(cifar10, "TEST_BATCHES", ("not-there",))  # whoever reads the test images fails
     result = measured("threshold", f"--data-dir={tiny_cifar}", f"--artifact={tiny_artifact}", "--images=4")

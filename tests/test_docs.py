@@ -27,7 +27,7 @@ PAGES = {
     for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "experiments").glob("*.md"))
 }
 PLANS = sorted((ROOT / "experiments" / "plans").glob("*.sh"))
-MEASURING = "input_pipeline processes serving soak start threshold train_throughput".split()
+MEASURING = "input_pipeline own_images processes serving soak start threshold train_throughput".split()
 
 
 def fenced(text: str, kind: str) -> list[str]:

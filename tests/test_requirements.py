@@ -11,6 +11,7 @@ PACKAGE_OF_MODULE = {
     "PIL": "pillow",
     "pi_heif": "pi-heif",
     "python_multipart": "python-multipart",
+    "sklearn": "scikit-learn",
     "yaml": "pyyaml",
     "axe_playwright_python": "axe-playwright-python",
 }
