@@ -61,7 +61,8 @@ TEST_BATCHES = ("test_batch",)
 
 
 class DatasetError(ValueError):
-    """A CIFAR-10 file is missing, unreadable or not the official one; the message names it and says what to do."""
+    """A dataset is missing, unreadable, or not what it must be (CIFAR-10: the official files; a folder of images: see
+    `trainer/image_folder.py`); the message names what is wrong and says what to do."""
 
 
 def data_dir(given: str | Path | None = None) -> Path:

@@ -5,7 +5,16 @@ from dataclasses import fields, replace
 
 import pytest
 
-from trainer.config import RECIPES, ConfigError, TrainConfig, configure, flag, published, torchrun_devices
+from trainer.config import (
+    RECIPES,
+    ConfigError,
+    TrainConfig,
+    configure,
+    flag,
+    published,
+    suit_few_images,
+    torchrun_devices,
+)
 
 
 def test_the_report_recipe_is_what_the_course_report_describes():
@@ -120,3 +129,11 @@ def test_torchrun_says_how_many_devices_there_are():
     assert torchrun_devices({}, {}) == {}
     with pytest.raises(ConfigError, match="--devices is 2, but torchrun started 4"):
         torchrun_devices(environment, {"devices": 2})
+
+
+def test_few_images_of_a_folder_get_small_batches_and_steps_enough():
+    config = TrainConfig(images="photos")
+    small = suit_few_images(config, 160, ())
+    assert (small.batch_size, small.learning_rate, small.max_epochs) == (32, 0.05, 300)
+    assert suit_few_images(config, 160, ("batch_size", "max_epochs")) == suit_few_images(config, 5000, ()) == config
+    assert suit_few_images(TrainConfig(), 160, ()) == TrainConfig()
