@@ -32,8 +32,8 @@ from trainer.run import read_run
 SCALING = (5_000, 15_000, 45_000)
 
 ONLY_OURS = (
-    *("flip", "trivial_augment", "cutout", "erasing", "mixup", "cutmix"),
-    *("label_smoothing", "weight_decay_on", "ema_decay", "initial_weights", "teacher"),
+    *("flip", "trivial_augment", "cutout", "erasing", "mixup", "cutmix", "ricap"),
+    *("label_smoothing", "weight_decay_on", "ema_fraction", "ema_decay", "initial_weights", "teacher"),
 )
 """Settings that neither the classic nor the bare loop has."""
 

@@ -9,7 +9,6 @@ publications are typed here.
 """
 
 import json
-import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -76,11 +75,8 @@ class Entry:
 
     @property
     def is_recipe(self) -> bool:
-        """Whether it is its recipe as that is today, but for length, seed, and a warm-up of as many epochs."""
-        config = TrainConfig.from_hyperparameters(self.run["hyperparameters"])
-        in_epochs = [each.warmup_fraction * each.max_epochs for each in (config, RECIPES[config.recipe])]
-        same_warmup = {"warmup_fraction"} if math.isclose(*in_epochs, rel_tol=0.01) else set()
-        return self.changed.keys() <= LENGTH | {"seed"} | same_warmup
+        """Whether it is its recipe as that is today, but for length and seed."""
+        return self.changed.keys() <= LENGTH | {"seed"}
 
     @property
     def best(self) -> float:

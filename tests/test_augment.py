@@ -128,15 +128,33 @@ def test_blank_fills_the_boxes_and_nothing_else(images):
 
 
 def test_mixtures_follow_their_beta_distribution():
-    random = np.random.default_rng(0)
-    shares = np.array([mixture.share for mixture in draw_mixtures(20_000, 32, 0.2, 0, random)])
+    def draw(**settings):
+        return draw_mixtures(TrainConfig(**settings), 20_000, 32, np.random.default_rng(0))
+
+    shares = np.array([mixture.shares[0] for mixture in draw(mixup=0.2)])
     assert shares.mean() == pytest.approx(0.5, abs=0.01) and shares.var() == pytest.approx(0.25 / 1.4, abs=0.005)
-    mixtures = draw_mixtures(20_000, 32, 0, 1.0, random)
-    sides = np.array([(bottom - top, right - left) for top, left, bottom, right in (m.box for m in mixtures)])
-    assert [m.share for m in mixtures[:50]] == [1 - height * width / 1024 for height, width in sides[:50].tolist()]
+    mixtures = draw(cutmix=1.0)
+    sides = np.array([(m.patches[0].height, m.patches[0].width) for m in mixtures])
+    assert [m.shares[0] for m in mixtures[:50]] == [1 - height * width / 1024 for height, width in sides[:50].tolist()]
     assert (sides.max(), sides.min()) == (30, 0)  # half a side is rounded down, as in torchvision
-    both = [m.box is None for m in draw_mixtures(20_000, 32, 0.2, 1.0, random)]
-    assert np.mean(both) == pytest.approx(0.5, abs=0.02)
+    kinds = [len(m.patches) for m in draw(mixup=0.2, cutmix=1.0, ricap=0.3, mix_probability=0.75) if len(m.shares) > 1]
+    assert len(kinds) / 20_000 == pytest.approx(0.75, abs=0.01)
+    assert np.bincount(kinds)[[0, 1, 4]] / len(kinds) == pytest.approx([1 / 3] * 3, abs=0.02)
+
+
+def test_ricap_cuts_four_images_around_a_point_of_its_beta_distribution():
+    mixtures = draw_mixtures(TrainConfig(ricap=0.3), 5_000, 32, np.random.default_rng(0))
+    corners = np.array([(m.patches[0].height, m.patches[0].width) for m in mixtures]) / 32
+    assert corners.mean() == pytest.approx(0.5, abs=0.02) and corners.var() == pytest.approx(0.25 / 1.6, abs=0.01)
+    for mixture in mixtures[:200]:
+        covered = np.zeros((32, 32), int)
+        for k, patch in enumerate(mixture.patches):
+            (top, left), (row, column) = patch.to, patch.start
+            covered[top : top + patch.height, left : left + patch.width] += 1
+            assert patch.image == k and mixture.shares[k] == patch.height * patch.width / 1024
+            assert 0 <= row <= 32 - patch.height and 0 <= column <= 32 - patch.width
+        assert (covered == 1).all() and sum(mixture.shares) == 1
+    assert len({patch.start for mixture in mixtures for patch in mixture.patches}) > 800
 
 
 def test_everything_together_keeps_shape_range_and_layout(images):

@@ -9,6 +9,7 @@ from trainer.config import (
     RECIPES,
     ConfigError,
     TrainConfig,
+    changed,
     configure,
     flag,
     published,
@@ -60,6 +61,11 @@ def test_overrides_replace_single_settings_of_a_recipe():
     [
         ({"plateau_patience": 3}, "--plateau-patience has no effect with --schedule cosine", {"schedule": "plateau"}),
         ({"cuda_graphs": True}, "with --no-compile: leave it out or add --compile", {"compile": True}),
+        (
+            {"mix_until": 0.9},
+            "where no batch is mixed: leave it out or add --mixup, --cutmix or --ricap",
+            {"ricap": 0.3},
+        ),
         ({"teacher_weight": 0.5}, "without --teacher: leave it out or add --teacher", {"teacher": "folder"}),
     ],
 )
@@ -72,6 +78,7 @@ def test_a_setting_without_effect_is_refused_rather_than_ignored(given, words, n
 OUT_OF_RANGE = {
     **dict(depth=31, stem_kernel=2, shortcut="C", crop="none", crop_padding=-1, crop_scale=(0.8, 1.2)),
     **dict(crop_ratio=(1.1, 0.9), flip="never", cutout=33, erasing=1.1, mixup=-0.1, cutmix=-0.1, label_smoothing=1.0),
+    **dict(ricap=-0.1, mix_probability=0.0, mix_until=1.1, ema_fraction=1.0),
     **dict(weight_decay_on="biases", ema_decay=1.0, teacher_weight=0.0, teacher_temperature=0.0, max_epochs=0),
     **dict(batch_size=1, learning_rate=0.0, momentum=1.0, weight_decay=-1e-4, max_steps=0, schedule="step"),
     **dict(milestones=(0.8, 0.5), milestone_factor=1.0, devices=0, num_nodes=0, warmup_fraction=1.0),
@@ -107,9 +114,31 @@ def test_hyperparameters_survive_json_and_name_only_what_has_an_effect(recipe):
     assert ("crop_scale" in values) == (config.crop == "resized")
 
 
-def test_a_stored_setting_that_no_longer_exists_is_named():
-    with pytest.raises(ConfigError, match="unknown settings: dropout"):
-        TrainConfig.from_hyperparameters({"dropout": 8})
+def test_a_stored_setting_that_no_longer_exists_is_shown_by_its_name():
+    stored = TrainConfig(seed=3, flip="none").hyperparameters() | {"dropout": 8}
+    assert TrainConfig.from_hyperparameters(stored) == TrainConfig(seed=3, flip="none")
+    assert changed(stored) == {"seed": 3, "flip": "none", "dropout": 8}
+
+
+def test_settings_from_before_there_was_mixing_by_chance_or_an_average_by_fraction_mean_the_same():
+    stored = {"recipe": "default", "mixup": 0.2, "ema_decay": 0.0}
+    assert TrainConfig.from_hyperparameters(stored) == TrainConfig(mixup=0.2) and changed(stored) == {"mixup": 0.2}
+    assert TrainConfig.from_hyperparameters({"ema_decay": 0.99}).average_decay(1000) == 0.99
+
+
+def test_the_average_spans_a_fraction_of_the_steps_unless_its_decay_is_given():
+    fraction = TrainConfig(ema_fraction=0.04)
+    assert fraction.averages and fraction.average_decay(50_000) == pytest.approx(1 - 1 / 2000)
+    assert fraction.average_decay(10) == 0
+    assert TrainConfig(ema_fraction=0.04, ema_decay=0.9).average_decay(50_000) == 0.9
+    assert not TrainConfig().averages and not TrainConfig(ema_fraction=0.04, ema_decay=0.0).averages
+
+
+def test_record_uses_trivial_augment_in_long_runs_alone_unless_asked():
+    assert configure("record", {}).trivial_augment and not configure("record", {"max_epochs": 500}).trivial_augment
+    short = configure("record", {"max_epochs": 500, "trivial_augment": True})
+    assert short.trivial_augment and changed(short.hyperparameters()) == {"max_epochs": 500, "trivial_augment": True}
+    assert changed(configure("record", {"max_epochs": 500}).hyperparameters()) == {"max_epochs": 500}
 
 
 @pytest.mark.parametrize(
@@ -118,8 +147,8 @@ def test_a_stored_setting_that_no_longer_exists_is_named():
 )
 def test_a_path_through_the_folders_of_a_machine_is_published_as_a_name(value, shown):
     settings = TrainConfig(teacher=value, initial_weights=value).hyperparameters()
-    changed = {"teacher": shown, "initial_weights": shown}
-    assert published(settings) == settings | changed and settings["teacher"] == value
+    names = {"teacher": shown, "initial_weights": shown}
+    assert published(settings) == settings | names and settings["teacher"] == value
     assert published({"recipe": "default", "teacher": None}) == {"recipe": "default", "teacher": None}
 
 

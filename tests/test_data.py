@@ -85,7 +85,8 @@ def test_labels_stay_with_their_images(images):
             assert torch.equal(image, original) or torch.equal(image, original.flip(2))
 
 
-EVERYTHING = {"trivial_augment": True, "cutout": 8, "erasing": 0.5, "flip": "alternating", "mixup": 0.2, "cutmix": 1.0}
+EVERYTHING = {"trivial_augment": True, "cutout": 8, "erasing": 0.5, "flip": "alternating"}
+EVERYTHING |= {"mixup": 0.2, "cutmix": 1.0, "ricap": 0.3, "mix_probability": 0.8}
 
 
 def epoch_of(loader, epoch):
@@ -180,11 +181,11 @@ def test_a_mixed_batch_is_itself_mixed_with_its_images_moved_by_one(images, sett
     shares = []
     for epoch in range(3):
         plain = epoch_of(train_loader(images), epoch)
-        for (own, labels), (mixed, first, second, share) in zip(
+        for (own, labels), (mixed, first, both, share) in zip(
             plain, epoch_of(train_loader(images, **settings), epoch), strict=True
         ):
-            share, other = float(share), own.roll(-1, 0)
-            assert torch.equal(first, labels) and torch.equal(second, labels.roll(-1))
+            share, other = float(share[0]), own.roll(-1, 0)
+            assert torch.equal(first, labels) and torch.equal(both, torch.stack([labels, labels.roll(-1)], 1))
             shares.append(share)
             if "mixup" in settings and torch.allclose(mixed, share * own + (1 - share) * other, atol=1e-6):
                 continue
@@ -192,6 +193,26 @@ def test_a_mixed_batch_is_itself_mixed_with_its_images_moved_by_one(images, sett
             assert "cutmix" in settings and taken.float().mean() == pytest.approx(1 - share, abs=0.02)
             assert torch.equal(mixed, torch.where(taken, other, own))
     assert len(set(shares)) > 12 and 0 <= min(shares) and max(shares) <= 1
+
+
+def test_a_batch_of_ricap_is_made_of_parts_of_four_whole_images(images):
+    originals = to_float(images)
+    (mixed, first, labels, shares), *_ = epoch_of(train_loader(images, ricap=1.0, batch_size=32, crop_padding=4), 1)
+    assert torch.equal(labels, torch.stack([first.roll(-k) for k in range(4)], 1)) and shares.sum() == 1
+    for image, of in zip(mixed, labels, strict=True):
+        sources = torch.cat([originals[of], originals[of].flip(3)])
+        pixels = {tuple(pixel.tolist()) for pixel in sources.permute(0, 2, 3, 1).reshape(-1, 3)}
+        assert {tuple(pixel.tolist()) for pixel in image.permute(1, 2, 0).reshape(-1, 3)} <= pixels
+        for k in range(4):  # as many pixels of each as its share says
+            its = {tuple(pixel.tolist()) for pixel in originals[of[k]].permute(1, 2, 0).reshape(-1, 3)}
+            found = sum(tuple(pixel.tolist()) in its for pixel in image.permute(1, 2, 0).reshape(-1, 3))
+            assert found / 1024 == pytest.approx(float(shares[k]), abs=0.01)
+
+
+def test_batches_are_mixed_with_their_probability_and_not_at_the_end_of_the_run(images):
+    settings = {"ricap": 0.3, "mix_probability": 0.5, "mix_until": 0.9, "max_epochs": 20, "batch_size": 2}
+    mixed = [[len(batch) == 4 for batch in epoch_of(train_loader(images, **settings), epoch)] for epoch in range(20)]
+    assert np.mean(mixed[:18]) == pytest.approx(0.5, abs=0.1) and not any(map(any, mixed[18:]))
 
 
 # Several processes
@@ -204,7 +225,7 @@ def test_the_parts_of_a_batch_put_together_are_the_batch_of_a_single_process(ima
     parts = [epoch_of(train_loader(images, rank, world_size, **settings), 3) for rank in range(world_size)]
     assert all(len(labels) == 30 // world_size for part in parts for _, labels, *_ in part)
     together = [
-        tuple(torch.cat(shares) if shares[0].ndim else shares[0] for shares in zip(*step, strict=True))
+        (*(torch.cat(shares) for shares in zip(*(batch[:3] for batch in step), strict=True)), *step[0][3:])
         for step in zip(*parts, strict=True)
     ]
     assert equal(together, epoch_of(train_loader(images, **settings), 3))

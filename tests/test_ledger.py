@@ -8,7 +8,7 @@ import pytest
 
 from experiments import ledger
 from experiments.ledger import Entry
-from trainer.config import RECIPES
+from trainer.config import configure
 
 DIGITS = "0123456789abcdef"
 
@@ -95,8 +95,8 @@ def test_trials_follow_their_recipe_with_the_gain_over_its_mean():
     ]
 
 
-def test_a_shorter_recipe_is_itself_with_a_warm_up_of_as_many_epochs():
-    shorter = RECIPES["record"].hyperparameters() | {"max_epochs": 200, "warmup_fraction": 0.025}
+def test_a_short_run_of_record_is_the_recipe_although_it_has_no_trivial_augment():
+    shorter = configure("record", {"max_epochs": 200}).hyperparameters()
     found = [entry("base", 0.90, **shorter), entry("warm", 0.92, **shorter | {"warmup_fraction": 0.1})]
     assert [(row[0], row[3]) for row in rows(ledger.trials_table(found))] == [("base", ""), ("warm", "+2.00")]
 

@@ -128,7 +128,7 @@ def test_the_loss_of_a_mixed_batch_counts_both_labels_by_their_share():
     images, labels = batch()
     alone = [found.training_step((images, each), 0) for each in (labels, labels.roll(1))]
     found.train_sums.zero_()
-    mixed = found.training_step((images, labels, labels.roll(1), 0.7), 0)
+    mixed = found.training_step((images, labels, torch.stack([labels, labels.roll(1)], 1), torch.tensor([0.7, 0.3])), 0)
     torch.testing.assert_close(mixed, 0.7 * alone[0] + 0.3 * alone[1])
     assert found.train_sums[1] == (found.network(images).argmax(1) == labels).sum()
 
@@ -168,6 +168,16 @@ def test_the_loss_of_distillation_is_that_of_hinton_et_al():
         (gradient,) = torch.autograd.grad(loss, logits)
         torch.testing.assert_close(gradient, temperature * (own - goal) / 20)  # T (q - p), section 2.1
     assert distillation_loss(taught, taught, 4.0).abs() < 1e-12
+
+
+def test_of_mixed_images_the_loss_asks_for_the_teachers_output_alone():
+    images, labels = batch()
+    teacher = ResNet(depth=14).eval()
+    taught = module(teacher, teacher="somewhere", teacher_temperature=2.0).eval()
+    mixed = torch.stack([labels, labels.roll(1)], 1), torch.tensor([0.7, 0.3])
+    with torch.no_grad():
+        expected = distillation_loss(taught.network(images), teacher(images), 2.0)
+        torch.testing.assert_close(taught.training_step((images, labels, *mixed), 0), expected)
 
 
 def test_a_teachers_part_of_the_loss_is_its_weight():

@@ -46,6 +46,10 @@ class PadCrop:
         corners = torch.randint(2 * self.padding + 1, (count, 2), generator=generator)
         return torch.cat([corners, torch.randint(2, (count, 1), generator=generator)], dim=1)
 
+    def without_crop(self, draws: Tensor) -> Tensor:
+        """The draws with the flip alone."""
+        return torch.cat([torch.full_like(draws[:, :2], self.padding), draws[:, 2:]], dim=1)
+
     def apply(self, rows: Tensor, draws: Tensor) -> Tensor:
         """Images `rows` (B,) with their draws (B, 3) -> float32 (B, 3, H, W) in [0, 1]."""
         top, left, flip = draws.unbind(1)
@@ -98,6 +102,11 @@ class ResizedCrop:
         place = torch.rand((count, 2), generator=generator, dtype=torch.float64)
         start = (place * (self.size - sides + 1)).long()
         return torch.cat([start, sides, torch.randint(2, (count, 1), generator=generator)], dim=1)
+
+    def without_crop(self, draws: Tensor) -> Tensor:
+        """The draws with the flip alone."""
+        whole = draws.new_tensor([0, 0, self.size, self.size]).expand(len(draws), 4)
+        return torch.cat([whole, draws[:, 4:]], dim=1)
 
     def apply(self, rows: Tensor, draws: Tensor) -> Tensor:
         """Images `rows` (B,) with their draws (B, 5) -> float32 (B, 3, H, W) in [0, 1], at 8-bit precision."""
@@ -165,40 +174,81 @@ def blank(images: Tensor, boxes: Tensor, color: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Patch:
+    """What one of the mixed images gives: a rectangle of `height` x `width` pixels at `to` (row, column), cut out at
+    `start`."""
+
+    image: int
+    to: tuple[int, int]
+    start: tuple[int, int]
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
 class Mixture:
-    """How a batch is mixed with itself moved by one image. `share` is the part of each image's own label; `box` (top,
-    left, bottom, right) is what CutMix takes from the other image, None where all pixels are mixed (mixup)."""
+    """How each image of a batch is mixed with those behind it.
 
-    share: float
-    box: tuple[int, int, int, int] | None = None
+    shares    of the labels: its own, that of the image behind it, ...
+    patches   laid onto the own image; none: the pixels are blended by their shares (mixup)
+    crops     whether the patches are random crops, so that the images need no other
+    """
 
-    def __call__(self, own: Tensor, other: Tensor) -> Tensor:
-        """Images (B, 3, H, W)."""
-        if self.box is None:
-            return torch.lerp(other, own, self.share)
-        top, left, bottom, right = self.box
+    shares: tuple[float, ...] = (1.0,)
+    patches: tuple[Patch, ...] = ()
+    crops: bool = False
+
+    def __call__(self, images: Tensor, count: int) -> Tensor:
+        """Images (`count` and those behind the last, 3, H, W) -> (count, 3, H, W)."""
+        own = images[:count]
+        if not self.patches:
+            return torch.lerp(images[1 : count + 1], own, self.shares[0])
         mixed = own.clone()
-        mixed[..., top:bottom, left:right] = other[..., top:bottom, left:right]
+        for patch in self.patches:
+            (top, left), (first, second) = patch.to, patch.start
+            part = images[patch.image : patch.image + count, :, first:, second:][..., : patch.height, : patch.width]
+            mixed[..., top : top + patch.height, left : left + patch.width] = part
         return mixed
 
 
-def draw_mixtures(count: int, size: int, mixup: float, cutmix: float, random: np.random.Generator) -> list[Mixture]:
-    """One for each of `count` batches of images of `size` x `size`.
+def draw_mixup(size: int, alpha: float, random: np.random.Generator) -> Mixture:
+    """mixup (Zhang et al. 2017, https://arxiv.org/abs/1710.09412): lambda of Beta(alpha, alpha)."""
+    share = float(random.beta(alpha, alpha))
+    return Mixture((share, 1 - share))
 
-    `mixup` (Zhang et al. 2017, https://arxiv.org/abs/1710.09412) and `cutmix` (Yun et al. 2019,
-    https://arxiv.org/abs/1905.04899) are the alpha of their Beta(alpha, alpha), 0: never. Where both are on, each batch
-    takes one by chance.
-    """
+
+def draw_cutmix(size: int, alpha: float, random: np.random.Generator) -> Mixture:
+    """CutMix (Yun et al. 2019, https://arxiv.org/abs/1905.04899): 1 - lambda, of Beta(alpha, alpha), is the area of a
+    square around a random pixel, as far as it lies inside."""
+    half = size * math.sqrt(1 - random.beta(alpha, alpha)) / 2
+    middle = random.integers(size, size=2)
+    start, stop = (np.clip(middle + int(sign * half), 0, size).tolist() for sign in (-1, 1))
+    height, width = stop[0] - start[0], stop[1] - start[1]
+    other = height * width / size**2
+    return Mixture((1 - other, other), (Patch(1, tuple(start), tuple(start), height, width),))
+
+
+def draw_ricap(size: int, beta: float, random: np.random.Generator) -> Mixture:
+    """RICAP (Takahashi et al. 2018, https://arxiv.org/abs/1811.09030): four images around a point whose coordinates are
+    of Beta(beta, beta), each cropped at random."""
+    row, column = (round(size * random.beta(beta, beta)) for _ in range(2))
+    patches = []
+    for top, height in ((0, row), (row, size - row)):
+        for left, width in ((0, column), (column, size - column)):
+            start = int(random.integers(size - height + 1)), int(random.integers(size - width + 1))
+            patches.append(Patch(len(patches), (top, left), start, height, width))
+    return Mixture(tuple(patch.height * patch.width / size**2 for patch in patches), tuple(patches), crops=True)
+
+
+def draw_mixtures(config: TrainConfig, count: int, size: int, random: np.random.Generator) -> list[Mixture]:
+    """One for each of `count` batches of images of `size` x `size`, by chance of a kind that the config turns on."""
+    kinds = [(draw_mixup, config.mixup), (draw_cutmix, config.cutmix), (draw_ricap, config.ricap)]
+    kinds = [(draw, alpha) for draw, alpha in kinds if alpha]
     mixtures = []
     for _ in range(count):
-        if cutmix > 0 and (mixup == 0 or random.random() < 0.5):
-            half = size * math.sqrt(1 - random.beta(cutmix, cutmix)) / 2
-            middle = random.integers(size, size=2)
-            start, stop = (np.clip(middle + int(sign * half), 0, size) for sign in (-1, 1))
-            box = tuple(int(side) for side in (*start, *stop))
-            mixtures.append(Mixture(1 - float(np.prod(stop - start)) / size**2, box))
-        else:
-            mixtures.append(Mixture(float(random.beta(mixup, mixup))))
+        draw, alpha = kinds[random.integers(len(kinds))]
+        mixed = random.random() < config.mix_probability
+        mixtures.append(draw(size, alpha, random) if mixed else Mixture())
     return mixtures
 
 

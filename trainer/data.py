@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -190,7 +191,7 @@ def shard(length: int, part: int, parts: int) -> slice:
 class TrainLoader:
     """Shuffled, augmented batches of a uint8 tensor: float32 (B, 3, S, S) in [0, 1], int64 (B,).
 
-    With mixup or CutMix also the labels of the images that were mixed in, int64 (B,), and the share of the own ones.
+    Of a mixed batch also the labels of the K images of which each is mixed, int64 (B, K), and their shares (K,).
 
     Order and augmentation depend on (seed, epoch) alone, not on the number of devices: process `rank` of `world_size`
     gets its part of every batch, so B = batch_size / world_size. Lightning calls `sampler.set_epoch` before an epoch,
@@ -213,7 +214,8 @@ class TrainLoader:
         self.batch_size = min(config.batch_size, len(labels))
         self.steps = steps_per_epoch(len(labels), config.batch_size)
         self.part = shard(self.batch_size, rank, world_size)
-        self.mixes = config.mixup > 0 or config.cutmix > 0
+        self.behind = 3 if config.ricap else int(config.mixes)  # images that are mixed into each
+        self.mixed_epochs = round(config.mix_until * config.total_epochs(self.steps))
         self.steps_at_once = steps_at_once(images.device.type, self.part.stop - self.part.start)
         self.epoch = 0
         self.sampler = self
@@ -224,10 +226,11 @@ class TrainLoader:
     def __len__(self) -> int:
         return self.steps
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor, float]]:
-        order, draws = self._draw_epoch()
-        mixtures = self._mixtures() if self.mixes else []
-        in_batch = self._places_in_batch()
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        mixtures = self._mixtures()
+        order, draws = self._draw_epoch(torch.tensor([mixture.crops for mixture in mixtures]))
+        shares = torch.tensor([(*mixture.shares, 0, 0, 0)[:4] for mixture in mixtures]).to(self.labels.device)
+        count, in_batch = self.part.stop - self.part.start, self._places_in_batch()
         for first in range(0, len(self), self.steps_at_once):
             steps = torch.arange(first, min(first + self.steps_at_once, len(self)), device=order.device)
             places = (steps.unsqueeze(1) * self.batch_size + in_batch).view(-1)  # in the epoch's order
@@ -235,13 +238,18 @@ class TrainLoader:
             augmented = self.augment.apply(rows, [each[places] for each in draws])
             batches = zip(augmented.split(len(in_batch)), self.labels[rows].split(len(in_batch)), strict=True)
             for step, (images, labels) in enumerate(batches, first):
-                if self.mixes:  # each image with the one behind it in the batch of all devices
-                    yield mixtures[step](images[:-1], images[1:]), labels[:-1], labels[1:], mixtures[step].share
+                mixture = mixtures[step]
+                if len(mixture.shares) == 1:
+                    yield images[:count], labels[:count]
                 else:
-                    yield images, labels
+                    mixed = labels.unfold(0, len(mixture.shares), 1)[:count]
+                    yield mixture(images, count), labels[:count], mixed, shares[step, : mixed.shape[1]]
 
-    def _draw_epoch(self) -> tuple[Tensor, list[Tensor]]:
-        """The epoch's order, int64 (N,), and the augmentation's draws (N, ...) for the image at each place in it."""
+    def _draw_epoch(self, cropped: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The epoch's order, int64 (N,), and the augmentation's draws (N, ...) for the image at each place in it.
+
+        `cropped`: for each step, whether its mixture crops the images, in place of the augmentation.
+        """
         generator = _generator(self.config.seed, self.epoch)
         order = torch.randperm(len(self.labels), generator=generator)
         draws = self.augment.draw(len(self.labels), generator)
@@ -249,11 +257,13 @@ class TrainLoader:
             draws[0][:, -1] = self._alternating_flips()[order]
         elif self.config.flip == "none":
             draws[0][:, -1] = 0
+        places = cropped.repeat_interleave(self.batch_size).nonzero().squeeze(1)
+        draws[0][places] = self.augment.crop.without_crop(draws[0][places])
         return order.to(self.labels.device), [each.to(self.labels.device) for each in draws]
 
     def _places_in_batch(self) -> Tensor:
-        """Those of this process; where batches are mixed, also the one behind them (the first follows the last)."""
-        places = torch.arange(self.part.start, self.part.stop + self.mixes, device=self.labels.device)
+        """Those of this process; where batches are mixed, also those behind them (the first follows the last)."""
+        places = torch.arange(self.part.start, self.part.stop + self.behind, device=self.labels.device)
         return places % self.batch_size
 
     def _alternating_flips(self) -> Tensor:
@@ -263,8 +273,10 @@ class TrainLoader:
         return (first + self.epoch) % 2
 
     def _mixtures(self) -> list[Mixture]:
+        if not self.config.mixes or self.epoch >= self.mixed_epochs:
+            return [Mixture()] * self.steps
         random = np.random.default_rng((self.config.seed, self.epoch))
-        return draw_mixtures(self.steps, self.size, self.config.mixup, self.config.cutmix, random)
+        return draw_mixtures(self.config, self.steps, self.size, random)
 
 
 def _generator(*numbers: int) -> torch.Generator:

@@ -113,7 +113,7 @@ def load_best(run_dir: Path, data: TrainingData) -> tuple[ResNet, int, int]:
     step, from 0. Raises RunError."""
     checkpoint, config = best_checkpoint(run_dir), config_of(run_dir, read_run(run_dir))
     network = build_network(config, len(data.class_names), data.mean, data.std)
-    prefix = "average." if config.ema_decay else "network."
+    prefix = "average." if config.averages else "network."
     weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
     network.load_state_dict(weights, strict=True)
     return network.eval(), checkpoint["epoch"] + 1, checkpoint["global_step"] - 1

@@ -88,7 +88,7 @@ class TrainingModule(L.LightningModule):
     def __init__(self, network: nn.Module, config: TrainConfig, steps_per_epoch: int, teacher: nn.Module | None = None):
         super().__init__()
         self.network = network
-        self.average = copy.deepcopy(network).requires_grad_(False) if config.ema_decay else None
+        self.average = copy.deepcopy(network).requires_grad_(False) if config.averages else None
         self._teachers = () if teacher is None else (teacher,)  # in a tuple: no part of the module or its checkpoints
         self.config = config
         self.steps_per_epoch = steps_per_epoch
@@ -109,27 +109,27 @@ class TrainingModule(L.LightningModule):
             teacher.to(self.device)
 
     def training_step(self, batch: tuple[Tensor, ...], batch_index: int) -> Tensor:
-        images, labels, *mixed_in = batch
+        images, labels, *mixed = batch
         logits = self.network(images).float()
-        loss = self._training_loss(logits, labels, *mixed_in)
+        loss = self._training_loss(logits, labels, *mixed)
         for teacher in self._teachers:  # after the network: its CUDA graph may be replayed over the teacher's answers
             with torch.no_grad():
                 taught = teacher(images).float()
-            weight = self.config.teacher_weight
+            weight = 1 if mixed else self.config.teacher_weight  # labels of mixed images mislead: arXiv 2012.02909
             loss = (1 - weight) * loss + weight * distillation_loss(logits, taught, self.config.teacher_temperature)
         _add(self.train_sums, loss, logits, labels)
         self.step_losses[batch_index] = loss.detach()
         return loss
 
     def _training_loss(
-        self, logits: Tensor, labels: Tensor, others: Tensor | None = None, share: float = 1.0
+        self, logits: Tensor, labels: Tensor, mixed: Tensor | None = None, shares: Tensor | None = None
     ) -> Tensor:
-        """Mean cross-entropy of logits (N, classes) with the smoothed labels; of mixed images, with both labels."""
-        smoothing = self.config.label_smoothing
-        loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
-        if others is None:
-            return loss
-        return share * loss + (1 - share) * F.cross_entropy(logits, others, label_smoothing=smoothing)
+        """Mean cross-entropy of logits (N, classes) with the smoothed labels (N,); of mixed images, with their labels
+        (N, K) by the shares (K,)."""
+        targets = labels
+        if mixed is not None:
+            targets = (F.one_hot(mixed, logits.shape[1]) * shares.unsqueeze(1)).sum(1)
+        return F.cross_entropy(logits, targets, label_smoothing=self.config.label_smoothing)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
         images, labels = batch
@@ -141,6 +141,7 @@ class TrainingModule(L.LightningModule):
 
     def on_train_start(self) -> None:
         if self.average is not None:
+            self.average_decay = self.config.average_decay(self.total_steps)
             self._averaged = float_tensors(self.average), float_tensors(self.network)
         for group in self.trainer.optimizers[0].param_groups:
             group["fused"] = self._fused()  # the checkpoint may come from another kind of device
@@ -156,7 +157,7 @@ class TrainingModule(L.LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:
         if self.average is not None:
-            update_ema(*self._averaged, self.config.ema_decay, self.global_step)
+            update_ema(*self._averaged, self.average_decay, self.global_step)
         if self.global_step >= self.total_steps:
             self.trainer.should_stop = True  # in mid-epoch: Lightning still validates, with `max_steps` it would not
 

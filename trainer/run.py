@@ -11,7 +11,7 @@ from typing import Any
 from filelock import Timeout
 
 from model.lock import lock
-from trainer.config import PRETRAINED, ConfigError, TrainConfig, flag
+from trainer.config import PRETRAINED, ConfigError, TrainConfig, flag, unknown
 
 UNREADABLE = "unreadable.txt"
 RUN, LOG, LOCK = "run.json", "train.log", "lock"
@@ -117,6 +117,8 @@ def read_run(run_dir: Path) -> dict[str, Any]:
 def config_of(run_dir: Path, run: dict[str, Any]) -> TrainConfig:
     """The run's config; settings that are younger than the run have their defaults. Raises RunError."""
     try:
+        if gone := unknown(run["hyperparameters"]):
+            raise ConfigError(f"it has unknown settings: {', '.join(gone)}")
         return TrainConfig.from_hyperparameters(run["hyperparameters"])
     except ConfigError as error:
         raise RunError(f"{run_dir / RUN} was written by another version of this program: {error}") from None
