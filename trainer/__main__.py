@@ -34,7 +34,6 @@ def parsers() -> dict[str, Parser]:
     """Command -> its parser; training has no name."""
     usage = f"python -m trainer [FLAGS]; also python -m trainer {'|'.join(COMMANDS)} ..."
     found = {"": Parser(usage=usage, description=commands.train.__doc__)}
-    add_training_flags(found[""])
     for name, run in COMMANDS.items():
         found[name] = Parser(prog=f"python -m trainer {name}", description=run.__doc__)
     for name in ("", "export", "evaluate"):
@@ -55,6 +54,7 @@ def parsers() -> dict[str, Parser]:
     found["space"].add_argument("space", metavar="USER/SPACE", help="the Space, created if it is missing")
     found["space"].add_argument("--model", required=True, metavar="USER/REPO", help="the model repository to serve")
     found["space"].add_argument("--revision", help="branch, tag or commit of it  [main]")
+    add_training_flags(found[""])
     return found
 
 

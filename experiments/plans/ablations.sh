@@ -8,7 +8,7 @@ base-seed2 --seed 2
 label-smoothing --label-smoothing 0.1
 decay-on-weights --weight-decay-on weights
 alternating-flip --flip alternating
-ema --ema-decay 0.99
+ema --ema-fraction 0.04
 stem-1 --stem-kernel 1
 shortcut-b --shortcut B
 plain-momentum --no-nesterov
@@ -24,6 +24,7 @@ cutout --cutout 8
 erasing --erasing 0.25
 mixup --mixup 0.2
 cutmix --cutmix 1.0
+ricap --ricap 0.3
 trivial-augment --trivial-augment
 teacher --teacher assets/resnet32-cifar10
 RUNS
