@@ -24,7 +24,7 @@ from tests.conftest import TINY_FLAGS, made_up_images, train, write_dataset
 from tests.hub_client import REPO, contents, environment
 from tests.serving import running_app
 from tests.test_data import train_loader
-from tests.test_image_folder import draw_every_kind, fill
+from tests.test_image_folder import draw, draw_every_kind, fill
 from tests.test_space import SPACE, front_matter, write_tree
 from tests.visitor import open_tab, upload, visit
 from trainer.__main__ import call, run
@@ -272,6 +272,8 @@ def test_a_folder_is_the_same_where_its_images_are_whatever_its_name(trained, ph
         image.rename(renamed / "val" / name / image.name)
     with pytest.raises(ConfigError, match="--initial-weights .* trained with other validation images than this run"):
         pretrained_on(trained, renamed)
+    draw(renamed / "val" / "zebras" / f"{SECRET}-7.png", seed=7)
+    pretrained_on(trained, renamed)  # one image differs: another folder
     assert "called" not in capsys.readouterr().out
     pretrained_on(trained, fill(tmp_path / "photos", dict.fromkeys(COLORS, 20)))
     assert "was trained on other images that are called photos, too" in capsys.readouterr().out
