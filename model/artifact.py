@@ -233,8 +233,8 @@ class SplitScores(Scores):
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """How many images each part had, and which: `sha256` is of the train/val split, `val_sha256` of its val part; the
-    oldest artifacts lack the latter."""
+    """How many images each part had, and which: `sha256` is of the train/val split, `val_sha256` of its val part,
+    `images_sha256` of all images of a folder, whatever their part; older artifacts lack the latter two."""
 
     train: Count
     val: Count
@@ -242,6 +242,7 @@ class Split:
     seed: Count
     sha256: Text | None = None
     val_sha256: Text | None = None
+    images_sha256: Text | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -100,7 +100,7 @@ if AvifImagePlugin.SUPPORTED:
 
 _DAMAGED = (
     "This image is damaged or incomplete and cannot be decoded: open it in another program, save it again as JPEG or "
-    "PNG, and upload that."
+    "PNG, and use that."
 )
 
 
@@ -243,9 +243,9 @@ def _read(file: str | Path | bytes | BinaryIO) -> bytes:
         except (OSError, ValueError):  # ValueError: a closed file, or a path with a zero byte
             raise ImageError("The uploaded file is gone or cannot be read: please upload it again.") from None
     if not data:
-        raise ImageError(f"This file is empty: please upload an image ({_allowed()}).")
+        raise ImageError(f"This file is empty: use an image ({_allowed()}).")
     if len(data) > MAX_BYTES:
-        raise ImageError(f"This file is over the limit of {MAX_BYTES // 10**6} MB: save it smaller, and upload that.")
+        raise ImageError(f"This file is over the limit of {MAX_BYTES // 10**6} MB: save it smaller, and use that.")
     return data
 
 
@@ -259,7 +259,7 @@ def _reader(data: bytes) -> type[ImageFile.ImageFile]:
         if accepts(data[:16]) is True:
             return reader
     raise ImageError(
-        f"This file is not an image that can be read here: please save the image as {_allowed()}, and upload that."
+        f"This file is not an image that can be read here: please save the image as {_allowed()}, and use that."
     )
 
 
@@ -276,7 +276,7 @@ def _heic_to_png(data: bytes) -> bytes:
     if importlib.util.find_spec("pi_heif") is None:
         raise ImageError(
             "HEIC photos cannot be read here, because the package pi-heif is not installed: please save the image as "
-            "JPEG or PNG, and upload that."
+            "JPEG or PNG, and use that."
         )
     command = [sys.executable, "-P", heic.__file__, str(MAX_PIXELS), str(DRAFT_SIDE)]
     if not _HEIC_PLACES.acquire(blocking=False):
@@ -305,7 +305,7 @@ def _check_size(image: ImageFile.ImageFile, data: bytes, by_rows: bool) -> None:
     if isinstance(image, JpegImagePlugin.JpegImageFile) and data.count(b"\xff\xda") > MAX_SCANS:
         raise ImageError(
             f"This JPEG is stored in more than {MAX_SCANS} passes, which takes too long to decode: save it again as an "
-            "ordinary JPEG, and upload that."
+            "ordinary JPEG, and use that."
         )
 
 
@@ -313,7 +313,7 @@ def _too_large(given: str = "more pixels than memory holds") -> str:
     return (
         f"This image has {given}, and the limit is {MAX_PIXELS // 10**6} million pixels, or "
         f"{MAX_PIXELS_JPEG // 10**6} million in a plain JPEG that has at least {2 * DRAFT_SIDE} on its shorter side: "
-        "make it smaller, and upload that."
+        "make it smaller, and use that."
     )
 
 

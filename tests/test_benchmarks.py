@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 import threading
+from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -17,8 +18,9 @@ from benchmarks import train_throughput as throughput
 from benchmarks.server import Server
 from model import Classifier, artifact, cifar10
 from model.hub import BUNDLED
-from tests.conftest import cannot_run
+from tests.conftest import cannot_run, made_up_images, md5_of, write_dataset
 from trainer.config import RECIPES, TrainConfig
+from trainer.data import split_train_val
 from trainer.evaluate import TOLERANCE
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -110,10 +112,21 @@ def test_a_soak_test_looks_at_memory_files_and_descriptors(measured, tiny_artifa
 
 
 @pytest.mark.slow
-def test_a_folder_of_digits_is_learned_with_and_without_mirroring(measured):
-    result = measured("own_images", "--max-epochs=1")
-    found = [(each["flip"], each["n"], each["epochs"]) for each in result["variants"]]
-    assert found == [("none", 179, 1), ("random", 179, 1)]
+def test_few_images_are_learned_from_random_weights_and_from_a_network(measured, tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    data_dir, work_dir = write_dataset(tmp_path / "data", made_up_images, train_per_batch=200), tmp_path / "work"
+    monkeypatch.setattr(cifar10, "MD5", md5_of(data_dir))
+    flags = ["--max-epochs=1", "--seeds=1", "--images=5", f"--data-dir={data_dir}", f"--work-dir={work_dir}"]
+    result = measured("own_images", *flags)
+    found = [(each["images"], run["n"], run["epochs"]) for each in result["variants"] for run in each["runs"]]
+    assert Counter(found) == {("photos", 50, 1): 4, ("others", 25, 1): 2, ("digits", 179, 1): 2}
+    assert measured("own_images", *flags, "--resume")["variants"] == result["variants"]
+
+    images, labels = cifar10.read_train(data_dir)
+    val = {images[i].tobytes() for i in split_train_val(labels).val}
+    parts = [work_dir / "photos" / "train", work_dir / "photos" / "test", work_dir / "source"]
+    to_train, to_test, source = ({Image.open(file).tobytes() for file in part.rglob("*.png")} for part in parts)
+    assert to_train | to_test == val and not to_train & to_test and not source & val
 
 
 def test_the_threshold_benchmark_reads_no_test_image(measured, tiny_artifact, tiny_cifar, monkeypatch):

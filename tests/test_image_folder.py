@@ -9,10 +9,10 @@ import pytest
 import torchvision
 from PIL import Image
 
-from model.cifar10 import CLASS_NAMES, DatasetError, read_test, read_train
+from model.cifar10 import DatasetError
 from model.preprocess import open_image, to_square_rgb
-from trainer.config import TrainConfig
-from trainer.data import load_data
+from tests.heic import coded, heic
+from tests.image_files import exif
 from trainer.image_folder import read_image_folder
 
 
@@ -25,12 +25,24 @@ def draw(path: Path, seed: int, size: tuple[int, int] = (40, 30)) -> Path:
 
 
 def fill(folder: Path, classes: dict[str, int], start: int = 0) -> Path:
-    """`folder` with so many images of each class, all different."""
+    """`folder` with so many images in each sub-folder, all different."""
     for name, count in classes.items():
+        (folder / name).mkdir(parents=True, exist_ok=True)
         for i in range(count):
             start += 1
             draw(folder / name / f"{i:03}.png", start)
     return folder
+
+
+def draw_every_kind(folder: Path, color: tuple[int, int, int] = (200, 60, 40)) -> None:
+    """Images that are stored otherwise than most: turned, CMYK, transparent, 16 bit, HEIC."""
+    image = Image.new("RGB", (50, 20), color)
+    image.paste("black", (0, 0, 10, 20))
+    image.save(folder / "turned.jpg", exif=exif(6))
+    image.convert("CMYK").save(folder / "ink.jpg")
+    Image.new("RGBA", (50, 20), (*color, 90)).save(folder / "veil.webp", lossless=True)
+    Image.fromarray(np.full((9, 9), 40000, np.uint16)).save(folder / "z deep.png")
+    (folder / "phone.jpg").write_bytes(heic(coded()))
 
 
 def read(folder: Path, size: int = 32, fit: str = "crop", cache_dir: Path | None = None):
@@ -39,11 +51,7 @@ def read(folder: Path, size: int = 32, fit: str = "crop", cache_dir: Path | None
 
 def test_every_image_is_what_the_page_would_make_of_it(tmp_path):
     folder = fill(tmp_path / "photos", {"cats": 20, "dogs": 10})
-    exif = Image.Exif()
-    exif[274] = 6
-    Image.open(draw(tmp_path / "turned.png", 99)).save(folder / "dogs" / "turned.jpg", exif=exif)
-    Image.new("RGBA", (50, 20), (200, 0, 0, 90)).save(folder / "dogs" / "veil.webp", lossless=True)
-    Image.fromarray(np.full((9, 9), 40000, np.uint16)).save(folder / "dogs" / "z deep.png")
+    draw_every_kind(folder / "dogs")
     oracle = torchvision.datasets.ImageFolder(folder)
 
     data = read(folder, 48, "pad")
@@ -53,7 +61,7 @@ def test_every_image_is_what_the_page_would_make_of_it(tmp_path):
     for pixels, (path, _) in zip(data.images, oracle.samples, strict=True):
         page = to_square_rgb(open_image(path), "pad", 48)
         assert np.array_equal(pixels, np.asarray(page))
-    assert sorted([*data.train, *data.val, *data.test]) == list(range(33))
+    assert sorted([*data.train, *data.val, *data.test]) == list(range(35))
     assert (data.name, data.notes, data.unreadable) == ("photos", (), ())
 
 
@@ -175,98 +183,56 @@ def test_the_second_time_nothing_is_decoded_until_a_file_changes(tmp_path):
     assert np.array_equal(read(folder, cache_dir=cache).images, changed.images)
 
 
-def one_class(folder):
-    fill(folder, {"cats": 9})
+def test_what_cannot_be_read_for_a_passing_reason_is_not_remembered(tmp_path):
+    folder, cache = fill(tmp_path / "f", {"a": 20, "b": 20}), tmp_path / "runs"
+    (folder / "a" / "gone.png").symlink_to(tmp_path / "not mounted.png")
+    assert read(folder, cache_dir=cache).unreadable == ("a/gone.png: No such file or directory",)
+    assert not cache.exists()
+    draw(tmp_path / "not mounted.png", 99)
+    assert len(read(folder, cache_dir=cache).images) == 41 and len(list(cache.iterdir())) == 1
 
 
-def images_only(folder):
-    draw(folder / "a.png", 1)
+def test_two_runs_may_keep_decoded_images_at_once(tmp_path):
+    folder, cache = fill(tmp_path / "f", {"a": 10, "b": 10}), tmp_path / "runs"
+    read(folder, cache_dir=cache)
+    (kept,) = cache.iterdir()
+    kept.rename(kept.with_suffix(".tmp"))  # what another process would be writing
+    read(folder, cache_dir=cache)
+    assert sorted(cache.iterdir()) == [kept, kept.with_suffix(".tmp")]
 
 
-def too_many(folder):
-    for i in range(101):
-        draw(folder / f"class {i}" / "a.png", i)
-
-
-def too_few(folder):
-    fill(folder, {"cats": 9, "dogs": 4, "birds": 0})
-    (folder / "birds").mkdir()
-
-
-def bad_name(folder):
-    fill(folder, {"cats": 9, "<b>": 9})
-
-
-def unreadable(folder):
-    fill(folder, {"cats": 9, "dogs": 9})
-    (folder / "cats" / "bad.jpg").write_bytes(b"nothing")
-
-
-def no_train(folder):
-    fill(folder / "test", {"cats": 9, "dogs": 9})
-
-
-def mixed(folder):
-    fill(folder / "train", {"cats": 9, "dogs": 9})
-    fill(folder, {"birds": 9})
-
-
-def kaggle(folder):
-    for part in ("seg_train", "seg_test"):
-        fill(folder / part, {"cats": 9, "dogs": 9})
-
-
-def two_vals(folder):
-    for part in ("train", "val", "valid"):
-        fill(folder / part, {"cats": 9, "dogs": 9})
-
-
-def class_missing_in_test(folder):
-    fill(folder / "train", {"cats": 9, "dogs": 9})
-    fill(folder / "test", {"cats": 9}, start=100)
+PETS = {"cats": 9, "dogs": 9}
 
 
 @pytest.mark.parametrize(
-    ("make", "words"),
+    ("counts", "words"),
     [
-        (lambda folder: folder.rmdir(), "is not a folder"),
-        (lambda folder: None, "is empty"),
-        (images_only, "has images but no class folders: name the folder that has one per class"),
-        (one_class, "one class folder, cats"),
-        (too_many, "101 class folders"),
-        (too_few, r"fewer than 5 images of birds \(0\), dogs \(4\)"),
-        (bad_name, "rename the class folder '<b>'"),
-        (unreadable, "1 of 19 images in .* cannot be read.*: look at cats/bad.jpg"),
-        (no_train, "has test: it takes one train, val and test"),
-        (mixed, "has birds beside train"),
-        (kaggle, "all have the sub-folders cats, dogs: if those are the classes, call the folders above them train"),
-        (two_vals, "it takes one train, val and test"),
-        (class_missing_in_test, "test of .* has no images of dogs"),
+        ({}, "is empty"),
+        ({".": 1}, "has images but no class folders: name the folder that has one per class"),
+        ({"cats": 9}, "one class folder, cats"),
+        ({f"class {i}": 1 for i in range(101)}, "101 class folders"),
+        ({"cats": 9, "dogs": 4, "birds": 0}, r"fewer than 5 images of birds \(0\), dogs \(4\)"),
+        (PETS | {"<b>": 9}, "rename the class folder '<b>'"),
+        ({"test/cats": 9, "test/dogs": 9}, "has test: it takes one train, val and test"),
+        ({"train/cats": 9, "train/dogs": 9, "birds": 9}, "has birds beside train"),
+        (
+            {f"{part}/{name}": 9 for part in ("seg_train", "seg_test") for name in PETS},
+            "all have the sub-folders cats, dogs: if those are the classes, call the folders above them train",
+        ),
+        ({f"{part}/{name}": 9 for part in ("train", "val", "valid") for name in PETS}, "takes one train, val and test"),
+        ({"train/cats": 9, "train/dogs": 9, "test/cats": 9}, "test of .* has no images of dogs"),
     ],
 )
-def test_what_cannot_be_trained_on_is_refused_in_one_sentence(tmp_path, make, words):
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    make(folder)
+def test_what_cannot_be_trained_on_is_refused_in_one_sentence(tmp_path, counts, words):
+    (tmp_path / "photos").mkdir()
     with pytest.raises(DatasetError, match=words) as refused:
-        read(folder)
+        read(fill(tmp_path / "photos", counts))
     assert "\n" not in str(refused.value)
 
 
-def test_cifar10_as_a_folder_holds_the_official_arrays(tiny_cifar, tmp_path):
-    for part, (images, labels) in {"train": read_train(tiny_cifar), "test": read_test(tiny_cifar)}.items():
-        for i, (pixels, label) in enumerate(zip(images, labels, strict=True)):
-            path = tmp_path / "cifar" / part / CLASS_NAMES[label] / f"{i:03}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels).save(path)
-    config = TrainConfig(images=str(tmp_path / "cifar"))
-    data = load_data(config, tmp_path)
-    assert (data.dataset, data.class_names) == ("cifar", CLASS_NAMES)
-    for (images, labels), rows in (
-        (read_train(tiny_cifar), np.sort(np.concatenate([data.split.train, data.split.val]))),
-        (read_test(tiny_cifar), None),
-    ):
-        order = np.argsort(labels, kind="stable")  # as a folder lists them: class by class
-        found = data.read_test() if rows is None else (data.images[rows], data.labels[rows])
-        assert np.array_equal(found[0], images[order]) and np.array_equal(found[1], labels[order])
-    assert np.allclose(data.mean, data.images[data.split.train].mean((0, 1, 2)) / 255)
+def test_more_than_one_unreadable_image_of_20_is_too_many(tmp_path):
+    (fill(tmp_path / "f", PETS) / "cats" / "bad.jpg").write_bytes(b"nothing")
+    with pytest.raises(DatasetError, match="1 of 19 images in .* cannot be read.*: look at cats/bad.jpg"):
+        read(tmp_path / "f")
+    with pytest.raises(DatasetError, match="is not a folder"):
+        read(tmp_path / "f" / "cats" / "bad.jpg")

@@ -14,7 +14,7 @@ from pathlib import Path
 from model import artifact, cifar10
 from model.artifact import ArtifactError
 from model.hub import HubError
-from trainer.config import ConfigError, TrainConfig, configure, dataset_name, torchrun_devices
+from trainer.config import ConfigError, TrainConfig, configure, dataset_name, flag, torchrun_devices
 from trainer.download import download_if_missing
 from trainer.errors import Interrupted, TrainingError
 from trainer.run import RUN, check_test_is_unread, check_unused, note_no_test, read_run, run_lock
@@ -75,6 +75,14 @@ def check_flags(args: Namespace) -> None:
         raise ConfigError("--private has no effect without --push-to-hub: leave it out or add --push-to-hub")
     if args.skip_test and args.push_to_hub is not None:
         raise ConfigError("--push-to-hub has no effect with --skip-test, which makes no artifact: leave one out")
+    check_one_dataset(args)
+
+
+def check_one_dataset(args: Namespace) -> None:
+    """Raises ConfigError where a flag for CIFAR-10 stands beside --images."""
+    for name, default in (("data_dir", None), ("download_from", "official")):
+        if getattr(args, "images", None) is not None and getattr(args, name, default) != default:
+            raise ConfigError(f"{flag(name)} has no effect with --images: leave one out")
 
 
 def check_before(args: Namespace, run_dir: Path) -> None:
@@ -124,6 +132,7 @@ def end_with_artifact(args: Namespace, run_dir: Path, data_dir: Path, epochs: in
 
 def export(args: Namespace) -> None:
     """Write RUN_DIR/artifact from a run's best checkpoint, evaluated on val and test."""
+    check_one_dataset(args)
     read_run(args.run_dir)  # a wrong folder is answered before PyTorch is imported
     export_and_print(args.run_dir, cifar10.data_dir(args.data_dir), args.images, args.samples)
 
@@ -144,6 +153,7 @@ def export_and_print(run_dir: Path, data_dir: Path, images: Path | None = None, 
 
 def evaluate(args: Namespace) -> None:
     """Recompute an artifact's metrics; exit code 1 if they differ."""
+    check_one_dataset(args)
     metrics = artifact.read(args.folder).metrics
     from trainer.evaluate import recompute, summary_table
 

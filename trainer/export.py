@@ -25,6 +25,7 @@ from trainer.config import TrainConfig, as_flag, changed, published
 from trainer.data import TrainingData, load_data, steps_per_epoch
 from trainer.evaluate import all_cores, evaluate, evaluate_flipped, fit_temperature, fit_threshold
 from trainer.module import build_network
+from trainer.pretrained import images_sha256
 from trainer.run import RUN, RunError, check_same_split, config_of, note_no_test, read_run, wall_seconds
 
 ONNX_TOLERANCE = 1e-4
@@ -208,7 +209,7 @@ def describe_training(
         "git_commit": run["git_commit"],
         "dataset": run.get("dataset", cifar10.NAME),  # whatever the folder is called now
         "started": run["started"],
-        "split": run["split"] | {"test": test_images, "val_sha256": data.split.val_sha256()},
+        "split": run["split"] | {"test": test_images, "val_sha256": data.split.val_sha256()} | images_sha256(data),
         "parameters": network.architecture.parameters,
         "mean": run["mean"],
         "std": run["std"],

@@ -311,7 +311,7 @@ def _read_cache(path: Path) -> Decoded | None:
 
 def _write_cache(path: Path, decoded: Decoded) -> None:
     """As good as it can: a full disk costs the next run its time, not this one its life."""
-    temporary = path.with_suffix(".tmp")
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")  # another run may write the same at this moment
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:

@@ -1,6 +1,7 @@
 """Metrics to images: TensorBoard panels, figures and sample sheets."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -124,10 +125,12 @@ def draw_per_class(accuracies: Sequence[float], class_names: Sequence[str]) -> F
 
 
 def write_figures(figures: dict[str, Figure], folder: Path) -> None:
-    """NAME.png of each."""
+    """NAME.png of each. Letters that matplotlib's font lacks become boxes."""
     folder.mkdir()
-    for name, figure in figures.items():
-        figure.savefig(folder / f"{name}.png", metadata={"Software": None}, pil_kwargs={"optimize": True})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        for name, figure in figures.items():
+            figure.savefig(folder / f"{name}.png", metadata={"Software": None}, pil_kwargs={"optimize": True})
 
 
 def write_samples(images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, folder: Path) -> None:
