@@ -60,7 +60,7 @@ def bundled(browser, tmp_path_factory):
 @pytest.fixture
 def grid(tiny_artifact) -> DatasetBrowser:
     """What the page at `address` browses."""
-    grid = DatasetBrowser.of(Classifier.load(tiny_artifact), Path("nowhere"))
+    grid = DatasetBrowser(Classifier.load(tiny_artifact), Path("nowhere"))
     assert grid.read()
     return grid
 

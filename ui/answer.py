@@ -7,7 +7,7 @@ request is made for it.
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -25,8 +25,7 @@ HEAT = np.array([(255, 214, 10), (255, 122, 0), (214, 0, 28)], np.float64)
 HEAT_OPACITY = 0.78
 
 
-@dataclass(frozen=True)
-class Bar:
+class Bar(NamedTuple):
     """A class among the most probable: position in the class names, name, probability, and heat map as a data URL."""
 
     label: int
@@ -39,8 +38,7 @@ class Bar:
         return percent(self.probability)
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """A test image: its index in the test set, its class, and "Correct" or "Incorrect"."""
 
     index: int

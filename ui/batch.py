@@ -6,7 +6,7 @@ import io
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import gradio as gr
 from PIL import Image
@@ -26,8 +26,7 @@ BATCH_SECONDS = 10
 TOO_LONG = "The images before this one took too long: send fewer per batch."
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """A file by the name that the visitor knows, with its prediction (or why there is none) and the network's input."""
 
     name: str
