@@ -39,10 +39,6 @@ def served(tmp_path_factory):
 # The calls of gradio_client
 
 
-def test_the_first_call_after_a_start_is_answered_and_tells_what_rest_tells(served):
-    assert call(served, "model_info", []) == (200, [httpx.get(f"{served}/api/model").json()])  # nobody opened the page
-
-
 def confidences(answer: dict) -> list[tuple[str, float]]:
     return [(entry["label"], entry["confidence"]) for entry in answer["confidences"]]
 
@@ -53,6 +49,7 @@ def expected_of(content: bytes, top_k: int, fit: str = "crop") -> list[tuple[str
 
 
 def test_there_are_two_calls_for_gradio_client_and_a_refusal_is_a_sentence(served, tmp_path):
+    assert call(served, "model_info", []) == (200, [httpx.get(f"{served}/api/model").json()])  # nobody opened the page
     client = Client(f"{served}/cifar/", verbose=False, analytics_enabled=False, download_files=str(tmp_path))
     named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
     inputs = {name: [given["parameter_name"] for given in about["parameters"]] for name, about in named.items()}
@@ -208,10 +205,8 @@ def test_with_proxy_variables_it_serves_or_says_which_one_cannot_be_used(tmp_pat
 @pytest.mark.parametrize(
     ("flags", "env", "expected"),
     [
-        ([], {}, (None, None)),
         ([], {"MODEL_REPO": "", "MODEL_REVISION": ""}, (None, None)),
         ([], {"MODEL_REVISION": "v1"}, (None, None)),
-        ([], {"MODEL_REPO": "ann/a"}, ("ann/a", None)),
         ([], {"MODEL_REPO": "ann/a", "MODEL_REVISION": "v1"}, ("ann/a", "v1")),
         (["--revision", "v2"], {"MODEL_REPO": "ann/a", "MODEL_REVISION": "v1"}, ("ann/a", "v2")),
         (["--model", "ann/b"], {"MODEL_REPO": "ann/a", "MODEL_REVISION": "v1"}, ("ann/b", None)),

@@ -85,7 +85,7 @@ def test_a_probability_is_shown_in_whole_percent_and_never_as_0_or_100():
     assert [percent(p) for p in given] == ["<1%", "<1%", "1%", "1%", "20%", "50%", "99%", ">99%", ">99%"]
 
 
-def test_what_may_be_none_of_the_classes_and_a_test_images_verdict_are_shown_and_spoken(classifier):
+def test_the_notice_of_a_doubtful_image_and_the_verdict_of_a_test_image_are_spoken(classifier):
     (found,) = classifier.classify([SQUARE])
     (name, probability), verdict = classifier.predict(SQUARE, 1)[0], Verdict(1234, "cat", "Incorrect")
     for known, shown in ((True, None), (False, None), (True, verdict)):
@@ -132,7 +132,7 @@ def test_page_and_call_refuse_in_the_same_sentence_without_a_path(classifier, up
     assert caught.value.print_exception is False  # nothing in the log that a caller can fill
 
 
-def test_only_what_lies_below_the_upload_folder_is_read_and_is_kept_for_another_while(uploads, upload, monkeypatch):
+def test_only_what_lies_below_the_upload_folder_is_read_and_then_kept_for_longer(uploads, upload, monkeypatch):
     monkeypatch.chdir(uploads.parent)
     (uploads.parent / "outside.png").write_bytes(png())
     (uploads / "link.png").symlink_to(uploads.parent / "outside.png")

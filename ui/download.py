@@ -7,7 +7,6 @@ import tarfile
 import threading
 import time
 import urllib.request
-import zlib
 from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
@@ -24,9 +23,6 @@ BYTES = 170_498_071
 STALL_SECONDS = 30
 TOTAL_SECONDS = 3600
 CHUNK = 1 << 20
-
-BROKEN = (OSError, EOFError, KeyError, HTTPException, tarfile.TarError, zlib.error)
-"""What the network, the disk and the reader of an archive raise; URLError, HTTPError and time-outs are OSErrors."""
 
 Progress = Callable[[float, str], object]
 """Takes the share that is done, in [0, 1], and what is being done."""
@@ -65,7 +61,7 @@ def _download(data_dir: Path, progress: Progress) -> None:
             os.replace(partial / cifar10.FOLDER / name, data_dir / cifar10.FOLDER / name)
     except DatasetError:
         raise
-    except BROKEN as error:
+    except (OSError, HTTPException) as error:  # URLError, HTTPError and time-outs are OSErrors
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__
         raise DatasetError(f"CIFAR-10 could not be downloaded ({reason}). Try again later.") from None
     finally:
