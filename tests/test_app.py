@@ -263,8 +263,7 @@ def test_the_environment_names_the_model_as_on_spaces(hub, sha, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pulled_before", [False, True], ids=["cold", "warm"])
-@pytest.mark.parametrize("kind", ["refused", "silent"])
+@pytest.mark.parametrize(("kind", "pulled_before"), [("refused", False), ("silent", True)])
 def test_the_page_is_there_within_15_seconds_whatever_the_hub_does(
     hub, sha, tmp_path, usual_seconds, kind, pulled_before
 ):

@@ -446,8 +446,7 @@ def use_everything(page, drawing) -> Iterator[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize(("size", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")], ids=["desktop", "phone"])
 def test_no_tab_is_wider_than_the_screen_or_has_a_serious_fault_of_accessibility(
     browser, address, drawing, size, scheme
 ):
