@@ -132,7 +132,8 @@ class GradioRoutes:
         elif path == f"{API}/queue/join":
             number = call.get("fn_index")
             function = self.functions.get(number) if type(number) is int else None
-            if function is None or function.fn is None:
+            event = call["event_data"] = call.get("event_data") or {}  # else a function that reads it would fail
+            if function is None or function.fn is None or not isinstance(event, dict):
                 raise Refusal(400, BAD_CALL)
             check_inputs(function, listed)
         return json.dumps(call).encode()

@@ -208,3 +208,13 @@ def browser() -> Iterator:
         launched = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS, timeout=120_000)
         yield launched
         launched.close()
+
+
+@pytest.fixture(scope="module")
+def bundled(browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a page on the bundled network, which brings no test images."""
+    from tests.serving import running_app
+
+    folder = tmp_path_factory.mktemp("bundled")
+    with running_app(folder, "--data-dir", str(folder / "none")) as address:
+        yield address

@@ -22,25 +22,23 @@ ATTEMPTS = 3
 
 
 @contextmanager
-def running_app(
+def running_app(folder: Path, *flags: str, **how) -> Iterator[str]:
+    """The address of the app alone; see `app_process`."""
+    with app_process(folder, *flags, **how) as (_, address):
+        yield address
+
+
+@contextmanager
+def app_process(
     folder: Path,
     *flags: str,
     env: dict[str, str] | None = None,
     root: Path = ROOT,
     python: str = sys.executable,
     port: int | None = None,
-) -> Iterator[str]:
-    """The address of an app with `flags`; its uploads, its output (app.log) and its process id (app.pid) lie in
-    `folder`. `env` replaces this process's environment, `root` holds the app.py to run; `port` is a certain one."""
-    with app_process(folder, *flags, env=env, root=root, python=python, port=port) as (_, address):
-        yield address
-
-
-@contextmanager
-def app_process(
-    folder: Path, *flags: str, env=None, root: Path = ROOT, python: str = sys.executable, port: int | None = None
 ) -> Iterator[tuple[subprocess.Popen, str]]:
-    """The process beside its address; see `running_app`."""
+    """An app with `flags`, and its address; its uploads, its output (app.log) and its process id (app.pid) lie in
+    `folder`. `env` replaces this process's environment, `root` holds the app.py to run; `port` is a certain one."""
     log = folder / "app.log"
     env = (env or dict(os.environ)) | {"GRADIO_TEMP_DIR": str(folder / "uploads")}
     command = [python, str(root / "app.py"), *flags, "--host", "127.0.0.1", "--port"]

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import subprocess
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -17,20 +16,22 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import TypeAdapter
 
 from model import Classifier
 from model.hub import BUNDLED
 from model.preprocess import BusyError, open_image
+from server.api import ActivationMap, Failure, Health, Prediction, Problem
 from tests.http_calls import END, LEAK, MULTIPART, UPLOAD, ask, part, posting
 from tests.image_files import encode, exif, noise_png, png
 from tests.tiny_server import bundled, served, until
+from ui.api import ModelInfo
 
 NO_IMAGE = "No image was given: send it as multipart/form-data, in a field named"
 WHOLE_NUMBER = "top_k must be a whole number from 1 to 10."
 KNOWN_FITS = "fit must be one of crop, pad, stretch."
 KNOWN_LABELS = "label must be one of airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck."
 DAMAGED = "The upload is damaged or incomplete: send it again."
-NOTHING = "Not found."
 POSTS = ("/api/predict", "/api/predict/batch", "/api/activation-map")
 BAD = {
     b"no picture": "please save the image as",
@@ -76,32 +77,13 @@ def expected_of(content: bytes, top_k: int = 5, fit: str = "crop") -> list:
     return [(label, pytest.approx(p, abs=1e-6)) for label, p in found]
 
 
-TYPES = {"string": str, "number": int | float, "integer": int, "boolean": bool, "null": type(None)}
-
-
-def matches(value: object, schema: dict, parts: dict) -> bool:
-    """Whether `value` is what the JSON schema says, no more and no less."""
-    if "$ref" in schema:
-        return matches(value, parts[schema["$ref"].rsplit("/", 1)[1]], parts)
-    if "anyOf" in schema:
-        return any(matches(value, one, parts) for one in schema["anyOf"])
-    if schema["type"] == "array":
-        return isinstance(value, list) and all(
-            matches(one, schema.get("items") or schema["prefixItems"][0], parts) for one in value
-        )
-    if schema["type"] == "object":
-        fields = schema["properties"]
-        return value.keys() == fields.keys() and all(matches(value[key], fields[key], parts) for key in fields)
-    return isinstance(value, TYPES[schema["type"]]) and value == schema.get("const", value)
-
-
 # Answers
 
 
 @pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
 def test_predict_answers_what_the_classifier_answers_for_the_same_file(client, fit):
     turned = encode(Image.open(io.BytesIO(noise_png(20))), exif=exif(6))
-    for content, top_k in ((noise_png(9), 1), (noise_png(9), 10), (turned, 3)):
+    for content, top_k in ((noise_png(9), 10), (turned, 3)):
         answer = sent(client, "/api/predict", content, top_k=top_k, fit=fit).json()
         assert confidences(answer) == expected_of(content, top_k, fit)
         known = bundled().is_in_distribution(bundled().logits([open_image(content)], fit))[0]
@@ -130,23 +112,17 @@ def test_a_batch_is_answered_in_its_order_and_a_bad_image_alone_has_a_sentence(c
     assert [confidences(found[k]) for k in (0, 2, 4)] == [expected_of(contents[k], 3, "pad") for k in (0, 2, 4)]
     for k in (1, 3):
         assert list(found[k]) == ["error"] and BAD.get(contents[k], "please save") in sentence(found[k]["error"])
-    assert [list(one) for one in sent(client, "/api/predict/batch", b"no", b"no").json()] == [["error"]] * 2
-
-
-def test_16_images_are_answered_and_17_refused(client):
-    assert len(sent(client, "/api/predict/batch", *[noise_png(1)] * 16).json()) == 16
+    assert [list(one) for one in sent(client, "/api/predict/batch", *[b"no"] * 16).json()] == [["error"]] * 16
     for path in ("/api/predict/batch", "/api/predict"):
         assert refused(sent(client, path, *[noise_png(1)] * 17), 413) == "Too many images: give 16 at once, or fewer."
 
 
-@pytest.mark.parametrize("fit", ["crop", "pad"])
-def test_the_activation_map_is_the_classifiers_for_a_label_and_else_for_the_best(client, fit):
+def test_the_activation_map_is_the_classifiers_for_a_label_and_else_for_the_best(client):
     image = open_image(noise_png(9))
-    best = bundled().predict(image, 1, fit)[0][0]
-    for name in (None, *bundled().class_names[:2]):
+    for name, fit in ((None, "crop"), (None, "pad"), ("airplane", "pad")):
         query = {"fit": fit} | ({"label": name} if name else {})
         found = sent(client, "/api/activation-map", noise_png(9), **query).json()
-        assert found["label"] == (name or best) and np.array(found["map"]).shape == (8, 8)
+        assert found["label"] == (name or bundled().predict(image, 1, fit)[0][0]) and np.shape(found["map"]) == (8, 8)
         np.testing.assert_allclose(found["map"], bundled().activation_map(image, found["label"], fit), atol=1e-6)
 
 
@@ -173,52 +149,48 @@ def test_health_is_ok_only_while_the_model_answers(client, monkeypatch, caplog):
     assert "ZeroDivisionError" in caplog.text  # whoever runs the server learns why
 
 
-@pytest.mark.parametrize("path", ["/api/model", "/api/health", "/openapi.json"])
-def test_head_has_the_headers_of_get_and_no_body(client, path):
-    head, get = client.head(path), client.get(path)
-    assert (head.status_code, head.content) == (200, b"")
-    assert head.headers["content-length"] == get.headers["content-length"] == str(len(get.content))
+def test_head_has_the_headers_of_get_and_no_body(client):
+    for path in ("/api/model", "/api/health", "/openapi.json"):
+        head, get = client.head(path), client.get(path)
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-length"] == get.headers["content-length"] == str(len(get.content))
 
 
 # Errors
 
 
 BAD_QUERIES = {
-    **{f"top_k={k}": WHOLE_NUMBER for k in ("0", "11", "2.5", "true", "", "%00", "9" * 400)},
-    **{f"fit={fit}": KNOWN_FITS for fit in ("Crop", "", "%ED%A0%80", "%3Ci%3E")},
+    **{f"top_k={k}": WHOLE_NUMBER for k in ("0", "11", "2.5", "true", "", "9" * 400)},
+    **{f"fit={fit}": KNOWN_FITS for fit in ("Crop", "", "%ED%A0%80")},
     **{f"label={label}": KNOWN_LABELS for label in ("lion", "")},
 }
 
 
 @pytest.mark.parametrize("path", POSTS)
-def test_a_parameter_out_of_range_is_refused_by_what_is_allowed(client, path):
+def test_a_bad_parameter_or_file_is_refused_in_one_sentence_and_the_next_call_works(client, path):
     for query, told in BAD_QUERIES.items():
         answer = client.post(f"{path}?{query}", files={field(path): noise_png(1)})
         if query.startswith("top_k" if path == POSTS[2] else "label"):
             assert answer.status_code == 200  # this call has no such parameter
         else:
             assert refused(answer, 422) == told
+    for content, told in BAD.items() if "batch" not in path else ():
+        assert told in refused(sent(client, path, content), 422)
+    for files in ({"other": b"x"}, {field(path): (None, "text")}):
+        assert refused(client.post(path, files=files), 422) == f"{NO_IMAGE} {field(path)}."
+    assert sent(client, path, noise_png(1)).status_code == 200
 
 
-def test_a_bad_file_or_none_is_refused_in_one_sentence_and_the_next_call_works(client):
-    for path in POSTS:
-        for content, told in BAD.items() if "batch" not in path else ():
-            assert told in refused(sent(client, path, content), 422)
-        for files in ({"other": b"x"}, {field(path): (None, "text")}):
-            assert refused(client.post(path, files=files), 422) == f"{NO_IMAGE} {field(path)}."
-        assert sent(client, path, noise_png(1)).status_code == 200
-
-
-@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "OPTIONS"])
-def test_a_wrong_method_is_405_with_those_allowed_and_an_unknown_address_404(client, method):
-    for path, allowed in [*((path, "POST") for path in POSTS), ("/api/model", "GET, HEAD")]:
-        if method not in allowed.split(", "):
-            answer = client.request(method, path)
-            assert answer.status_code == 405 and answer.headers["allow"] == allowed
-            assert method == "HEAD" or refused(answer, 405) == f"This address takes {allowed} only."
-    for path in ("/api/nothing", "/api/", "/api", "/api/predict/", "/api/..%2fmodel"):
-        answer = client.request(method, path, files={"image": b""} if method == "POST" else None)
-        assert answer.status_code == 404 and (method == "HEAD" or refused(answer, 404) == NOTHING)
+def test_a_wrong_method_is_405_with_those_allowed_and_an_unknown_address_404(client):
+    for method in ("GET", "HEAD", "POST", "PUT", "OPTIONS"):
+        for path, allowed in ((POSTS[0], "POST"), ("/api/model", "GET, HEAD")):
+            if method not in allowed.split(", "):
+                answer = client.request(method, path)
+                assert answer.status_code == 405 and answer.headers["allow"] == allowed
+                assert method == "HEAD" or refused(answer, 405) == f"This address takes {allowed} only."
+        for path in ("/api/nothing", "/api/", "/api", "/api/predict/", "/api/..%2fmodel"):
+            answer = client.request(method, path, files={"image": b""} if method == "POST" else None)
+            assert answer.status_code == 404 and (method == "HEAD" or refused(answer, 404) == "Not found.")
 
 
 @pytest.mark.parametrize("path", POSTS)
@@ -292,15 +264,6 @@ def test_an_image_on_its_way_lies_in_a_file_without_a_name(server, tmp_path, mon
     assert list(tmp_path.iterdir()) == [] == server.stored()
 
 
-def test_the_files_of_an_upload_are_closed_when_it_is_answered(client):
-    with warnings.catch_warnings(record=True) as seen:
-        warnings.simplefilter("always", ResourceWarning)
-        for path in POSTS:
-            sent(client, path, noise_png(1) + bytes(2**21))
-            sent(client, path, bytes(2**21), bytes(20 * 2**20 + 1))
-    assert [str(one.message) for one in seen if one.category is ResourceWarning] == []
-
-
 @pytest.fixture
 def small_disk(tmp_path, monkeypatch):
     """A folder on a disk of 6 MB, where temporary files lie, too."""
@@ -313,8 +276,7 @@ def small_disk(tmp_path, monkeypatch):
     subprocess.run(["umount", str(folder)], check=True)
 
 
-@pytest.mark.parametrize("chunked", [False, True])
-@pytest.mark.parametrize("path", ["/api/predict", UPLOAD])
+@pytest.mark.parametrize(("path", "chunked"), [("/api/predict", False), (UPLOAD, True)])
 def test_where_the_disk_is_full_the_answer_is_503_and_the_log_says_so(small_disk, caplog, path, chunked):
     name = "files" if path == UPLOAD else "image"
     body = part(bytes(18 * 2**20), field=name) + END
@@ -330,21 +292,35 @@ def test_where_the_disk_is_full_the_answer_is_503_and_the_log_says_so(small_disk
 # The schema
 
 
+SHAPES = {
+    "/api/predict": Prediction,
+    "/api/predict/batch": list[Prediction | Failure],
+    "/api/activation-map": ActivationMap,
+    "/api/model": ModelInfo,
+    "/api/health": Health,
+}
+
+
+def fits(answer: object, shape: type) -> bool:
+    """Whether it has the fields of the shape, no more and no less."""
+    adapter = TypeAdapter(shape)
+    return adapter.dump_python(adapter.validate_python(answer), mode="json") == answer
+
+
 def test_the_schema_describes_every_route_with_its_answers_errors_and_examples(client):
     schema = client.get("/openapi.json").json()
-    assert list(schema["paths"]) == [*POSTS, "/api/model", "/api/health"] and schema["openapi"].startswith("3.")
     parts = schema["components"]["schemas"]
-
-    def target(answer: dict) -> dict:
-        return answer["content"]["application/json"]["schema"]
-
+    assert list(schema["paths"]) == list(SHAPES) and schema["openapi"].startswith("3.")
+    assert fits(sent(client, "/api/predict").json(), Problem) and parts["Problem"]["properties"]["detail"]["examples"]
     for path, operations in schema["paths"].items():
         (operation,) = operations.values()
         answers = operation["responses"]
+        kinds = {status: json.dumps(answer["content"]["application/json"]) for status, answer in answers.items()}
         errors = {"500", "503"} | ({"400", "408", "413", "415", "422"} if path in POSTS else set())
         assert operation["summary"] and operation["description"] and answers.keys() == errors | {"200"}
-        problem = sent(client, "/api/predict").json()
-        assert all(matches(problem, target(answers[status]), parts) for status in errors)
+        assert all("/Problem" in kinds[status] for status in errors)
+        named = re.findall(r"schemas/(\w+)", kinds["200"])
+        assert named == (["Prediction", "Failure"] if "batch" in path else [SHAPES[path].__name__])
         if path in POSTS:
             ((kind, body),) = operation["requestBody"]["content"].items()
             assert kind == "multipart/form-data" and body["schema"]["required"] == [field(path)]
@@ -353,23 +329,18 @@ def test_the_schema_describes_every_route_with_its_answers_errors_and_examples(c
                 assert (file["type"], file["minItems"], file["maxItems"]) == ("array", 1, 16)
                 file = file["items"]
             assert (file["type"], file["format"]) == ("string", "binary")
-            answer = sent(client, path, *[noise_png(1), b"no"][: 1 + ("batch" in path)])
-        else:
-            answer = client.get(path)
-        assert answer.status_code == 200 and matches(answer.json(), target(answers["200"]), parts)
-    assert parts["Problem"]["properties"]["detail"]["examples"]
-    assert set(re.findall(r"#/components/schemas/([\w-]+)", json.dumps(schema))) <= parts.keys()
+        images = [noise_png(1), b"no"][: 1 + ("batch" in path)]
+        answer = sent(client, path, *images) if path in POSTS else client.get(path)
+        assert answer.status_code == 200 and fits(answer.json(), SHAPES[path])
 
 
-@pytest.mark.parametrize("names", [None, ("red", "green", "blue")])
-def test_the_schema_offers_the_classes_of_the_model(names, tmp_path):
+def test_the_schema_offers_the_classes_of_the_model(tmp_path):
     other = Classifier.load()
-    other.class_names = names or other.class_names
-    count = len(other.class_names)
+    other.class_names = names = ("red", "green", "blue")
     with served(tmp_path, classifier=other) as server:
         paths = json.loads(ask(server.address, "GET", "/openapi.json")[2])["paths"]
     top_k, fit = (one["schema"] for one in paths["/api/predict"]["post"]["parameters"])
-    assert (top_k["minimum"], top_k["maximum"], top_k["default"]) == (1, count, min(5, count))
+    assert (top_k["minimum"], top_k["maximum"], top_k["default"]) == (1, 3, 3)
     assert (fit["enum"], fit["default"]) == (["crop", "pad", "stretch"], "crop")
     label = paths["/api/activation-map"]["post"]["parameters"][0]["schema"]
-    assert label["anyOf"][0]["enum"] == list(other.class_names)
+    assert label["anyOf"][0]["enum"] == list(names)

@@ -15,8 +15,8 @@ FORWARDED = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "a.example:8443",
 REFUSED = (400, "The headers of this request (Host, X-Forwarded-Host, -Proto, -Prefix) do not name a host.")
 
 
-@pytest.mark.parametrize("name", ["a.html", "a.svg", "a.mp4"])
-def test_what_is_no_picture_by_its_name_is_saved_by_a_browser_and_never_run(address, name):
+@pytest.mark.parametrize("name", ["a.html", "a.svg"])
+def test_what_is_no_image_by_its_name_is_saved_by_a_browser_and_never_run(address, name):
     _, path = upload(address, b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>", name)
     status, headers, _ = ask(address, "GET", f"/gradio_api/file={path}")
     assert (status, headers["content-type"]) == (200, "application/octet-stream")
@@ -25,20 +25,18 @@ def test_what_is_no_picture_by_its_name_is_saved_by_a_browser_and_never_run(addr
 
 
 def test_every_answer_has_the_security_headers(address):
-    _, page, _ = ask(address, "GET", "/")
-    policy = page["content-security-policy"]
+    policy = ask(address, "GET", "/")[1]["content-security-policy"]
     assert policy.endswith("frame-ancestors 'self' https://huggingface.co https://*.hf.space")
     assert "default-src 'self'" in policy and "object-src 'none'" in policy and "base-uri 'self'" in policy
-    path = upload(address, png())[1]
-    wrong = ask(address, "GET", "/", headers={"Host": "a b"})[1]
-    others = ("/nothing", "/api/x", "/gradio_api/call/predict/nothing", f"/gradio_api/file={path}")
-    for found in (page, wrong, *(ask(address, "GET", other)[1] for other in others)):
+    stream, file = "/gradio_api/call/predict/nothing", f"/gradio_api/file={upload(address, png())[1]}"
+    for path, headers in (*((path, {}) for path in ("/", "/no", "/api/x", stream, file)), ("/", {"Host": "a b"})):
+        found = ask(address, "GET", path, headers=headers)[1]
         assert found["x-content-type-options"] == "nosniff" and found["referrer-policy"] == "same-origin"
-    assert ask(address, "GET", others[2])[1]["x-accel-buffering"] == "no"  # nginx would hold events back
+    assert ask(address, "GET", stream)[1]["x-accel-buffering"] == "no"  # nginx would hold events back
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "ann-page.hf.space"])
-def test_another_page_may_call_the_api_but_never_with_credentials(address, host):
+def test_another_page_may_call_the_api_without_credentials_and_read_nothing_else(address, host):
     foreign = {"Host": host, "Origin": "https://other.example"}
     for method, path in (("GET", "/config"), ("GET", "/api/model"), ("GET", "/api/nothing"), ("POST", "/api/predict")):
         _, headers, _ = ask(address, method, path, b"" if method == "POST" else None, foreign)
@@ -51,34 +49,25 @@ def test_another_page_may_call_the_api_but_never_with_credentials(address, host)
         assert headers["access-control-allow-headers"] in ("*", "x-mine")
         assert "POST" in headers["access-control-allow-methods"]
         assert "access-control-allow-credentials" not in headers
-
-
-def test_another_page_may_not_read_the_page_or_what_was_uploaded(address):
-    for url in ("/", f"/gradio_api/file={upload(address, png())[1]}"):
+    for path in ("/", f"/gradio_api/file={upload(address, png())[1]}"):
         for cookie in ({}, {"Cookie": "a=b"}):
-            _, headers, _ = ask(address, "GET", url, headers=cookie | {"Origin": "https://other.example"})
+            _, headers, _ = ask(address, "GET", path, headers=cookie | foreign)
             assert [name for name in headers if name.startswith("access-control-")] == []
 
 
-def root_of(address: str, path: str = "/config", **headers: str) -> str | tuple[int, str]:
-    """Where the page says it is, or the refusal. `Prefix` stands for X-Forwarded-Prefix, and so on."""
-    names = {name: name if name == "Host" else f"X-Forwarded-{name}" for name in headers}
-    status, _, body = ask(address, "GET", path, headers={names[name]: value for name, value in headers.items()})
-    return json.loads(body)["root"] if status == 200 else (status, json.loads(body)["detail"])
+def root_of(address: str, path: str = "/config", **headers: str) -> str:
+    """Where the page says it is. `Prefix` stands for X-Forwarded-Prefix, and so on."""
+    headers = {f"X-Forwarded-{name}": value for name, value in headers.items()}
+    return json.loads(ask(address, "GET", path, headers=headers | {"Host": "b"})[2])["root"]
 
 
 def test_what_a_trusted_proxy_forwards_is_where_the_page_is(tmp_path):
     with served(tmp_path, Proxy(trusted=["10.0.0.1", "127.0.0.0/8"])) as server:
-        told = {"Proto": "https", "Host": "b", "Prefix": "/cifar"}
         for path in ("/config", "/cifar/config"):  # a proxy may cut the prefix off, or not
-            assert root_of(server.address, path, **told) == "https://b/cifar"
-            headers = FORWARDED | {"Host": "b"}
-            assert json.loads(ask(server.address, "GET", path, headers=headers)[2])["root"] == (
-                "https://a.example:8443/cifar"
-            )
-        assert root_of(server.address, Proto="https,http", Host="b") == "https://b"
-        assert root_of(server.address, Prefix="/cifar/", Host="b") == "http://b/cifar"
-        headers = {"X-Forwarded-Host": "a.example, 10.0.0.1", "X-Forwarded-Prefix": "/cifar"}
+            told = {"Proto": "https", "Host": "a.example:8443, 10.0.0.1", "Prefix": "/cifar"}
+            assert root_of(server.address, path, **told) == "https://a.example:8443/cifar"
+        assert root_of(server.address, Proto="https,http", Prefix="/cifar/") == "https://b/cifar"
+        headers = {"X-Forwarded-Host": "a.example", "X-Forwarded-Prefix": "/cifar"}
         assert re.search(rb'"root": ?"http://a.example/cifar"', ask(server.address, "GET", "/", headers=headers)[2])
 
 
@@ -111,13 +100,12 @@ def test_a_host_that_is_none_is_refused_and_any_other_taken(address):
     [
         ("cifar/", "http://b/cifar", "/cifar"),
         ("/", "http://b", ""),
-        ("https://a.example", "https://a.example", ""),
         ("https://a.example:8443/a/b/", "https://a.example:8443/a/b", "/a/b"),
     ],
 )
 def test_a_root_path_is_a_path_or_a_whole_address_and_a_proxy_knows_better(tmp_path, root_path, root, prefix):
     with served(tmp_path, Proxy(["*"], root_path, ["https://c.test", "*.d.test:*"])) as server:
-        assert root_of(server.address, Host="b") == root
+        assert root_of(server.address) == root
         _, _, body = ask(server.address, "GET", "/config", headers=FORWARDED)
         assert json.loads(body)["root"] == "https://a.example:8443/cifar"
         for path, status in (("/api/health", 200), (f"{prefix}/api/health", 200), (f"{prefix}/gradio_api/token", 404)):
@@ -142,13 +130,11 @@ def test_a_setting_that_makes_no_sense_is_told_by_its_name(settings, named):
     with pytest.raises(ValueError, match=named):
         Proxy(**settings)
 
-
-def test_every_setting_that_a_browser_knows_is_taken():
     frames = ("https://example.org", "*.example.org", "http://a:8080", "*", "'none'")
-    assert Proxy(frames=frames).frames == frames
+    assert Proxy(frames=frames).frames == frames  # those that a browser knows
 
 
-def test_the_first_of_several_forwarded_hosts_counts_and_a_longer_path_is_not_below_the_prefix(tmp_path):
+def test_the_first_of_several_forwarded_hosts_counts_and_a_longer_path_is_another(tmp_path):
     with served(tmp_path) as server:
         head = "GET /cifarx/config HTTP/1.1\nX-Forwarded-Host: a\nX-Forwarded-Host: b\nX-Forwarded-Proto: HTTPS"
         with connect(server.address, f"{head}\nConnection: close") as client:

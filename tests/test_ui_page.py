@@ -1,4 +1,4 @@
-"""The page as a whole: head, tabs, address, calls for others, and that nothing comes from another host."""
+"""The page as a whole: head, tabs, address, calls for others, and that nothing on it is markup or from another host."""
 
 import os
 import re
@@ -13,10 +13,12 @@ from model import Classifier, artifact
 from model.hub import BUNDLED, Source
 from tests.markup import EVIL, find, text
 from ui import predict
-from ui.page import TABS, build_page, head_html, model_name, notice_html
-from ui.render import CSS
+from ui.page import TABS, build_page, head_html
+from ui.render import CSS, FOLDER, render
 
 FROM_PROJECT = Source("bundled", BUNDLED)
+FROM_FOLDER = Source("folder", Path("/home/ann/runs/mine"))
+FROM_HUB = Source("hub", Path("/home/ann/cache"), "ann/resnet", "0123456789abcdef" * 2 + "01234567")
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +37,10 @@ def parts(config: dict, kind: str) -> list[dict]:
     return [part["props"] for part in config["components"] if part["type"] == kind]
 
 
-def test_the_page_has_four_tabs_in_this_order_by_the_names_of_its_address(config):
-    tabs = parts(config, "tabitem")
-    assert [tab["label"] for tab in tabs] == ["Predict", "Test images", "Evaluation", "About & API"]
-    assert tuple(tab["id"] for tab in tabs) == TABS == ("predict", "test-images", "accuracy", "about")
-
-
-def test_programs_have_two_calls_that_take_and_give_what_the_docs_say(config):
+def test_the_page_has_four_tabs_and_programs_have_two_calls_as_the_docs_say(config):
+    tabs = [(tab["id"], tab["label"]) for tab in parts(config, "tabitem")]
+    names = ["Predict", "Test images", "Evaluation", "About & API"]
+    assert tabs == list(zip(("predict", "test-images", "accuracy", "about"), names, strict=True))
     calls = {call["api_name"]: call for call in config["dependencies"] if call["api_visibility"] != "private"}
     kinds = {part["id"]: part["type"] for part in config["components"]}
     assert {
@@ -59,38 +58,24 @@ def test_what_a_caller_or_visitor_leaves_out_is_5_classes_and_the_fit_of_the_mod
     assert [value for _, value in fits[0]["choices"]] == ["crop", "pad", "stretch"]
 
 
-# The head
-
-
-def head_of(names: list[str], source: Source = FROM_PROJECT) -> str:
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        (FROM_PROJECT, ["bundled", "with this project"]),
+        (FROM_FOLDER, ["folder mine", "on this server"]),
+        (FROM_HUB, ["ann/resnet", "Hugging Face Hub, commit 0123456789ab"]),
+    ],
+)
+def test_the_head_says_which_model_it_is_and_how_good_and_not_where_it_lies(source, name):
     found = artifact.read(BUNDLED)
-    return head_html(SimpleNamespace(class_names=names, config=found.config, metrics=found.metrics, source=source))
-
-
-def test_the_head_says_which_model_it_is_and_how_good():
-    html = head_of(["cat", "dog", "cow"], Source("folder", Path("/home/ann/runs/mine")))
+    model = SimpleNamespace(class_names=["cat", "cow", EVIL], config=found.config, metrics=found.metrics, source=source)
+    html = head_html(model)
     assert [term.text for term in find(html, "dt")] == ["Test accuracy", "Network", "Model"]
-    assert [value.text for value in find(html, "dd")] == [
-        *("92.87%", "92.35% to 93.36% (95% CI)", "ResNet-32", "464,154 parameters", "folder mine", "on this server"),
-    ]
-    assert "Recognizes 3 classes: cat, dog and cow." in text(html)
-    assert "/home" not in html and "ann" not in html
-    assert "Recognizes 100 classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 90 more." in text(head_of([*map(str, range(100))]))
-
-
-def test_a_model_is_named_by_where_it_comes_from():
-    source = Source("hub", Path("/home/ann/cache"), "ann/resnet", "0123456789abcdef" * 2 + "01234567")
-    assert model_name(source) == ("ann/resnet", "Hugging Face Hub, commit 0123456789ab")
-    assert model_name(FROM_PROJECT) == ("bundled", "with this project")
-
-
-def test_no_name_of_the_artifact_and_no_notice_brings_markup():
-    evil = EVIL.replace("/", "|")  # a folder's name has no slash
-    html = head_of(["cat", f"{EVIL}1", f"{EVIL}2"], Source("folder", Path("/a") / evil))
-    assert find(html, "i") == [] and f"Recognizes 3 classes: cat, {EVIL}1 and {EVIL}2." in text(html)
-    assert find(html, "dd")[-2].text == f"folder {evil}"
-    html = notice_html(EVIL)
-    assert find(html, "i") == [] and find(html, "p")[0].text == EVIL and find(html, "div")[0]["role"] == "status"
+    accuracy = ["92.87%", "92.35% to 93.36% (95% CI)", "ResNet-32", "464,154 parameters"]
+    assert [value.text for value in find(html, "dd")] == [*accuracy, *name]
+    assert f"Recognizes 3 classes: cat, cow and {EVIL}." in text(html) and "/home" not in html
+    model.class_names = [*map(str, range(100))]
+    assert "Recognizes 100 classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 90 more." in text(head_html(model))
 
 
 def test_notice_and_examples_have_a_place_only_where_there_are_some(tmp_path, config, monkeypatch):
@@ -99,6 +84,23 @@ def test_notice_and_examples_have_a_place_only_where_there_are_some(tmp_path, co
     html = parts(build_page(Classifier.load(), tmp_path, "Another model.").get_config_file(), "html")
     shown = {part["elem_id"]: text(part["value"]) for part in html if part.get("elem_id") in ("notice", "examples")}
     assert shown == {"notice": "Model noticeAnother model."}
+
+
+# What an artifact or a visitor says
+
+
+def test_no_text_brings_markup_in_any_template_and_python_makes_none():
+    html = render("notice.html", notice=EVIL)
+    assert find(html, "i") == [] and find(html, "p")[0].text == EVIL
+    button = find(render("examples.html", examples={EVIL: "data:,"}, side=96), "button")[0]
+    assert button["data-name"] == button.text == EVIL
+    for path in FOLDER.rglob("*.html"):
+        source = path.read_text()
+        assert not re.search(r"\|\s*safe|autoescape|=\{\{|<script|\son\w+=", source), path
+        assert not re.search(r'="[^"<>]*tojson(?!\|forceescape)', source), path
+    code = {path.name: path.read_text() for path in FOLDER.glob("*.py")}
+    assert [name for name, text in code.items() if "Markup(" in text] == ["render.py"]
+    assert not [name for name, text in code.items() if re.search(r"</|<\w+[ >]", text.replace("<any>", ""))]
 
 
 # The address
@@ -110,17 +112,13 @@ def restored(page, **asked) -> list:
     return ["-" if part == gr.skip() else part for part in restore(SimpleNamespace(query_params=asked))]
 
 
-def test_an_address_restores_what_it_names(page):
-    assert restored(page) == ["-"] * 6
+def test_an_address_restores_what_it_names_and_ignores_what_there_is_not(page):
     named = {"fit": "crop", "top": "10", "show": "mistakes", "true": "cat", "predicted": "dog"}
     tab, *settings = restored(page, tab="test-images", **named)
     assert tab.selected == "test-images" and settings == ["crop", 10, "mistakes", "cat", "dog"]
-
-
-@pytest.mark.parametrize("word", ["", "Predict", EVIL, "null", "-1", "2.5", "0", "11", "05", "٥"])
-def test_what_an_address_names_and_there_is_not_is_ignored(page, word):
-    names = ("tab", "fit", "top", "show", "true", "predicted", "other")
-    assert restored(page, **dict.fromkeys(names, word)) == ["-"] * 6
+    assert restored(page) == ["-"] * 6
+    for word in ("", "Predict", EVIL, "null", "-1", "2.5", "0", "11", "05", "٥"):
+        assert restored(page, **dict.fromkeys(("tab", *named, "other"), word)) == ["-"] * 6, word
 
 
 def test_what_is_chosen_is_written_into_the_address_and_what_is_usual_is_left_out(config):
@@ -133,13 +131,7 @@ def test_what_is_chosen_is_written_into_the_address_and_what_is_usual_is_left_ou
     }
 
 
-# Look and silence
-
-
 def test_no_style_comes_from_another_host_and_gradios_analytics_are_off():
-    assert len(CSS) >= 5
-    for path in CSS:
-        style = path.read_text()
-        assert "url(" not in style and "@import" not in style, path.name
+    assert len(CSS) >= 5 and not any(re.search(r"url\(|@import", path.read_text()) for path in CSS)
     assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
     assert os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] == "100000"

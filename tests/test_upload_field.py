@@ -9,26 +9,11 @@ from PIL import Image
 from benchmarks.server import free_port
 from tests.conftest import OTHER_HOST
 from tests.serving import running_app
-from tests.visitor import upload, visit
+from tests.visitor import clear, upload, visit
 from ui.predict import EXAMPLES, FIT_LABELS
 from ui.uploads import GONE
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def address(browser, tmp_path_factory):
-    """A page on the bundled network."""
-    folder = tmp_path_factory.mktemp("app")
-    with running_app(folder, "--data-dir", str(folder / "none")) as address:
-        yield address
-
-
-@pytest.fixture
-def tiff(tmp_path):
-    with Image.open(EXAMPLES / "ship.png") as image:
-        image.resize((300, 200)).save(tmp_path / "ship.tiff")
-    return tmp_path / "ship.tiff"
 
 
 def drop(page, where: str, file, name: str) -> None:
@@ -46,17 +31,12 @@ def show_batch(page) -> None:
     page.locator("#uploads .zone").wait_for()
 
 
-def clear(page) -> None:
-    page.locator("#upload").get_by_role("button", name="Remove Image").click()
-    page.locator("#answer .hint").wait_for()
-
-
-def test_the_server_decides_about_a_file_whose_type_the_browser_does_not_know(browser, address, tmp_path):
+def test_the_server_decides_about_a_file_whose_type_the_browser_does_not_know(browser, bundled, tmp_path):
     for name in ("IMG_0001", "note"):
         (tmp_path / name).write_bytes(b"no image")
     with Image.open(EXAMPLES / "cat.png") as image:
         image.convert("RGB").save(tmp_path / "IMG_0001", "JPEG")
-    with visit(browser, address) as page:
+    with visit(browser, bundled) as page:
         upload(page, tmp_path / "IMG_0001")
         page.locator("#answer h2").wait_for()
         page.wait_for_function("document.querySelector('#upload img').naturalWidth > 1")
@@ -76,11 +56,13 @@ def test_the_server_decides_about_a_file_whose_type_the_browser_does_not_know(br
         page.locator("#batch tbody tr:not(:has(.wrong))", has_text="x.heic").wait_for()
 
 
-def test_a_file_that_the_browser_cannot_draw_is_shown_as_the_answer_shows_it(browser, address, tiff):
+def test_a_file_that_the_browser_cannot_draw_is_shown_as_the_answer_shows_it(browser, bundled, tmp_path):
     shown = "document.querySelector('#upload img').src"
     prepared = "document.querySelector('#answer .stack img')?.src"
-    with visit(browser, address) as page:
-        upload(page, tiff)
+    with Image.open(EXAMPLES / "ship.png") as image:
+        image.resize((300, 200)).save(tmp_path / "ship.tiff")
+    with visit(browser, bundled) as page:
+        upload(page, tmp_path / "ship.tiff")
         page.wait_for_function(f"{prepared} && {shown} === {prepared}")
         before = page.evaluate(prepared)
         page.get_by_label(FIT_LABELS["pad"]).click()
@@ -91,11 +73,11 @@ def test_a_file_that_the_browser_cannot_draw_is_shown_as_the_answer_shows_it(bro
         assert page.evaluate(shown).endswith("/cat.png")
 
 
-def test_camera_and_clipboard_are_offered_only_where_the_browser_lends_them(browser, address):
-    with visit(browser, address) as page:
+def test_camera_and_clipboard_are_offered_only_where_the_browser_lends_them(browser, bundled):
+    with visit(browser, bundled) as page:
         page.locator("#upload").get_by_label("Paste from clipboard").wait_for()
         page.locator("#upload").get_by_label("Capture from camera").wait_for()
-    with visit(browser, address.replace("127.0.0.1", OTHER_HOST)) as page:
+    with visit(browser, bundled.replace("127.0.0.1", OTHER_HOST)) as page:
         for source in ("Paste from clipboard", "Capture from camera"):
             page.locator("#upload").get_by_label(source).wait_for(state="hidden")
         upload(page, EXAMPLES / "cat.png")
@@ -111,9 +93,9 @@ COPY = """async () => {
 }"""
 
 
-def test_an_image_comes_from_the_camera_and_from_the_clipboard(browser, address):
+def test_an_image_comes_from_the_camera_and_from_the_clipboard(browser, bundled):
     """Under the content security policy; Chromium has a made-up camera."""
-    with visit(browser, address, permissions=["clipboard-read", "clipboard-write"]) as page:
+    with visit(browser, bundled, permissions=["clipboard-read", "clipboard-write"]) as page:
         field = page.locator("#upload")
         field.get_by_label("Capture from camera").click()
         field.get_by_text("Click to Access Webcam").click()

@@ -65,3 +65,8 @@ def address_of(page) -> str:
 
 def upload(page, file) -> None:
     page.set_input_files("#upload input[type=file]", file)
+
+
+def clear(page) -> None:
+    page.locator("#upload").get_by_role("button", name="Remove Image").click()
+    page.locator("#answer .hint").wait_for()

@@ -1,6 +1,6 @@
 """The Evaluation tab: what metrics.json, history.csv and config.json of the artifact say.
 
-No statistic is computed here, and no number is typed but the `PUBLISHED` ones.
+No statistic is computed here, and no number is typed.
 """
 
 import math
@@ -9,27 +9,10 @@ from typing import NamedTuple
 
 import gradio as gr
 
-from model import Classifier
-from model.artifact import (
-    Bin,
-    Config,
-    Metrics,
-    PretrainedNetwork,
-    Scores,
-    SplitScores,
-    Training,
-    is_cifar10,
-    read_history,
-)
+from model import Classifier, cifar10
+from model.artifact import Config, Metrics, PretrainedNetwork, Scores, SplitScores, Training, is_cifar10, read_history
 from ui.curves import Curve, Line, Reliability, curve
 from ui.render import render, script
-
-PUBLISHED = (
-    ("He et al. 2015 (ResNet-32)", 0.9249),  # "Deep Residual Learning for Image Recognition", table 6: error 7.51
-    ("Course report", 0.8677),  # the report this project began with, as docs/results.md cites it
-    ("Course report (validation)", 0.8716),  # the same
-)
-"""Accuracies on CIFAR-10 that others state: (what of whom, accuracy). Neither source states an interval."""
 
 MANY_CLASSES = 20
 """Beyond it, class names stand upright above the matrix, and long tables scroll."""
@@ -64,24 +47,14 @@ def build_tab(classifier: Classifier, cell_html: Callable[[int, int], str]) -> N
     gr.HTML(training_html(metrics, config, read_history(classifier.folder)), apply_default_css=False)
 
     def show(event: gr.EventData) -> dict[str, int | str]:
-        cell = chosen_cell(event, len(names))
-        if cell is None:
+        cell = true, predicted = [getattr(event, name, None) for name in ("true", "predicted")]
+        if not all(type(place) is int and 0 <= place < len(names) for place in cell):
             raise gr.Error("There is no such cell: select a number of the confusion matrix.", print_exception=False)
-        true, predicted = cell
         status = f"{cell_text(counts[true], true, predicted, names)}: shown below the matrix."
         return {"true": true, "predicted": predicted, "status": status, "images": cell_html(true, predicted)}
 
     # "multiple": each call with its own event's data. "always_last" makes the later one with that of the first.
     matrix.cell(show, None, area, trigger_mode="multiple", api_visibility="private", show_progress="minimal")
-
-
-def chosen_cell(event: object, classes: int) -> tuple[int, int] | None:
-    """(true, predicted) of an event's data; None unless both are positions of a class: programs may send anything."""
-    try:
-        cell = event.true, event.predicted
-    except (AttributeError, TypeError):
-        return None
-    return cell if all(type(value) is int and 0 <= value < classes for value in cell) else None
 
 
 # Above the matrix
@@ -98,7 +71,7 @@ def accuracy_html(metrics: Metrics, names: Names, config: Config) -> str:
         of_100=of_100,
         test=metrics.test,
         val=metrics.val,
-        published=PUBLISHED,
+        published=cifar10.PUBLISHED,
         best_and_worst=best_and_worst(metrics.test, names),
         classes=class_rows(metrics, names),
         many=len(names) > MANY_CLASSES,
@@ -232,18 +205,15 @@ def training_html(metrics: Metrics, config: Config, history: list[dict[str, floa
 def reliability_diagrams(test: SplitScores) -> list[Reliability]:
     """Before and after temperature scaling."""
 
-    def diagram(when: str, ece: float, bins: Sequence[Bin]) -> Reliability:
+    found, diagrams = test.calibration, []
+    before, after = (found.ece_before, found.bins_before), (found.ece_after, found.bins_after)
+    for when, (ece, bins) in (("Before", before), ("After", after)):
         used = [part for part in bins if part.n]
         over = sum(part.confidence > part.accuracy for part in used)
         title = f"{when} temperature scaling: ECE {ece:.2%}"
         gist = f"{title}; overconfident in {over} of {len(used)} bins, {test.n:,} images"
-        return Reliability(title, f"Reliability diagram. {gist}", used)
-
-    found = test.calibration
-    return [
-        diagram("Before", found.ece_before, found.bins_before),
-        diagram("After", found.ece_after, found.bins_after),
-    ]
+        diagrams.append(Reliability(title, f"Reliability diagram. {gist}", used))
+    return diagrams
 
 
 def training_curves(history: list[dict[str, float]], best_epoch: int) -> list[Curve]:
@@ -277,7 +247,7 @@ def run_facts(training: Training) -> dict[str, str]:
         "Precision": training.precision,
         "Peak memory": ", ".join(f"{n / 2**30:.1f} GiB ({where})" for where, n in memory.items() if n) or NOT_RECORDED,
         "Started": training.started.replace("T", " ").replace("+00:00", " UTC"),
-        "Commit": _commit(training.git_commit),
+        "Commit": (training.git_commit or NOT_RECORDED)[:12],
         "Resumed": {0: "never", 1: "once"}.get(len(training.resumed), f"{len(training.resumed):,} times"),
         "Initial weights": _network(networks.initial_weights if networks else None),
         "Teacher": _network(networks.teacher if networks else None),
@@ -292,10 +262,6 @@ def _network(found: PretrainedNetwork | None) -> str:
         f"ResNet-{found.depth}, recipe {found.recipe}, {found.epochs:,} epochs, "
         f"{found.val_accuracy:.2%} validation accuracy"
     )
-
-
-def _commit(commit: str | None) -> str:
-    return commit[:12] if commit else NOT_RECORDED
 
 
 def duration(seconds: float) -> str:

@@ -6,8 +6,7 @@ request is made for it.
 
 import base64
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -25,8 +24,7 @@ HEAT = np.array([(255, 214, 10), (255, 122, 0), (214, 0, 28)], np.float64)
 HEAT_OPACITY = 0.78
 
 
-@dataclass(frozen=True)
-class Bar:
+class Bar(NamedTuple):
     """A class among the most probable: position in the class names, name, probability, and heat map as a data URL."""
 
     label: int
@@ -39,8 +37,7 @@ class Bar:
         return percent(self.probability)
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """A test image: its index in the test set, its class, and "Correct" or "Incorrect"."""
 
     index: int
@@ -97,13 +94,16 @@ def answer_html(
 ) -> str:
     """The prediction for the eye and for screen readers. `square` is the network's input, `view` the same part of the
     photo in more detail. A click on one of the `count` bars shows its heat map (static/answer.js)."""
-    words = in_words(found, classifier.class_names)
+    bars = bars_of(classifier, found, square, count)
+    words = f"{bars[0].name}, confidence {bars[0].percent}."
+    if not found.in_distribution:
+        words += " Possibly out of distribution."
+    if verdict:
+        words = f"{verdict.outcome}. Test image {verdict.index:,}: true class {verdict.true}, predicted {words}"
     return render(
         "answer.html",
-        bars=bars_of(classifier, found, square, count),
-        words=f"{verdict.outcome}. Test image {verdict.index:,}: true class {verdict.true}, predicted {words}"
-        if verdict
-        else words,
+        bars=bars,
+        words=words,
         whose=f"Test image {verdict.index}" if verdict else "Your image",
         input=inline(square),
         view=inline(view, "JPEG"),
@@ -114,13 +114,6 @@ def answer_html(
         verdict=verdict,
         asked=asked,
     )
-
-
-def in_words(found: Prediction, names: Sequence[str]) -> str:
-    """The headline in a sentence."""
-    best = found.best(1)[0]
-    note = "" if found.in_distribution else " Possibly out of distribution."
-    return f"{names[best]}, confidence {percent(found.probabilities[best])}.{note}"
 
 
 def problem_html(sentence: str, title: str = "Could not classify this image", asked: str | None = None) -> str:

@@ -37,9 +37,7 @@ def predict(classifier: Classifier) -> Callable:
     def predict(image, top_k, fit):
         """Classify an image. Returns the top_k most probable classes, and whether it is probably none of them."""
         try:
-            count = whole_number(top_k, len(classifier.class_names))
-            if fit not in FITS:
-                raise ImageError(BAD_FIT)
+            count = checked(top_k, fit, len(classifier.class_names))
             with open_upload(image) as opened:
                 square = to_square_rgb(opened, fit, classifier.config.image_size)
         except ImageError as error:
@@ -51,8 +49,11 @@ def predict(classifier: Classifier) -> Callable:
     return predict
 
 
-def whole_number(top_k: object, classes: int) -> int:
-    """`top_k` as an int from 1 to `classes`; 5.0 is 5, while true, 2.5 and "5" are refused with ImageError."""
+def checked(top_k: object, fit: object, classes: int) -> int:
+    """`top_k` as an int from 1 to `classes`; 5.0 is 5, while true, 2.5 and "5" are refused, like an unknown `fit`, with
+    ImageError."""
+    if fit not in FITS:
+        raise ImageError(BAD_FIT)
     if isinstance(top_k, bool) or not isinstance(top_k, int | float) or not 1 <= top_k <= classes or top_k % 1:
         raise ImageError(bad_top_k(classes))
     return int(top_k)

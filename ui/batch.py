@@ -6,7 +6,7 @@ import io
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import gradio as gr
 from PIL import Image
@@ -26,8 +26,7 @@ BATCH_SECONDS = 10
 TOO_LONG = "The images before this one took too long: send fewer per batch."
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """A file by the name that the visitor knows, with its prediction (or why there is none) and the network's input."""
 
     name: str
@@ -107,24 +106,14 @@ def table_html(rows: Sequence[Row], names: Sequence[str], asked: str | None = No
     """A row per file, and a link that holds the same as CSV."""
     return render(
         "batch_table.html",
-        rows=[cells(row, names) for row in rows],
+        rows=rows,
+        names=names,
         top=min(TOP, len(names)),
+        inline=inline,
+        percent=percent,
         csv=base64.b64encode(csv_text(rows, names).encode("utf-8-sig")).decode(),
         asked=asked,
     )
-
-
-def cells(row: Row, names: Sequence[str]) -> dict:
-    """What the table shows of a row: name, and either problem or image, in_distribution and the best classes."""
-    if isinstance(row.found, str):
-        return {"name": row.name, "problem": row.found}
-    return {
-        "name": row.name,
-        "problem": None,
-        "image": inline(row.square),
-        "in_distribution": row.found.in_distribution,
-        "best": [(names[label], percent(row.found.probabilities[label])) for label in row.found.best(TOP)],
-    }
 
 
 def csv_text(rows: Sequence[Row], names: Sequence[str]) -> str:

@@ -104,10 +104,7 @@ def curve(
 
 def nice_ticks(low: float, high: float, most: int = 6) -> list[float]:
     """At most `most` equally spaced round numbers (1, 2 or 5 times a power of ten apart) that enclose low and high."""
-    size = max(abs(low), abs(high))
-    if size < 1e-300:
-        size = 1.0
-    span = high - low if high - low > 1e-12 * size else size  # below that, floats cannot hold the steps
+    span = max(high - low, 1e-9 * max(abs(low), abs(high)), 1e-9)  # floats can hold its steps
     step = 10.0 ** math.floor(math.log10(span / most))
     for factor in cycle((2, 2.5, 2)):
         start = math.floor(low / step + 1e-9)
@@ -127,6 +124,4 @@ def tick_labels(ticks: Sequence[float], percent: bool) -> list[str]:
 
 def epoch_ticks(first: float, last: float) -> list[float]:
     """Round epoch numbers from first to last, whole ones."""
-    if last - first < 1:
-        return [first]
     return [tick for tick in nice_ticks(first, last, most=8) if first <= tick <= last and tick % 1 == 0]

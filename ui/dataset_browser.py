@@ -4,9 +4,8 @@ The predictions for all of them stand in the artifact's predictions.csv; ui/data
 there are none, one button downloads the dataset.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import parse_qsl, urlencode
 
 import gradio as gr
@@ -15,7 +14,7 @@ from PIL import Image
 
 from model import Classifier
 from model.cifar10 import DatasetError
-from model.predictions import Predictions, read_predictions
+from model.predictions import read_predictions
 from ui import download, quiz
 from ui.answer import Verdict, answer_html, hint_html, inline, percent, problem_html
 from ui.dataset_images import DatasetImages, NoDataset, find_images
@@ -31,8 +30,8 @@ ANY = "<any>"
 SHOW = {"all": "All", "mistakes": "Errors", "confident": "Most confident errors", "unsure": "Lowest confidence"}
 """Which images, and in which order; the last two sort by confidence, the others by the index in the test set."""
 
-FILTERS = {"show": "all", "true": ANY, "predicted": ANY}
-"""As the address names them, with the values that it leaves out."""
+FILTERS = ("show", "true", "predicted")
+"""As the address names them."""
 
 PAGE = "grid-page"
 """As the address names it, from 1. `page` itself is gradio's: it names another page of the app."""
@@ -40,8 +39,7 @@ PAGE = "grid-page"
 HINT = "Select an image to see prediction and true label."
 
 
-@dataclass(frozen=True)
-class Tile:
+class Tile(NamedTuple):
     """A test image: its index in the test set, true and predicted class, confidence in percent, image as a data URL."""
 
     index: int
@@ -60,98 +58,76 @@ class Tile:
         return f"Test image {self.index}: {classes}, confidence {self.confidence}"
 
 
-@dataclass(frozen=True)
-class Grid:
-    """A page of the images that the filters let through. Pages count from 1; `count` of `total` images are let through,
-    and `drawn` of the total are here whatever the network predicts for them."""
-
-    tiles: Sequence[Tile]
-    count: int
-    total: int
-    drawn: int
-    page: int
-    pages: int
-
-
-@dataclass
 class DatasetBrowser:
     """The test images that this page has, and what the network predicts for them.
 
     The pixels are read when they are first asked for, because a page that nobody browses needs none; `read` again after
-    a download.
+    a download. From then on `label`, `predicted` and `confidence` are those of the images, (N,) each.
     """
 
-    classifier: Classifier
-    data_dir: Path
-    predictions: Predictions
-    tests: DatasetImages | None = None
-    problem: str = ""
-    download_helps: bool = False
-    rows: dict[int, int] = field(default_factory=dict)
-    """Index in the test set -> row of predictions.csv."""
-
-    @classmethod
-    def of(cls, classifier: Classifier, data_dir: Path) -> "DatasetBrowser":
+    def __init__(self, classifier: Classifier, data_dir: Path):
         """Raises ArtifactError where predictions.csv is not what metrics.json counts."""
-        predictions = read_predictions(classifier.folder, classifier.metrics)
-        rows = {int(index): row for row, index in enumerate(predictions.index)}
-        return cls(classifier, data_dir, predictions, rows=rows)
+        self.classifier, self.data_dir = classifier, data_dir
+        self.predictions = read_predictions(classifier.folder, classifier.metrics)
+        self.tests: DatasetImages | None = None
+        self.problem, self.download_helps = "", False
 
     def read(self) -> DatasetImages | None:
         """The images, or None: `problem` then says why."""
         if self.tests is None:
             try:
-                found = find_images(self.classifier, self.data_dir)
-                self._check(found)
+                self.take(find_images(self.classifier, self.data_dir))
             except DatasetError as error:
                 self.problem, self.download_helps = str(error), isinstance(error, NoDataset)
-                return None
-            self.tests = found
         return self.tests
 
-    def _check(self, found: DatasetImages) -> None:
-        for index, label in zip(found.indices, found.labels, strict=True):
-            if index not in self.rows or self.label_of(index) != label:
-                raise DatasetError("The test images are not those that this model's predictions.csv speaks of.")
+    def take(self, tests: DatasetImages) -> None:
+        """Raises DatasetError unless predictions.csv has each of them, with the same label."""
+        found = self.predictions
+        row_of = {index: row for row, index in enumerate(found.index.tolist())}
+        rows = [row_of.get(index, -1) for index in tests.indices]
+        if -1 in rows or found.label[rows].tolist() != list(tests.labels):
+            raise DatasetError("The test images are not those that this model's predictions.csv speaks of.")
+        self.label, self.predicted, self.confidence = found.label[rows], found.predicted[rows], found.confidence[rows]
+        self.tests = tests
 
-    def label_of(self, index: int) -> int:
-        return int(self.predictions.label[self.rows[index]])
-
-    def chosen(self, show: object = "all", true: object = ANY, predicted: object = ANY) -> list[int]:
+    def chosen(self, show: str | None = None, true: str | None = None, predicted: str | None = None) -> list[int]:
         """Positions in `tests` that the filters let through, in the order of `show`, one of SHOW or "sure" (all, most
         confident first); an unknown value is no filter."""
         names = list(self.classifier.class_names)
-        found, rows = self.predictions, np.array([self.rows[index] for index in self.tests.indices])
-        keep = np.ones(len(rows), bool)
+        keep = np.ones(len(self.label), bool)
         if true in names:
-            keep &= found.label[rows] == names.index(true)
+            keep &= self.label == names.index(true)
         if predicted in names:
-            keep &= found.predicted[rows] == names.index(predicted)
+            keep &= self.predicted == names.index(predicted)
         if show in ("mistakes", "confident"):
-            keep &= found.label[rows] != found.predicted[rows]
+            keep &= self.label != self.predicted
         positions = np.flatnonzero(keep)
         if show in ("confident", "unsure", "sure"):
             sign = 1 if show == "unsure" else -1
-            positions = positions[np.argsort(sign * found.confidence[rows[positions]], kind="stable")]
+            positions = positions[np.argsort(sign * self.confidence[positions], kind="stable")]
         return positions.tolist()
 
     def tile(self, position: int) -> Tile:
-        index = self.tests.indices[position]
-        row, names, found = self.rows[index], self.classifier.class_names, self.predictions
+        names = self.classifier.class_names
         return Tile(
-            index=index,
-            true=names[found.label[row]],
-            predicted=names[found.predicted[row]],
-            confidence=percent(found.confidence[row]),
+            index=self.tests.indices[position],
+            true=names[self.label[position]],
+            predicted=names[self.predicted[position]],
+            confidence=percent(self.confidence[position]),
             image=inline(Image.fromarray(self.tests.images[position])),
         )
 
-    def grid(self, show: object = None, true: object = None, predicted: object = None, page: object = None) -> Grid:
-        """As words of an address say. What is no page is the first; one that is not there is the nearest."""
-        positions = self.chosen(show, true, predicted)
+    def grid_html(self, asked: str) -> str:
+        """A page of the images that the filters let through, as an address asks for them. What is no page is the first;
+        one that is not there is the nearest."""
+        words = dict(parse_qsl(asked))
+        positions = self.chosen(*(words.get(name) for name in FILTERS))
         pages = max(1, -(-len(positions) // PER_PAGE))
-        page = min(max(1, whole_number(page) or 1), pages)
-        return Grid(
+        page = min(max(1, number(words.get(PAGE)) or 1), pages)
+        return render(
+            "dataset_grid.html",
+            asked=asked,
             tiles=[self.tile(position) for position in positions[(page - 1) * PER_PAGE : page * PER_PAGE]],
             count=len(positions),
             total=len(self.tests.indices),
@@ -179,20 +155,20 @@ class DatasetBrowser:
 
     def answer_html(self, asked: object) -> str:
         """What the network predicts now for the test image of an index, as an address writes it, beside the truth."""
-        index = whole_number(asked)
+        index = number(asked)
         if self.read() is None or index not in self.tests.indices:
             again = str(asked) if self.tests else None  # a download may bring it
             return problem_html("This test image is not here: choose another one.", "No such image", again)
         names = self.classifier.class_names
-        square = Image.fromarray(self.tests.images[list(self.tests.indices).index(index)])
+        position = list(self.tests.indices).index(index)
+        square, label = Image.fromarray(self.tests.images[position]), self.label[position]
         (found,) = self.classifier.classify([square])
-        label = self.label_of(index)
         verdict = Verdict(index, names[label], "Correct" if found.best(1) == [label] else "Incorrect")
         view = square.resize((224, 224), Image.Resampling.NEAREST)
         return answer_html(self.classifier, found, square, view, min(5, len(names)), verdict, str(asked))
 
 
-def whole_number(word: object) -> int | None:
+def number(word: object) -> int | None:
     """The number that a word of an address is, up to 8 digits."""
     return int(word) if isinstance(word, str) and word.isascii() and word.isdecimal() and len(word) < 9 else None
 
@@ -253,7 +229,4 @@ def drawn_grid(browser: DatasetBrowser, asked: str) -> list:
         helps = browser.download_helps
         why = render("dataset_absent.html", problem=browser.problem, download_helps=helps)
         return [gr.Column(visible=True), gr.Column(visible="hidden"), why, gr.Button(visible=helps), ""]
-    words = dict(parse_qsl(asked))
-    page = browser.grid(*(words.get(name) for name in (*FILTERS, PAGE)))
-    html = render("dataset_grid.html", grid=page, asked=asked)
-    return [gr.Column(visible=False), gr.Column(visible=True), "", gr.Button(visible=False), html]
+    return [gr.Column(visible=False), gr.Column(visible=True), "", gr.Button(visible=False), browser.grid_html(asked)]

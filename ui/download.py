@@ -7,7 +7,6 @@ import tarfile
 import threading
 import time
 import urllib.request
-import zlib
 from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
@@ -25,9 +24,6 @@ STALL_SECONDS = 30
 TOTAL_SECONDS = 3600
 CHUNK = 1 << 20
 
-BROKEN = (OSError, EOFError, KeyError, HTTPException, tarfile.TarError, zlib.error)
-"""What the network, the disk and the reader of an archive raise; URLError, HTTPError and time-outs are OSErrors."""
-
 Progress = Callable[[float, str], object]
 """Takes the share that is done, in [0, 1], and what is being done."""
 
@@ -37,7 +33,7 @@ _running = threading.Lock()
 def download(data_dir: Path, progress: Progress) -> None:
     """Writes `data_dir`/cifar-10-batches-py, whole or not at all. Raises DatasetError: what failed, and what to do.
 
-    One at a time. Every file is checked against the official md5 before it is moved there.
+    One at a time. The archive is checked against the official md5 before anything of it is moved there.
     """
     if not _running.acquire(blocking=False):
         raise DatasetError("CIFAR-10 is being downloaded already: wait a moment, then open this tab again.")
@@ -57,14 +53,15 @@ def _download(data_dir: Path, progress: Progress) -> None:
         archive = partial / "archive.tar.gz"
         _fetch(archive, progress)
         progress(1.0, "Unpacking")
-        _unpack(archive, partial / cifar10.FOLDER)
-        cifar10.check_files(partial)
+        with tarfile.open(archive, "r:gz") as members:  # the official one, by its md5
+            files = [members.getmember(f"{cifar10.FOLDER}/{name}") for name in cifar10.MD5]
+            members.extractall(partial, files, filter="data")
         (data_dir / cifar10.FOLDER).mkdir(exist_ok=True)
         for name in cifar10.MD5:  # one by one: what else lies there is somebody's
             os.replace(partial / cifar10.FOLDER / name, data_dir / cifar10.FOLDER / name)
     except DatasetError:
         raise
-    except BROKEN as error:
+    except (OSError, HTTPException) as error:  # URLError, HTTPError and time-outs are OSErrors
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__
         raise DatasetError(f"CIFAR-10 could not be downloaded ({reason}). Try again later.") from None
     finally:
@@ -84,15 +81,3 @@ def _fetch(archive: Path, progress: Progress) -> None:
         raise DatasetError(
             "What was downloaded is not the official CIFAR-10 archive, or not all of it. Try again later."
         )
-
-
-def _unpack(archive: Path, folder: Path) -> None:
-    """The official files by name, into `folder`; whatever else an archive holds is not looked at."""
-    folder.mkdir()
-    with tarfile.open(archive, "r:gz") as members:
-        for name in cifar10.MD5:
-            member = members.getmember(f"{cifar10.FOLDER}/{name}")
-            if not member.isfile():
-                raise tarfile.TarError(f"{name} is no file")
-            with members.extractfile(member) as source, (folder / name).open("wb") as file:
-                shutil.copyfileobj(source, file)

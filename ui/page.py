@@ -27,10 +27,10 @@ def build_page(
     """The page for one classifier. `data_dir` may hold CIFAR-10, for test images that the artifact does not bring.
     `notice` stands at the top: why this is not the model that was asked for. A request may have `max_images` and
     `max_request_bytes`. Raises ArtifactError."""
-    browser = DatasetBrowser.of(classifier, data_dir)
+    browser = DatasetBrowser(classifier, data_dir)
     with gr.Blocks(title=artifact.title(classifier.config, classifier.metrics)) as page:
         if notice:
-            gr.HTML(notice_html(notice), elem_id="notice", apply_default_css=False)
+            gr.HTML(render("notice.html", notice=notice), elem_id="notice", apply_default_css=False)
         gr.HTML(head_html(classifier), elem_id="head", apply_default_css=False, js_on_load=script("address.js"))
         with gr.Tabs() as tabs:
             with gr.Tab("Predict", id="predict") as first:
@@ -79,10 +79,6 @@ def _allowed(part: gr.components.Component, word: str | None):
     else:
         values = [choice for _, choice in part.choices]
     return {str(value): value for value in values}.get(word, gr.skip())
-
-
-def notice_html(notice: str) -> str:
-    return render("notice.html", notice=notice)
 
 
 def head_html(classifier: Classifier) -> str:

@@ -11,7 +11,7 @@ from model.artifact import SAMPLES
 from model.preprocess import FITS, ImageError, to_square_rgb
 from ui import batch
 from ui.answer import answer_html, hint_html, inline, problem_html, view_of
-from ui.api import BAD_FIT, TOP_K, whole_number
+from ui.api import TOP_K, checked
 from ui.dataset_browser import DatasetBrowser
 from ui.render import render, script
 from ui.uploads import open_upload
@@ -64,12 +64,9 @@ def build_tab(classifier: Classifier, most: int, browser: DatasetBrowser) -> dic
     with gr.Accordion("Batch prediction", open=False, elem_id="batch-accordion"):
         batch.build(classifier, most)
 
-    def answer(image, top_k, fit):
-        return answer_of(classifier, image, top_k, fit)
-
     gr.on(
         [image.change, top_k.change, fit.change],
-        answer,
+        lambda image, top_k, fit: answer_of(classifier, image, top_k, fit),
         [image, top_k, fit],
         shown,
         preprocess=False,
@@ -86,9 +83,7 @@ def answer_of(classifier: Classifier, upload: object, top_k: object, fit: object
     if not upload:
         return hint_html(NOTHING_YET)
     try:
-        count = whole_number(top_k, len(classifier.class_names))
-        if fit not in FITS:
-            raise ImageError(BAD_FIT)
+        count = checked(top_k, fit, len(classifier.class_names))
         with open_upload(upload) as image:
             square, view = to_square_rgb(image, fit, classifier.config.image_size), view_of(image, fit)
     except ImageError as error:
@@ -100,9 +95,8 @@ def answer_of(classifier: Classifier, upload: object, top_k: object, fit: object
 def examples_of(classifier: Classifier, browser: DatasetBrowser) -> dict[str, str | Image.Image]:
     """Class -> an image: our drawings where they show the model's classes, else its first samples."""
     drawings = {path.stem: path for path in EXAMPLES.glob("*.png")}
-    names = [name for name in sorted(classifier.class_names) if name in drawings]
-    if len(names) == len(classifier.class_names):
-        return {name: str(drawings[name]) for name in names}
+    if drawings.keys() >= set(classifier.class_names):
+        return {name: str(drawings[name]) for name in sorted(classifier.class_names)}
     if not (classifier.folder / SAMPLES).is_dir() or (tests := browser.read()) is None:
         return {}
     found: dict[str, str | Image.Image] = {}

@@ -4,7 +4,9 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 import numpy as np
+from PIL import Image
 
+from ui.answer import inline, percent
 from ui.render import render, script
 
 if TYPE_CHECKING:
@@ -28,17 +30,15 @@ def rounds_of(browser: "DatasetBrowser", random: np.random.Generator) -> list[di
     part."""
     if browser.read() is None:
         return []
-    tiles = [browser.tile(position) for position in random.permutation(browser.tests.drawn)[:ROUNDS]]
-    names = browser.classifier.class_names
     return [
         {
-            "image": tile.image,
-            "index": tile.index,
-            "label": names.index(tile.true),
-            "predicted": names.index(tile.predicted),
-            "confidence": tile.confidence,
+            "image": inline(Image.fromarray(browser.tests.images[position])),
+            "index": browser.tests.indices[position],
+            "label": int(browser.label[position]),
+            "predicted": int(browser.predicted[position]),
+            "confidence": percent(browser.confidence[position]),
         }
-        for tile in tiles
+        for position in random.permutation(browser.tests.drawn)[:ROUNDS]
     ]
 
 

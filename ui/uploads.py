@@ -27,28 +27,23 @@ def open_upload(upload: object) -> Iterator[Image.Image]:
     """The image in the file that gradio stored for this visitor; see `model.preprocess.open_limited`.
 
     `upload` is the {"path": ...} of the request, or None. Raises ImageError, with a sentence for the visitor, for
-    whatever is no upload of use.
+    whatever is no upload of use, and does not lie below `upload_folder()`.
     """
-    path = upload_path(upload)
+    if not upload:
+        raise ImageError(NO_IMAGE)
+    path = upload.get("path") if isinstance(upload, dict) else None
+    try:
+        inside = isinstance(path, str) and upload_folder().resolve() in Path(path).resolve().parents
+    except (OSError, ValueError, RuntimeError):  # a name too long, with a NUL, or a circle of links
+        inside = False
+    if not inside:
+        raise ImageError(NOT_UPLOADED)
     try:
         os.utime(path)  # in use: kept for another while
         with open_limited(path) as image:
             yield image
     except (FileNotFoundError, NotADirectoryError):
         raise ImageError(GONE) from None
-
-
-def upload_path(upload: object) -> str:
-    """Where it is stored. Raises ImageError unless that is below `upload_folder()`."""
-    if not upload:
-        raise ImageError(NO_IMAGE)
-    path = upload.get("path") if isinstance(upload, dict) else None
-    try:
-        if isinstance(path, str) and upload_folder().resolve() in Path(path).resolve().parents:
-            return path
-    except (OSError, ValueError, RuntimeError):  # a name too long, with a NUL, or a circle of links
-        pass
-    raise ImageError(NOT_UPLOADED)
 
 
 def upload_folder() -> Path:

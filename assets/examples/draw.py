@@ -67,8 +67,8 @@ def numbers(text: str) -> np.ndarray:
     return np.array([[float(number) for number in point.split(",")] for point in text.split()])
 
 
-class Picture:
-    """A canvas, float32 (PAINT, PAINT, 3) in 0..255, on which shaded shapes are laid one over the other."""
+class Canvas:
+    """Float32 (PAINT, PAINT, 3) in 0..255, on which shaded shapes are laid one over the other."""
 
     def __init__(self, seed: int, stops: dict[float, str]):
         """`stops`: y -> color of the background from top to bottom, blended between. `seed`: of all noise."""
@@ -162,7 +162,7 @@ def moved(cover: np.ndarray, dx: int, dy: int) -> np.ndarray:
 
 
 def airplane() -> Image.Image:
-    p = Picture(1, {0: "#548ccd", 256: "#b0d0ec"})
+    p = Canvas(1, {0: "#548ccd", 256: "#b0d0ec"})
     p.clouds(0.5)
     p.paint(path("112,118 134,117 184,66 171,66"), (168, 176, 188))
     p.paint(path("196,112 212,111 236,88 226,88"), (165, 172, 184))
@@ -181,7 +181,7 @@ def airplane() -> Image.Image:
 
 
 def automobile() -> Image.Image:
-    p = Picture(2, {0: "#baccdc", 70: "#d0d6d6", 84: "#74845c", 138: "#60704a", 146: "#848484", 256: "#626264"})
+    p = Canvas(2, {0: "#baccdc", 70: "#d0d6d6", 84: "#74845c", 138: "#60704a", 146: "#848484", 256: "#626264"})
     p.blotches(20, 26, (66, 88, 52), 1, inside=path("0,52 256,60 256,140 0,140"))
     p.roughen(148, 0.05, 3, 2)
     p.paint(oval(128, 204, 116, 13), (30, 30, 32), opacity=0.85, blur=6)
@@ -204,7 +204,7 @@ def automobile() -> Image.Image:
 
 
 def bird() -> Image.Image:
-    p = Picture(3, {0: "#96ac80", 130: "#7e9868", 256: "#60764e"})
+    p = Canvas(3, {0: "#96ac80", 130: "#7e9868", 256: "#60764e"})
     p.blotches(60, 50, (176, 190, 140), 0.6)
     p.blotches(40, 60, (78, 104, 62), 0.5)
     p.paint(limb("0,222,9 120,210,8 256,196,6"), (92, 70, 52), edge=5, grain=0.15, grains=(9, 2))
@@ -228,7 +228,7 @@ def bird() -> Image.Image:
 
 
 def cat() -> Image.Image:
-    p = Picture(4, {0: "#c4b096", 150: "#b0987c", 190: "#8c6c52", 256: "#785a42"})
+    p = Canvas(4, {0: "#c4b096", 150: "#b0987c", 190: "#8c6c52", 256: "#785a42"})
     p.blotches(80, 60, (214, 198, 176), 0.5)
     gray, dark, light = (142, 132, 122), (76, 68, 62), (232, 226, 218)
     p.paint(oval(130, 250, 112, 20), (60, 44, 34), opacity=0.7, blur=6)
@@ -258,7 +258,7 @@ def cat() -> Image.Image:
 
 
 def deer() -> Image.Image:
-    p = Picture(5, {0: "#708054", 96: "#52643a", 120: "#848e4e", 256: "#70783a"})
+    p = Canvas(5, {0: "#708054", 96: "#52643a", 120: "#848e4e", 256: "#70783a"})
     p.blotches(22, 70, (44, 60, 36), 0.8, inside=box(0, 0, 256, 118))
     p.roughen(116, 0.09, 3, 9)
     p.paint(oval(146, 238, 86, 10), (50, 56, 26), opacity=0.7, blur=6)
@@ -287,7 +287,7 @@ def deer() -> Image.Image:
 
 
 def dog() -> Image.Image:
-    p = Picture(6, {0: "#809e60", 160: "#688c46", 256: "#587c38"})
+    p = Canvas(6, {0: "#809e60", 160: "#688c46", 256: "#587c38"})
     p.blotches(60, 50, (166, 186, 122), 0.5)
     p.roughen(150, 0.1, 3, 8)
     tan, brown, white = (192, 134, 76), (112, 68, 38), (240, 234, 224)
@@ -313,7 +313,7 @@ def dog() -> Image.Image:
 
 
 def frog() -> Image.Image:
-    p = Picture(7, {0: "#7c684e", 256: "#624e38"})
+    p = Canvas(7, {0: "#7c684e", 256: "#624e38"})
     p.blotches(26, 20, (156, 134, 102), 0.6)
     p.blotches(18, 14, (64, 50, 36), 0.6)
     p.roughen(0, 0.08, 4, 4)
@@ -343,7 +343,7 @@ def frog() -> Image.Image:
 
 
 def horse() -> Image.Image:
-    p = Picture(8, {0: "#a8c6e2", 92: "#cedce4", 100: "#4c643c", 122: "#5c743e", 130: "#7c9846", 256: "#648236"})
+    p = Canvas(8, {0: "#a8c6e2", 92: "#cedce4", 100: "#4c643c", 122: "#5c743e", 130: "#7c9846", 256: "#648236"})
     p.roughen(122, 0.09, 3, 7)
     p.paint(oval(142, 240, 92, 9), (40, 52, 24), opacity=0.75, blur=6)
     coat, shade, mane = (134, 74, 38), (92, 50, 28), (40, 26, 20)
@@ -368,7 +368,7 @@ def horse() -> Image.Image:
 
 
 def ship() -> Image.Image:
-    p = Picture(9, {0: "#88b2da", 120: "#cedee8", 128: "#d6e2e8", 129: "#466e8e", 256: "#224a6c"})
+    p = Canvas(9, {0: "#88b2da", 120: "#cedee8", 128: "#d6e2e8", 129: "#466e8e", 256: "#224a6c"})
     p.clouds(0.35)
     p.roughen(129, 0.12, 16, 2.5)
     p.roughen(160, 0.1, 30, 6)
@@ -390,7 +390,7 @@ def ship() -> Image.Image:
 
 
 def truck() -> Image.Image:
-    p = Picture(10, {0: "#96badc", 120: "#cedae2", 134: "#707e5c", 170: "#687450", 178: "#7c7c7c", 256: "#5e5e60"})
+    p = Canvas(10, {0: "#96badc", 120: "#cedae2", 134: "#707e5c", 170: "#687450", 178: "#7c7c7c", 256: "#5e5e60"})
     p.clouds(0.3)
     p.roughen(178, 0.05, 3, 2)
     p.paint(oval(130, 224, 124, 11), (28, 28, 30), opacity=0.85, blur=6)
