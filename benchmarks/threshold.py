@@ -197,7 +197,7 @@ def main(argv: list[str] | None = None) -> None:
     split = split_train_val(labels)
     if classifier.metrics.training.split.val_sha256 != split.val_sha256():
         sys.exit("the artifact's metrics.json was computed on other val images than the split gives here")
-    settings = {"pictures_of_a_kind": args.images, "seed": args.seed, "val_images": len(split.val)}
+    settings = {"images_of_a_kind": args.images, "seed": args.seed, "val_images": len(split.val)}
     result = machine.describe("threshold", settings, "onnxruntime") | {"rounds": 1}
     result["model_sha256"] = classifier.config.sha256[WEIGHTS]
     result |= measure(classifier, images[split.val], args.images, args.seed)
