@@ -200,12 +200,16 @@ def short(commit: str | None) -> str:
     return digits[:12] + dirty
 
 
+SHOWN = ("python", "torch", "gradio", "onnxruntime")
+"""Packages whose versions fit into a table; a result has more."""
+
+
 def machines(found: Results) -> str:
     rows = []
     for name, result in found.items():
         here = result["machine"]
         device = result.get("device") or result["variants"][0]["device"]
-        versions = ", ".join(f"{package} {number}" for package, number in here["versions"].items())
+        versions = ", ".join(f"{name} {number}" for name, number in here["versions"].items() if name in SHOWN)
         settings = ", ".join(f"{setting.replace('_', ' ')} {value:,}" for setting, value in result["settings"].items())
         place = [device if here["cpu"] in device else f"{device}; {here['cpu']}", f"{here['load_average']:.1f}"]
         made = [str(result["rounds"]), here["started"][:10], short(here["git_commit"])]

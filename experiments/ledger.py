@@ -190,13 +190,8 @@ def details_table(runs: list[Entry]) -> str:
         run, calibration = entry.run, entry.metrics["test"]["calibration"]
         ece = f"{calibration['ece_before']:.4f}, {calibration['ece_after']:.4f}"
         flip = entry.metrics["test"].get("flip_tta")  # runs from before it was measured have none
-        made = [
-            run["precision"],
-            f"{run['images_per_second']:,.0f}",
-            run["versions"]["torch"],
-            short(run["git_commit"]),
-        ]
-        rows.append([entry.name, entry.flags, *made, ece, f"{flip['accuracy']:.2%}" if flip else ""])
+        made = [f"{run['images_per_second']:,.0f}", run["versions"]["torch"], short(run["git_commit"])]
+        rows.append([entry.name, entry.flags, run["precision"], *made, ece, f"{flip['accuracy']:.2%}" if flip else ""])
     columns = ["run", "overrides", "precision", "images/s", "PyTorch", "commit"]
     return table([*columns, "ECE before and after calibration", "test with flip TTA"], rows)
 

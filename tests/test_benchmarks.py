@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import classic, load, photos, serving, soak, tables, threshold
+from benchmarks import classic, load, machine, photos, serving, soak, tables, threshold
 from benchmarks import train_throughput as throughput
 from benchmarks.server import PROJECT, Server
 from model import Classifier, artifact, cifar10
@@ -162,7 +162,8 @@ def test_busy_and_errors_are_counted_by_kind_and_are_no_answers(monkeypatch):
     assert len(Answers.bodies) == 5  # no cache of the server can help
 
 
-def test_percentiles_and_growth():
+def test_turns_percentiles_and_growth():
+    assert list(machine.in_turn(["a", "b"], 2)) == [(1, "a"), (1, "b"), (2, "b"), (2, "a")]
     assert load.percentiles([3, 1, 2]) == {"p50": 2000, "p95": 3000, "p99": 3000}
     samples = [{"predictions": 1000 * k, "bytes": each} for k, each in enumerate([10, 50, 90, 100, 102, 104, 106, 108])]
     assert soak.slope(samples, "bytes") == pytest.approx(2)
