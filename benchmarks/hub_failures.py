@@ -3,6 +3,7 @@
 `python -m benchmarks.hub_failures` writes docs/security/hub-failures.md; tests/test_hub_failures.py runs the cases.
 """
 
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from typing import NamedTuple
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from benchmarks import tables
+from benchmarks.server import PROJECT
 from model import Classifier, artifact, fallback
 from model import hub as model_hub
 from model.artifact import ArtifactError
@@ -24,6 +27,7 @@ from trainer import space as hosting
 DEADLINE = 0.7
 """Seconds, instead of those of a person's run, where the Hub falls silent."""
 
+DOCUMENT = PROJECT / "docs" / "security" / "hub-failures.md"
 PAGE = "ann/page"
 RETRY = (429, {"Retry-After": "600"})
 COMMIT = ["validate", "preupload", "lfs-batch", "lfs-put", "lfs-verify", "commit"]
@@ -146,16 +150,16 @@ def run_case(direction: str, step: str, fault: Fault, folder: Path, cache: Path)
 
 
 def table(outcomes: list[Outcome]) -> str:
-    """In Markdown: a row for each fault and what is printed, with the requests that it was tried at."""
+    """A row for each fault and what is printed, with the requests that it was tried at. Digests of made-up contents are
+    left out."""
     rows: dict[tuple, list[str]] = {}
     for (direction, step, fault), found in zip(CASES, outcomes, strict=True):
-        message = (found.message or "(succeeds)").replace("|", "\\|")
+        message = re.sub("[0-9a-f]{28,}", "HASH", found.message or "(succeeds)").replace("|", "\\|")
         again = "succeeds" if found.again else "FAILS"
         rows.setdefault((direction, words(fault), message, found.after, again), []).append(f"`{step}`")
-    lines = ["| | fault | request | message | version left | same command again |", "|---|---|---|---|---|---|"]
-    for (direction, fault, message, after, again), steps in sorted(rows.items(), key=lambda row: row[0][:2]):
-        lines.append(f"| {direction} | {fault} | {', '.join(steps)} | {message} | {after} | {again} |")
-    return "\n".join(lines) + "\n"
+    columns = ["", "fault", "request", "message", "version left", "same command again"]
+    ordered = sorted(rows.items(), key=lambda row: row[0][:2])
+    return tables.table(columns, [[*key[:2], ", ".join(steps), *key[2:]] for key, steps in ordered])
 
 
 ABOUT = f"""# Hub failure modes
@@ -178,15 +182,14 @@ left out; in use, a download that is told to wait ends at its deadline.
 
 
 def main() -> None:
-    page = Path(__file__).resolve().parent.parent / "docs" / "security" / "hub-failures.md"
     with tempfile.TemporaryDirectory() as scratch:
         folder = shutil.copytree(model_hub.BUNDLED, Path(scratch) / "artifact")
         (folder / artifact.SAMPLES).mkdir()
         for name in artifact.SAMPLE_FILES:  # which the bundled model lacks, and nobody looks into here
             (folder / name).write_bytes(b"made up")
         outcomes = [run_case(*case, folder, Path(scratch) / f"cache-{k}") for k, case in enumerate(CASES)]
-    page.write_text(ABOUT + table(outcomes))
-    print(f"{page}: {len(outcomes)} cases, {sum(not found.again for found in outcomes)} that do not recover")
+    DOCUMENT.write_text(ABOUT + table(outcomes))
+    print(f"{len(outcomes)} cases, {sum(not found.again for found in outcomes)} that do not recover")
 
 
 if __name__ == "__main__":

@@ -8,29 +8,27 @@ import os
 import platform
 import shutil
 import socket
-import tempfile
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 
 import httpx
 
-from benchmarks.server import app_command, free_port, running
-from benchmarks.tables import filled, table
+from benchmarks.server import APP, PROJECT, running
+from benchmarks.tables import filled, middle, table
 from model.hub import BUNDLED
 from tests.hub_client import REPO, contents, environment
 from tests.loopback_hub import LoopbackHub
 
 ROUNDS = 5
-DOCS = Path(__file__).resolve().parent.parent / "docs"
-RESULT, PAGE = Path(__file__).with_name("hub-starts.json"), DOCS / "deploy.md"
+RESULT, PAGE = Path(__file__).with_name("hub-starts.json"), PROJECT / "docs" / "deploy.md"
 BEGIN = "<!-- written by benchmarks/hub_starts.py -->"
 REFUSED = "http://127.0.0.1:9"
 
 
 def start(env: dict[str, str], *flags: str) -> tuple[float, int, str]:
     """Seconds from the command to a page that is served whole; resident megabytes then; what it says of its model."""
-    port = free_port()
-    with running([*app_command(port), *flags], port, env) as server:
+    with running(APP[0], *flags, *APP[1:], env=env) as server:
         config = httpx.get(f"{server.address}/config", timeout=30).json()
         took, memory = server.start_seconds, server.resident_bytes() // 10**6
     parts = {part["props"].get("elem_id"): part["props"].get("value") for part in config["components"]}
@@ -39,10 +37,8 @@ def start(env: dict[str, str], *flags: str) -> tuple[float, int, str]:
 
 def measure(rounds: int) -> dict[str, dict[str, list[float]]]:
     """All situations in turn, `rounds` times; the cache "new" is emptied before each start."""
-    with tempfile.TemporaryDirectory() as folder, LoopbackHub() as hub, socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        server.listen(100)  # and never answers
-        silent = f"http://127.0.0.1:{server.getsockname()[1]}"
+    with TemporaryDirectory() as folder, LoopbackHub() as hub, socket.create_server(("127.0.0.1", 0)) as server:
+        silent = f"http://127.0.0.1:{server.getsockname()[1]}"  # accepts, and never answers
         warm, new, model = Path(folder) / "warm", Path(folder) / "new", ("--model", REPO)
         sha = hub.add_repo(REPO, contents(BUNDLED))
         pulled, bundled = f"uses commit {sha[:12]}", "uses the bundled model instead"
@@ -69,11 +65,10 @@ def measure(rounds: int) -> dict[str, dict[str, list[float]]]:
 
 
 def starts_table(result: dict) -> str:
-    rows = []
-    for name, each in result["situations"].items():
-        seconds = each["seconds"]
-        spread = f"{median(seconds):.1f} ({min(seconds):.1f} to {max(seconds):.1f})"
-        rows.append([name, spread, f"{median(each['megabytes']):.0f} MB"])
+    rows = [
+        [name, middle(each["seconds"], form=".1f"), f"{median(each['megabytes']):.0f} MB"]
+        for name, each in result["situations"].items()
+    ]
     return table(["model repository", "seconds to the first page", "resident memory"], rows)
 
 

@@ -9,13 +9,10 @@
 All give shuffled float32 batches (B, 3, 32, 32) in [0, 1] from made-up pixels, whose values cost nothing.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterable
-from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -36,45 +33,38 @@ PARSER.add_argument("--images", type=int, default=45_000, help="of the batched p
 PARSER.add_argument("--images-one-by-one", type=int, default=5_000, help="of the others (default: %(default)s)")
 
 
-class PillowImages(Dataset):
-    """Like torchvision's CIFAR10: an array that becomes a Pillow image when it is asked for."""
+class Images(Dataset):
+    """Like torchvision's CIFAR10: an image is transformed when it is asked for."""
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray, transform: Callable[[Image.Image], Tensor]):
+    def __init__(self, images: Any, labels: Any, transform: Callable[[Any], Tensor]):
         self.images, self.labels, self.transform = images, labels.tolist(), transform
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.transform(Image.fromarray(self.images[index])), self.labels[index]
-
-
-class Tensors(PillowImages):
-    """The same with `images` a uint8 tensor (N, 3, 32, 32)."""
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
         return self.transform(self.images[index]), self.labels[index]
 
 
-def one_by_one(library: Any, config: TrainConfig, to_float: Callable) -> Callable:
-    """The augmentation of one image with torchvision's `transforms` or `transforms.v2`."""
+def augmentation(library: Any, config: TrainConfig) -> list[Callable]:
+    """Of one image with torchvision's `transforms` or `transforms.v2`."""
     if config.crop == "pad":
         crop = library.RandomCrop(32, padding=config.crop_padding)
     else:
         crop = library.RandomResizedCrop(32, config.crop_scale, config.crop_ratio)
-    return library.Compose([crop, library.RandomHorizontalFlip(), to_float])
+    return [crop, library.RandomHorizontalFlip()]
 
 
 def pipelines(config: TrainConfig, images: int, few: int, device: str) -> dict[str, Iterable]:
     """Name -> something whose every iteration is one epoch of batches. The slow ones get `few` images."""
     pixels, labels = torch.randint(256, (images, 32, 32, 3), dtype=torch.uint8), torch.randint(10, (images,))
-    pil = PillowImages(pixels[:few].numpy(), labels[:few], one_by_one(transforms, config, transforms.ToTensor()))
-    to_float = v2.ToDtype(torch.float32, scale=True)
+    pil = transforms.Compose([Image.fromarray, *augmentation(transforms, config), transforms.ToTensor()])
+    on_tensors = v2.Compose([*augmentation(v2, config), v2.ToDtype(torch.float32, scale=True)])
     tensors = pixels[:few].permute(0, 3, 1, 2).contiguous()
     found = {
         "batched": TrainLoader(config, pixels, labels, (0.5, 0.5, 0.5)),
-        "pil": DataLoader(pil, config.batch_size, shuffle=True),
-        "v2": DataLoader(Tensors(tensors, labels[:few], one_by_one(v2, config, to_float)), config.batch_size, True),
+        "pil": DataLoader(Images(pixels[:few].numpy(), labels[:few], pil), config.batch_size, shuffle=True),
+        "v2": DataLoader(Images(tensors, labels[:few], on_tensors), config.batch_size, shuffle=True),
     }
     if device != "cpu":
         found[f"batched on {device}"] = TrainLoader(config, pixels.to(device), labels.to(device), (0.5, 0.5, 0.5))
@@ -89,28 +79,19 @@ def images_per_second(loader: Iterable, device: str) -> float:
     return images / (time.perf_counter() - started)
 
 
-def measure(loaders: dict[str, Iterable], repeats: int, device: str) -> dict[str, Any]:
-    """Pipeline -> every round's images per second and their median, and batched over the others."""
-    runs: dict[str, list[float]] = {name: [] for name in loaders}
-    for _ in range(repeats):
-        for name, loader in loaders.items():
-            runs[name].append(images_per_second(loader, device))
-    found = {name: {"runs": speeds, "images_per_second": median(speeds)} for name, speeds in runs.items()}
-    return found | {f"batched_over_{name}": machine.ratio(runs["batched"], runs[name]) for name in ("pil", "v2")}
-
-
 def main(argv: list[str] | None = None) -> None:
     args = PARSER.parse_args(argv)
     device = resolve_device(args.device)
     settings = {"images": args.images, "images_one_by_one": args.images_one_by_one}
-    result = machine.describe("input_pipeline", settings, device=device) | {"rounds": args.repeats, "crops": {}}
-    result["pinned"] = hasattr(os, "sched_setaffinity")
+    result = machine.describe("input_pipeline", settings, device=device) | {"crops": {}}
     torch.set_num_threads(1)
-    with machine.on({max(machine.cores())}):
-        for crop, config in CROPS.items():
-            loaders = pipelines(config, args.images, args.images_one_by_one, device)
-            result["crops"][crop] = measure(loaders, args.repeats, device)
-            machine.write(result, args)
+    for crop, config in CROPS.items():
+        loaders = pipelines(config, args.images, args.images_one_by_one, device)
+        sides = result["crops"][crop] = {side: {"runs": []} for side in loaders}
+        for number, side in machine.in_turn(list(sides), args.repeats):
+            sides[side]["runs"].append(images_per_second(loaders[side], device))
+            result["rounds"] = number
+        machine.write(result, args)
     print(tables.of({"this run": result}))
 
 

@@ -1,15 +1,13 @@
-"""What benchmarks share: flags, where and when they ran, how they wait for the device, the file that they leave."""
+"""What benchmarks share: flags, where and when they ran, whose turn it is, the file that they leave."""
 
 import json
 import os
 import platform
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
@@ -36,7 +34,6 @@ def describe(benchmark: str, settings: dict[str, Any], *packages: str, device: s
         "benchmark": benchmark,
         "machine": {
             "cpu": cpu_name(),
-            "cores": len(cores()),
             "load_average": os.getloadavg()[0],
             "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
             "git_commit": git_commit(),
@@ -44,24 +41,14 @@ def describe(benchmark: str, settings: dict[str, Any], *packages: str, device: s
         },
         "device": device_name(device),
         "settings": settings,
+        "rounds": 1,
     }
 
 
-def cores() -> set[int]:
-    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
-
-
-@contextmanager
-def on(chosen: set[int]) -> Iterator[None]:
-    """Here and in what is started inside, these cores alone, where the system can do that."""
-    before = cores()
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, chosen)
-    try:
-        yield
-    finally:
-        if hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, before)
+def in_turn(sides: Sequence[str], rounds: int) -> Iterator[tuple[int, str]]:
+    """(round, side): each side once a round, in reverse in every other one, so that none always comes first."""
+    for number in range(1, rounds + 1):
+        yield from ((number, side) for side in (sides if number % 2 else sides[::-1]))
 
 
 def wait_for(device: str) -> None:
@@ -72,14 +59,8 @@ def wait_for(device: str) -> None:
         torch.mps.synchronize()
 
 
-def ratio(values: list[float], others: list[float]) -> float | None:
-    """The median of the rounds' own ratios, so that a machine whose speed drifts favors neither; None without any."""
-    ratios = [value / other for value, other in zip(values, others, strict=True) if value and other]
-    return median(ratios) if ratios else None
-
-
 def write(result: dict[str, Any], args: Namespace) -> None:
-    """After every round, so that an interrupted benchmark leaves what it has."""
+    """After every measurement, so that an interrupted benchmark leaves what it has."""
     if args.output:
         args.output.parent.mkdir(parents=True, exist_ok=True)
         args.output.write_text(json.dumps(result, indent=1) + "\n")

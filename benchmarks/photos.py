@@ -3,10 +3,10 @@
 Photographs have about 0.36 bytes per pixel at JPEG quality 88: 0.2 MB are 0.6 megapixels, 5 MB are 15.
 """
 
-import io
-
 import numpy as np
 from PIL import Image, ImageDraw
+
+from tests.image_files import encode
 
 QUALITY, BYTES_PER_PIXEL, GRAIN = 88, 0.36, 9.0
 
@@ -16,7 +16,8 @@ def draw(size: int, seed: int) -> bytes:
     pixels = size / BYTES_PER_PIXEL
     for _ in range(2):
         height = max(8, round((pixels * 3 / 4) ** 0.5))
-        encoded = encode(scene(round(height * 4 / 3), height, np.random.default_rng(seed)))
+        image = scene(round(height * 4 / 3), height, np.random.default_rng(seed))
+        encoded = encode(image, "JPEG", quality=QUALITY)
         pixels *= size / len(encoded)
     return encoded
 
@@ -30,12 +31,6 @@ def scene(width: int, height: int, random: np.random.Generator) -> Image.Image:
         pen.polygon([tuple(corner) for corner in corners], tuple(random.integers(0, 256, 3).tolist()))
     grain = GRAIN * random.standard_normal((height, width, 1), np.float32)
     return Image.fromarray((np.asarray(image) + grain).clip(0, 255).astype(np.uint8))
-
-
-def encode(image: Image.Image) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=QUALITY)
-    return file.getvalue()
 
 
 def unique(jpeg: bytes, mark: str) -> bytes:

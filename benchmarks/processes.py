@@ -6,14 +6,14 @@
 """
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from benchmarks import load, machine, tables
 from benchmarks.photos import draw
-from benchmarks.server import Server, app_command, environment, free_port, running
+from benchmarks.server import APP, Server, free_port, running, serving
 
 CLIENTS, MEGABYTES = 32, 0.2
 
@@ -32,17 +32,14 @@ PARSER.add_argument("--seconds", type=float, default=8, help="of each measuremen
 def balanced(count: int) -> Iterator[Server]:
     """An nginx in front of `count` servers."""
     with ExitStack() as stack:
-        upstreams = ""
-        for _ in range(count):
-            uploads, port = stack.enter_context(tempfile.TemporaryDirectory()), free_port()
-            stack.enter_context(running(app_command(port), port, environment(uploads)))
-            upstreams += f"server 127.0.0.1:{port}; "
-        folder, port = Path(stack.enter_context(tempfile.TemporaryDirectory())), free_port()
+        servers = [stack.enter_context(running(*APP)) for _ in range(count)]
+        upstreams = " ".join(f"server {server.address.removeprefix('http://')};" for server in servers)
+        folder, port = Path(stack.enter_context(TemporaryDirectory())), free_port()
         folder.chmod(0o755)  # started by root, nginx works as another user, who keeps bodies here
         (folder / "nginx.conf").write_text(NGINX.format(folder=folder, servers=upstreams, port=port))
         nginx = shutil.which("nginx") or "/usr/sbin/nginx"
         command = [nginx, "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")]
-        yield stack.enter_context(running(command, port))
+        yield stack.enter_context(serving(command, port))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -51,12 +48,11 @@ def main(argv: list[str] | None = None) -> None:
     result = machine.describe("processes", settings, *machine.SERVING) | {"runs": {"one": [], "two": []}}
     photos = [draw(int(MEGABYTES * 1e6), seed) for seed in range(2)]
     with balanced(1) as one, balanced(2) as two:
-        for number in range(args.repeats):
-            for side, server in sorted({"one": one, "two": two}.items(), reverse=number % 2 == 1):
-                run = load.ask(server, "rest", photos, CLIENTS, f"{number}-{side}", seconds=args.seconds)
-                result["runs"][side].append(run)
-            rates = [[run["requests_per_second"] for run in result["runs"][side]] for side in ("two", "one")]
-            result |= {"rounds": number + 1, "two_over_one": machine.ratio(*rates)}
+        for number, side in machine.in_turn(["one", "two"], args.repeats):
+            server = one if side == "one" else two
+            run = load.ask(server, "rest", photos, CLIENTS, f"{number}-{side}", seconds=args.seconds)
+            result["runs"][side].append(run)
+            result["rounds"] = number
             machine.write(result, args)
     print(tables.of({"this run": result}))
 

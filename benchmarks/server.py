@@ -4,16 +4,20 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from socket import socket
+from tempfile import TemporaryDirectory
 
 import httpx
 
 PROJECT = Path(__file__).resolve().parent.parent
 START_SECONDS = 120
+
+APP = ("app.py", "--host", "127.0.0.1", "--port")
+"""For `running`."""
 
 
 @dataclass
@@ -23,6 +27,7 @@ class Server:
     address: str
     process: subprocess.Popen
     start_seconds: float
+    uploads: Path | None = None
 
     @property
     def state(self) -> Path:
@@ -36,9 +41,6 @@ class Server:
         fields = (self.state / "stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def open_files(self) -> int:
-        return len(list((self.state / "fd").iterdir()))
-
 
 def free_port() -> int:
     with socket() as probe:
@@ -46,21 +48,25 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def app_command(port: int, artifact: Path | None = None) -> list[str]:
-    """`python app.py` with the bundled model or that of a folder."""
-    model = ["--model", str(artifact)] if artifact else []
-    return [sys.executable, str(PROJECT / "app.py"), "--host", "127.0.0.1", "--port", str(port), *model]
+@contextmanager
+def running(*program: str, env: Mapping[str, str] = os.environ) -> Iterator[Server]:
+    """`python PROGRAM PORT` with a folder of its own for uploads, and without gradio's messages to its makers."""
+    with TemporaryDirectory() as uploads:
+        port, own = free_port(), {"GRADIO_TEMP_DIR": uploads, "GRADIO_ANALYTICS_ENABLED": "False"}
+        with serving([sys.executable, *program, str(port)], port, env | own) as server:
+            server.uploads = Path(uploads)
+            yield server
 
 
 @contextmanager
-def running(command: Sequence[str], port: int, env: dict[str, str] | None = None) -> Iterator[Server]:
+def serving(command: Sequence[str], port: int, env: Mapping[str, str] | None = None) -> Iterator[Server]:
     """Runs the command until its page is served, and ends it by its id afterwards."""
     address, started = f"http://127.0.0.1:{port}", time.monotonic()
     process = subprocess.Popen(command, cwd=PROJECT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         while not serves(address):
             if process.poll() is not None or time.monotonic() - started > START_SECONDS:
-                raise SystemExit(f"no page came from {' '.join(map(str, command))}")
+                raise SystemExit(f"no page came from {' '.join(command)}")
             time.sleep(0.02)
         yield Server(address, process, time.monotonic() - started)
     finally:
@@ -77,8 +83,3 @@ def serves(address: str) -> bool:
         return httpx.get(address, timeout=30, trust_env=False).status_code == 200
     except httpx.TransportError:
         return False
-
-
-def environment(uploads: Path | str) -> dict[str, str]:
-    """This process's, with its own folder for uploads and without gradio's messages to its makers."""
-    return os.environ | {"GRADIO_TEMP_DIR": str(uploads), "GRADIO_ANALYTICS_ENABLED": "False"}

@@ -6,22 +6,20 @@
     page    the same server: the three requests of the page and of gradio_client
     plain   benchmarks/plain_demo.py, a gr.Interface as it comes: the same three requests, the same network in PyTorch
 
-Both servers have the same artifact and start anew in every round. A cell is a number of clients and a size of image.
-With three cores or more, the servers get two and the clients the rest; else they share all.
+Both servers have the same artifact, start anew in every round, and share the cores with the clients. A cell is a number
+of clients and a size of image.
 """
 
-import sys
-import tempfile
-from contextlib import ExitStack
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 from benchmarks import load, machine, tables
 from benchmarks.photos import draw
-from benchmarks.server import app_command, environment, free_port, running
+from benchmarks.server import APP, running
 from model.hub import BUNDLED
 
-SIDES = {"rest": ("app", "rest"), "page": ("app", "gradio"), "plain": ("plain", "gradio")}
+SIDES = {"rest": ("app", "rest"), "page": ("app", "gradio"), "plain": ("plain", "plain")}
 """Side -> server and protocol (see benchmarks/load.py)."""
 
 CELLS = [(1, 0.2), (8, 0.2), (32, 0.2), (128, 0.2), (32, 0.1), (32, 0.5), (32, 2.0), (32, 5.0)]
@@ -34,68 +32,38 @@ PARSER.add_argument("--seconds", type=float, default=8, help="in which the clien
 PARSER.add_argument("--quick", action="store_true", help="one short round of few cells")
 
 
-def split(cores: set[int]) -> tuple[set[int], set[int]]:
-    """Those of the servers and those of the clients."""
-    first = set(sorted(cores)[:2])
-    return (first, cores - first) if len(cores) > 2 else (cores, cores)
+def add_round(number: int, cells: list[dict[str, Any]], photos: dict[float, list[bytes]], args: Namespace) -> None:
+    """To every side of every cell; who comes first changes from cell to cell. `photos`: megabytes -> JPEGs."""
+    plain = ("-m", "benchmarks.plain_demo", str(args.artifact))
+    with running(APP[0], "--model", str(args.artifact), *APP[1:]) as app, running(*plain) as demo:
+        servers = {"app": app, "plain": demo}
 
-
-def one_round(number: int, cells: list, photos: dict, seconds: float, artifact: Path) -> list[dict[str, dict]]:
-    """Every cell of every side; who comes first changes from cell to cell. `photos`: megabytes -> JPEGs."""
-    server_cores, client_cores = split(machine.cores())
-    with ExitStack() as stack:
-        servers = {}
-        for name in ("app", "plain"):
-            uploads, port = stack.enter_context(tempfile.TemporaryDirectory()), free_port()
-            plain = [sys.executable, "-m", "benchmarks.plain_demo", str(artifact), str(port)]
-            command = app_command(port, artifact) if name == "app" else plain
-            with machine.on(server_cores):
-                servers[name] = stack.enter_context(running(command, port, environment(uploads)))
-
-        def measure(side: str, clients: int, size: float, mark: str, **limit: float) -> dict[str, Any]:
+        def measure(side: str, cell: dict[str, Any], mark: str, **limit: float) -> dict[str, Any]:
             server, protocol = SIDES[side]
-            return load.ask(servers[server], protocol, photos[size], clients, f"{mark}-{side}", **limit)
+            images = photos[cell["megabytes"]]
+            return load.ask(servers[server], protocol, images, cell["clients"], f"{number}-{mark}-{side}", **limit)
 
-        with machine.on(client_cores):
-            for side in SIDES:  # gradio imports on the first call
-                measure(side, 1, cells[0][1], f"warm-{number}", requests=4)
-            found = []
-            for index, (clients, size) in enumerate(cells):
-                order = sorted(SIDES, key=lambda side: (list(SIDES).index(side) - number - index) % len(SIDES))
-                mark = f"{number}-{index}"
-                found.append({side: measure(side, clients, size, mark, seconds=seconds) for side in order})
-    return found
-
-
-def combined(cells: list, rounds: list[list[dict[str, dict]]]) -> list[dict[str, Any]]:
-    """Per cell and side every round, and the ratios to plain of answers per second and of the median latency."""
-    found = []
-    for index, (clients, size) in enumerate(cells):
-        runs = {side: [each[index][side] for each in rounds] for side in SIDES}
-        rates = {side: [run["requests_per_second"] for run in runs[side]] for side in SIDES}
-        waits = {side: [run["latency"].get("p50", 0) for run in runs[side]] for side in SIDES}
-        sides = {
-            side: {
-                "runs": runs[side],
-                "rate_over_plain": machine.ratio(rates[side], rates["plain"]),
-                "p50_over_plain": machine.ratio(waits[side], waits["plain"]),
-            }
-            for side in SIDES
-        }
-        found.append({"clients": clients, "megabytes": size, "sides": sides})
-    return found
+        for side in SIDES:  # gradio imports on the first call
+            measure(side, cells[0] | {"clients": 1}, "warm", requests=4)
+        for index, cell in enumerate(cells):
+            first = (number + index) % len(SIDES)
+            for side in [*SIDES][first:] + [*SIDES][:first]:
+                cell["sides"][side]["runs"].append(measure(side, cell, str(index), seconds=args.seconds))
 
 
 def main(argv: list[str] | None = None) -> None:
     args = PARSER.parse_args(argv)
-    cells, repeats, seconds = (QUICK, 1, 1) if args.quick else (CELLS, args.repeats, args.seconds)
-    servers, clients = split(machine.cores())
-    cores = {"cores_shared": len(servers)} if servers == clients else {"server_cores": 2, "client_cores": len(clients)}
-    result, rounds = machine.describe("serving", {"seconds_a_cell": seconds} | cores, *machine.SERVING), []
-    photos = {size: [draw(int(size * 1e6), seed) for seed in range(2)] for _, size in cells}
-    for number in range(repeats):
-        rounds.append(one_round(number, cells, photos, seconds, args.artifact))
-        result |= {"rounds": len(rounds), "cells": combined(cells, rounds)}
+    if args.quick:
+        args.repeats, args.seconds = 1, 1
+    cells = [
+        {"clients": clients, "megabytes": size, "sides": {side: {"runs": []} for side in SIDES}}
+        for clients, size in (QUICK if args.quick else CELLS)
+    ]
+    result = machine.describe("serving", {"seconds_a_cell": args.seconds}, *machine.SERVING) | {"cells": cells}
+    photos = {cell["megabytes"]: [draw(int(cell["megabytes"] * 1e6), seed) for seed in range(2)] for cell in cells}
+    for number in range(args.repeats):
+        add_round(number, cells, photos, args)
+        result["rounds"] = number + 1
         machine.write(result, args)
     print(tables.of({"this run": result}))
 

@@ -7,18 +7,16 @@ After every so many predictions it is left alone for a moment and looked at.
 """
 
 import os
-import tempfile
 import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from benchmarks import load, machine, tables
 from benchmarks.photos import draw
-from benchmarks.server import Server, app_command, environment, free_port, running
+from benchmarks.server import APP, Server, running
 
 SIDES = {"rest": "rest", "page": "gradio"}
 """Side -> protocol (see benchmarks/load.py), in this order."""
@@ -29,22 +27,20 @@ PARSER = machine.parser(__doc__)
 PARSER.add_argument("--predictions", type=int, default=20_000, help="of each side (default: %(default)s)")
 PARSER.add_argument("--every", type=int, default=1_000, help="predictions between two looks (default: %(default)s)")
 PARSER.add_argument("--clients", type=int, default=16)
-PARSER.add_argument("--artifact", type=Path, help="artifact folder (default: the bundled model)")
 
 
-def sample(server: Server, uploads: Path, predictions: int) -> dict[str, int]:
+def sample(server: Server, predictions: int) -> dict[str, int]:
     """Files may go while they are counted. The folder's lock, which is empty, is not counted."""
     sizes = []
-    for folder, _, names in os.walk(uploads):  # which, unlike rglob, passes over folders that go meanwhile
+    for folder, _, names in os.walk(server.uploads):  # which, unlike rglob, passes over folders that go meanwhile
         for name in names:
             with suppress(FileNotFoundError):
                 sizes.append((Path(folder) / name).stat().st_size)
     return {
         "predictions": predictions,
         "resident_bytes": server.resident_bytes(),
-        "open_files": server.open_files(),
+        "open_files": len(list((server.state / "fd").iterdir())),
         "upload_files": sum(size > 0 for size in sizes),
-        "upload_bytes": sum(sizes),
     }
 
 
@@ -56,24 +52,22 @@ def slope(samples: list[dict[str, int]], key: str) -> float:
 
 def main(argv: list[str] | None = None) -> None:
     args = PARSER.parse_args(argv)
-    settings = {"predictions": args.predictions, "clients": args.clients, "picture_bytes": IMAGE_BYTES}
-    result: dict[str, Any] = machine.describe("soak", settings, *machine.SERVING) | {"rounds": 1, "sides": {}}
+    settings = {"predictions": args.predictions, "clients": args.clients, "image_bytes": IMAGE_BYTES}
+    result = machine.describe("soak", settings, *machine.SERVING) | {"sides": {}}
     images = [draw(IMAGE_BYTES, seed) for seed in range(IMAGES)]
-    with tempfile.TemporaryDirectory() as folder:
-        uploads, port = Path(folder), free_port()
-        with running(app_command(port, args.artifact), port, environment(uploads)) as server:
-            for side, protocol in SIDES.items():
-                samples, found = [sample(server, uploads, 0)], {"seconds": 0.0, "busy": 0, "errors": Counter()}
-                for asked in range(args.every, args.predictions + 1, args.every):
-                    run = load.ask(server, protocol, images, args.clients, f"{side}-{asked}", requests=args.every)
-                    for key in ("seconds", "busy"):
-                        found[key] += run[key]
-                    found["errors"].update(run["errors"])
-                    time.sleep(0.5)
-                    samples.append(sample(server, uploads, asked))
-                    growth = {key: slope(samples, key) for key in ("resident_bytes", "open_files", "upload_files")}
-                    result["sides"][side] = {"samples": samples, "last_half_per_1000": growth} | found
-                    machine.write(result, args)
+    with running(*APP) as server:
+        for side, protocol in SIDES.items():
+            samples = [sample(server, 0)]
+            found = result["sides"][side] = {"samples": samples, "seconds": 0.0, "busy": 0, "errors": Counter()}
+            for asked in range(args.every, args.predictions + 1, args.every):
+                run = load.ask(server, protocol, images, args.clients, f"{side}-{asked}", requests=args.every)
+                found["seconds"] += run["seconds"]
+                found["busy"] += run["busy"]
+                found["errors"].update(run["errors"])
+                time.sleep(0.5)
+                samples.append(sample(server, asked))
+                found["last_half_per_1000"] = {"resident_bytes": slope(samples, "resident_bytes")}
+                machine.write(result, args)
     print(tables.of({"this run": result}))
 
 

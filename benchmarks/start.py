@@ -3,28 +3,30 @@
     python -m benchmarks.start --output benchmarks/results/start-NAME.json
 
     app     python app.py with the bundled model
-    bare    benchmarks/bare_page.py: one line of text in gr.Blocks, and `import torch`
+    bare    one line of text in gr.Blocks, and `import torch`
 
 In turn, each in a process of its own. Memory is read when the page was served and nothing happened for two seconds.
 """
 
-import sys
-import tempfile
 import time
 
 from benchmarks import machine, tables
-from benchmarks.server import app_command, environment, free_port, running
+from benchmarks.server import APP, running
 
-SIDES = ("app", "bare")
+BARE = """
+import sys, gradio, torch
+with gradio.Blocks() as page:
+    gradio.Markdown("A page.")
+page.launch(server_name="127.0.0.1", server_port=int(sys.argv[1]))
+"""
+SIDES = {"app": APP, "bare": ("-c", BARE)}
 SETTLE_SECONDS = 2
 
 PARSER = machine.parser(__doc__, repeats=5)
 
 
-def start(side: str) -> dict[str, float]:
-    port = free_port()
-    command = app_command(port) if side == "app" else [sys.executable, "-m", "benchmarks.bare_page", str(port)]
-    with tempfile.TemporaryDirectory() as uploads, running(command, port, environment(uploads)) as server:
+def start(program: tuple[str, ...]) -> dict[str, float]:
+    with running(*program) as server:
         used = server.processor_seconds()
         time.sleep(SETTLE_SECONDS)
         memory = server.resident_bytes()
@@ -35,13 +37,9 @@ def main(argv: list[str] | None = None) -> None:
     args = PARSER.parse_args(argv)
     result = machine.describe("start", {"settle_seconds": SETTLE_SECONDS}, *machine.SERVING)
     result |= {side: {"runs": []} for side in SIDES}
-    for number in range(args.repeats):
-        for side in SIDES if number % 2 == 0 else SIDES[::-1]:
-            result[side]["runs"].append(start(side))
-        for key in ("seconds", "processor_seconds", "resident_bytes"):
-            values = ([run[key] for run in result[side]["runs"]] for side in SIDES)
-            result[f"{key}_ratio"] = machine.ratio(*values)
-        result["rounds"] = number + 1
+    for number, side in machine.in_turn(list(SIDES), args.repeats):
+        result[side]["runs"].append(start(SIDES[side]))
+        result["rounds"] = number
         machine.write(result, args)
     print(tables.of({"this run": result}))
 

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -16,6 +16,9 @@ BEGIN, END = "<!-- written by benchmarks/tables.py -->", "<!-- end -->"
 
 Results = dict[str, dict[str, Any]]
 """Name of a measurement -> what a benchmark wrote."""
+
+Rows = Iterator[dict[str, str]]
+"""Column -> cell, of the rows that a result has in a table."""
 
 
 def results() -> Results:
@@ -32,151 +35,165 @@ def of_kind(found: Results, benchmark: str) -> list[tuple[str, dict[str, Any]]]:
     return [(name, result) for name, result in found.items() if result["benchmark"] == benchmark]
 
 
-def variants(found: Results, benchmark: str) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
-    """What to call it, the result it belongs to, the variant."""
-    for name, result in of_kind(found, benchmark):
-        for variant in result["variants"]:
-            flags = f"{result['flags']} {variant['flags']}".strip()
-            yield f"{name}: {f'`{flags}`' if flags else 'no flags'}, {variant['precision']}", result, variant
+def of_rows(benchmark: str, make: Callable[[dict[str, Any]], Rows]) -> Callable[[Results], str]:
+    """What writes the table of one benchmark: `make` gives the rows of a result."""
+
+    def text(found: Results) -> str:
+        rows = [{"measurement": name} | row for name, result in of_kind(found, benchmark) for row in make(result)]
+        return table(list(rows[0]) if rows else [], [list(row.values()) for row in rows])
+
+    return text
 
 
-def middle(values: list[float], form: str = ",.0f") -> str:
+def of_runs(runs: Iterable[Any], key: str) -> list[float]:
+    """The value of every round; a run that is a number is the value itself."""
+    return [run if isinstance(run, float) else run[key] for run in runs]
+
+
+def middle(runs: Iterable[Any], key: str = "images_per_second", form: str = ",.0f", unit: float = 1) -> str:
     """Median, and the smallest and largest round."""
+    values = [value / unit for value in of_runs(runs, key)]
     return f"{median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
-def speeds(side: dict[str, Any]) -> str:
-    return middle([run if isinstance(run, float) else run["images_per_second"] for run in side["runs"]])
+def ratio(runs: list[Any], others: list[Any], key: str = "images_per_second") -> float:
+    """The median of the rounds' own ratios, so that a machine whose speed drifts favors neither; 0 without any."""
+    pairs = zip(of_runs(runs, key), of_runs(others, key), strict=False)  # the last round may be half done
+    return median([value / other for value, other in pairs if value and other] or [0])
 
 
-def gigabytes(sides: list[list[dict[str, Any]]], key: str) -> str:
-    """The highest of each side's rounds, in GB; nothing where none was measured."""
+def abreast(cell: Callable[[list[Any]], str], sides: list[list[Any]]) -> str:
+    return " / ".join(map(cell, sides))
+
+
+def highest_gb(sides: list[list[dict[str, Any]]], key: str) -> str:
+    """Of each side's rounds; nothing where none was measured."""
     highest = [max(run[key] or 0 for run in runs) / 1e9 for runs in sides]
     return " / ".join(f"{each:.2f}" for each in highest) if any(highest) else ""
 
 
-def throughput(found: Results) -> str:
-    rows = []
-    for name, result, variant in variants(found, "train_throughput"):
-        sides = (result["classic"], variant["ours"], variant["bare"])
-        runs = [side["runs"] for side in sides]
-        ratios = [f"{variant['ours_over_classic']:.2f}", f"{1 - variant['ours_over_bare']:.1%}"]
-        warmup = " / ".join(f"{max(run['warmup_seconds'] for run in each):.1f}" for each in runs)
-        memory = [gigabytes(runs, key) for key in ("peak_host_bytes", "peak_device_bytes")]
-        rows.append([name, *map(speeds, sides), *ratios, warmup, *memory])
-    columns = ["measurement", "standard loop", "this trainer", "upper bound", "speed-up", "overhead"]
-    return table([*columns, "warm-up, s", "host memory, GB", "GPU memory, GB"], rows)
+def titled(result: dict[str, Any], variant: dict[str, Any]) -> dict[str, str]:
+    flags = f"{result['flags']} {variant['flags']}".strip()
+    return {"flags": f"{f'`{flags}`' if flags else 'none'}, {variant['precision']}"}
 
 
-def scaling(found: Results) -> str:
-    rows = []
-    for name, _, variant in variants(found, "train_scaling"):
+def throughput(result: dict[str, Any]) -> Rows:
+    for variant in result["variants"]:
+        classic, ours, bare = sides = [side["runs"] for side in (result["classic"], variant["ours"], variant["bare"])]
+        yield titled(result, variant) | {
+            "standard loop": middle(classic),
+            "this trainer": middle(ours),
+            "upper bound": middle(bare),
+            "speed-up": f"{ratio(ours, classic):.2f}",
+            "overhead": f"{1 - ratio(ours, bare):.1%}",
+            "warm-up, s": abreast(lambda runs: f"{max(of_runs(runs, 'warmup_seconds')):.1f}", sides),
+            "host memory, GB": highest_gb(sides, "peak_host_bytes"),
+            "GPU memory, GB": highest_gb(sides, "peak_device_bytes"),
+        }
+
+
+def scaling(result: dict[str, Any]) -> Rows:
+    for variant in result["variants"]:
         for size in variant["sizes"]:
-            seconds = [f"{size['epoch_seconds']:.2f}", f"{size['seconds_per_1000_images']:.4f}"]
-            memory = gigabytes([size["runs"]], "peak_host_bytes")
-            rows.append([name, f"{size['train_images']:,}", speeds(size), *seconds, memory])
-    columns = ["measurement", "training images", "images/s", "seconds per epoch", "seconds per 1,000 images"]
-    return table([*columns, "host memory, GB"], rows)
+            rate = median(of_runs(size["runs"], "images_per_second"))
+            yield titled(result, variant) | {
+                "training images": f"{size['train_images']:,}",
+                "images/s": middle(size["runs"]),
+                "seconds per epoch": f"{size['epoch_images'] / rate:.2f}",
+                "seconds per 1,000 images": f"{1000 / rate:.4f}",
+                "host memory, GB": highest_gb([size["runs"]], "peak_host_bytes"),
+            }
 
 
-def input_pipeline(found: Results) -> str:
-    rows = []
-    for name, result in of_kind(found, "input_pipeline"):
-        for crop, sides in result["crops"].items():
-            of_each = [speeds(sides[key]) for key in ("batched", "pil", "v2")]
-            ratios = [f"{sides[key]:.1f}" for key in ("batched_over_pil", "batched_over_v2")]
-            on_gpu = [speeds(side) for key, side in sides.items() if key.startswith("batched on ")] or [""]
-            rows.append([name, crop, *of_each, *ratios, *on_gpu])
-    columns = ["measurement", "crop", "batched", "per image, Pillow", "per image, v2 on tensors"]
-    return table([*columns, "batched / Pillow", "batched / v2", "batched on the GPU"], rows)
-
-
-def serving(found: Results) -> str:
-    """Latency: the median of the rounds' own percentiles. Busy and errors: of all rounds together."""
-    rows = []
-    for name, result in of_kind(found, "serving"):
-        for cell in result["cells"]:
-            sides = cell["sides"]
-            runs = [side["runs"] for side in sides.values()]
-            rates = [middle([run["requests_per_second"] for run in each], ",.1f") for each in runs]
-            ratios = [f"{sides[side]['rate_over_plain'] or 0:.2f}" for side in ("rest", "page")]
-            waits = [" / ".join(wait(each, percent) for each in runs) for percent in ("p50", "p95", "p99")]
-            cost = " / ".join(f"{processor_ms(each):.0f}" for each in runs)
-            size = [str(cell["clients"]), f"{cell['megabytes']:g}"]
-            rows.append([name, *size, *rates, *ratios, *waits, cost, " / ".join(map(failures, runs))])
-    columns = ["measurement", "clients", "MB", "rest, answers/s", "page, answers/s", "plain, answers/s", "rest / plain"]
-    return table([*columns, "page / plain", "p50, ms", "p95, ms", "p99, ms", "processor ms", "busy or errors"], rows)
+def input_pipeline(result: dict[str, Any]) -> Rows:
+    for crop, sides in result["crops"].items():
+        batched, pil, v2 = (sides[key]["runs"] for key in ("batched", "pil", "v2"))
+        on_gpu = [middle(side["runs"]) for key, side in sides.items() if key.startswith("batched on ")]
+        yield {
+            "crop": crop,
+            "batched": middle(batched),
+            "per image, Pillow": middle(pil),
+            "per image, v2 on tensors": middle(v2),
+            "batched / Pillow": f"{ratio(batched, pil):.1f}",
+            "batched / v2": f"{ratio(batched, v2):.1f}",
+            "batched on the GPU": "".join(on_gpu),
+        }
 
 
 def wait(runs: list[dict[str, Any]], percent: str) -> str:
+    """The median of the rounds' own percentiles."""
     values = [run["latency"][percent] for run in runs if run["latency"]]
     return f"{median(values):,.0f}" if values else "-"
 
 
-def processor_ms(runs: list[dict[str, Any]]) -> float:
+def processor_ms(runs: list[dict[str, Any]]) -> str:
     """Of the server, per answer."""
-    return median(1000 * run["server_processor_seconds"] / max(1, run["answered"]) for run in runs)
+    return f"{median(1000 * run['server_processor_seconds'] / max(1, run['answered']) for run in runs):.0f}"
 
 
 def failures(runs: list[dict[str, Any]]) -> str:
-    """ "0", or how many of each kind."""
+    """ "0", or how many of each kind, of all rounds together."""
     kinds = Counter(busy=sum(run["busy"] for run in runs))
     for run in runs:
         kinds.update(run["errors"])
     return ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count) or "0"
 
 
-def processes(found: Results) -> str:
-    rows = []
-    for name, result in of_kind(found, "processes"):
-        rates = [middle([run["requests_per_second"] for run in result["runs"][side]]) for side in ("one", "two")]
-        rows.append([name, *rates, f"{result['two_over_one']:.2f}"])
-    return table(["measurement", "one process, answers/s", "two processes, answers/s", "two / one"], rows)
+def serving(result: dict[str, Any]) -> Rows:
+    rate = "requests_per_second"
+    for cell in result["cells"]:
+        runs = {side: found["runs"] for side, found in cell["sides"].items()}
+        sides = list(runs.values())
+        yield (
+            {"clients": str(cell["clients"]), "MB": f"{cell['megabytes']:g}"}
+            | {f"{side}, answers/s": middle(each, rate, ",.1f") for side, each in runs.items()}
+            | {f"{side} / plain": f"{ratio(runs[side], runs['plain'], rate):.2f}" for side in ("rest", "page")}
+            | {f"{name}, ms": abreast(lambda each, name=name: wait(each, name), sides) for name in ("p50", "p99")}
+            | {"processor ms": abreast(processor_ms, sides), "busy or errors": abreast(failures, sides)}
+        )
 
 
-STARTS = {
-    "seconds to the first page": ("seconds", 1, ".2f"),
-    "processor seconds": ("processor_seconds", 1, ".2f"),
-    "memory, MB": ("resident_bytes", 1e6, ",.0f"),
-}
-"""What is measured -> its key, unit and format."""
+def processes(result: dict[str, Any]) -> Rows:
+    one, two, rate = result["runs"]["one"], result["runs"]["two"], "requests_per_second"
+    both = {"one process, answers/s": middle(one, rate), "two processes, answers/s": middle(two, rate)}
+    yield both | {"two / one": f"{ratio(two, one, rate):.2f}"}
 
 
-def start(found: Results) -> str:
-    rows = []
-    for name, result in of_kind(found, "start"):
-        for what, (key, unit, form) in STARTS.items():
-            values = [[run[key] / unit for run in result[side]["runs"]] for side in ("app", "bare")]
-            rows.append([name, what, *(middle(each, form) for each in values), f"{result[f'{key}_ratio']:.2f}"])
-    return table(["measurement", "", "app", "bare page", "app / bare page"], rows)
+def start(result: dict[str, Any]) -> Rows:
+    app, bare = result["app"]["runs"], result["bare"]["runs"]
+    for what, key, form, unit in (
+        ("seconds to the first page", "seconds", ".2f", 1),
+        ("processor seconds", "processor_seconds", ".2f", 1),
+        ("memory, MB", "resident_bytes", ",.0f", 1e6),
+    ):
+        both = {"app": middle(app, key, form, unit), "bare page": middle(bare, key, form, unit)}
+        yield {"": what} | both | {"app / bare page": f"{ratio(app, bare, key):.2f}"}
 
 
-def soak(found: Results) -> str:
+def soak(result: dict[str, Any]) -> Rows:
     """The samples at the beginning, after each quarter and at the end; growth is that of the last half."""
-    rows = []
-    for name, result in of_kind(found, "soak"):
-        for side, measured in result["sides"].items():
-            samples, growth = measured["samples"], measured["last_half_per_1000"]
-            shown = [samples[len(samples[1:]) * quarter // 4] for quarter in range(5)]
-            units = {"resident_bytes": 1e6, "open_files": 1, "upload_files": 1}
-            course = [" / ".join(f"{each[key] / unit:,.0f}" for each in shown) for key, unit in units.items()]
-            answered = samples[-1]["predictions"] - measured["busy"] - sum(measured["errors"].values())
-            speed, memory = f"{answered / measured['seconds']:.1f}", f"{growth['resident_bytes'] / 1e6:+.2f}"
-            rows.append([name, side, f"{answered:,}", speed, failures([measured]), *course, memory])
-    columns = ["measurement", "side", "answers", "answers/s", "busy or errors", "memory, MB", "open files"]
-    return table([*columns, "stored images", "memory growth, MB per 1,000"], rows)
+    for side, measured in result["sides"].items():
+        samples = measured["samples"]
+        shown = [samples[len(samples[1:]) * quarter // 4] for quarter in range(5)]
+        answered = samples[-1]["predictions"] - measured["busy"] - sum(measured["errors"].values())
+        yield {
+            "side": side,
+            "answers": f"{answered:,}",
+            "answers/s": f"{answered / measured['seconds']:.1f}",
+            "busy or errors": failures([measured]),
+            "memory, MB": abreast(lambda each: f"{each['resident_bytes'] / 1e6:,.0f}", shown),
+            "open files": abreast(lambda each: f"{each['open_files']:,}", shown),
+            "stored images": abreast(lambda each: f"{each['upload_files']:,}", shown),
+            "memory growth, MB per 1,000": f"{measured['last_half_per_1000']['resident_bytes'] / 1e6:+.2f}",
+        }
 
 
-def threshold(found: Results) -> str:
+def threshold(result: dict[str, Any]) -> Rows:
     """A row per category of images, and their mean."""
-    rows, scores = [], []
-    for name, result in of_kind(found, "threshold"):
-        scores = list(result["thresholds"])
-        below = {**result["below"], f"**mean of {len(result['below'])} categories**": result["mean_below"]}
-        below |= {"val images": result["val_below"]}
-        rows += [[name, kind, *(f"{shares[score]:.1%}" for score in scores)] for kind, shares in below.items()]
-        rows.append([name, "*threshold*", *(f"{result['thresholds'][score]:.3f}" for score in scores)])
-    return table(["measurement", "images", *scores], rows)
+    below = {**result["below"], f"**mean of {len(result['below'])} categories**": result["mean_below"]}
+    for kind, shares in (below | {"val images": result["val_below"]}).items():
+        yield {"images": kind} | {score: f"{share:.1%}" for score, share in shares.items()}
+    yield {"images": "*threshold*"} | {score: f"{limit:.3f}" for score, limit in result["thresholds"].items()}
 
 
 def short(commit: str | None) -> str:
@@ -185,12 +202,16 @@ def short(commit: str | None) -> str:
     return digits[:12] + dirty
 
 
+SHOWN = ("python", "torch", "gradio", "onnxruntime")
+"""Packages whose versions fit into a table; a result has more."""
+
+
 def machines(found: Results) -> str:
     rows = []
     for name, result in found.items():
         here = result["machine"]
         device = result.get("device") or result["variants"][0]["device"]
-        versions = ", ".join(f"{package} {number}" for package, number in here["versions"].items())
+        versions = ", ".join(f"{name} {number}" for name, number in here["versions"].items() if name in SHOWN)
         settings = ", ".join(f"{setting.replace('_', ' ')} {value:,}" for setting, value in result["settings"].items())
         place = [device if here["cpu"] in device else f"{device}; {here['cpu']}", f"{here['load_average']:.1f}"]
         made = [str(result["rounds"]), here["started"][:10], short(here["git_commit"])]
@@ -214,7 +235,16 @@ def own_images(found: Results) -> str:
 
 
 TABLES: list[Callable[[Results], str]] = [
-    *(throughput, scaling, input_pipeline, serving, processes, start, soak, threshold, own_images, machines)
+    of_rows("train_throughput", throughput),
+    of_rows("train_scaling", scaling),
+    of_rows("input_pipeline", input_pipeline),
+    of_rows("serving", serving),
+    of_rows("processes", processes),
+    of_rows("start", start),
+    of_rows("soak", soak),
+    of_rows("threshold", threshold),
+    own_images,
+    machines,
 ]
 
 

@@ -52,6 +52,11 @@ def box(random: Random) -> tuple[float, ...]:
     return tuple(np.sort(random.uniform(0, SIDE, (2, 2)), axis=0).ravel())
 
 
+def canvas(fill: str | tuple[int, int, int]) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+    image = Image.new("RGB", (SIDE, SIDE), fill)
+    return image, ImageDraw.Draw(image)
+
+
 def noise(random: Random, side: int = SIDE) -> Image.Image:
     return Image.fromarray(random.integers(0, 256, (side, side, 3), np.uint8))
 
@@ -61,14 +66,9 @@ def smooth_noise(random: Random) -> Image.Image:
     return noise(random, int(random.integers(2, 9))).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
 
 
-def solid(random: Random) -> Image.Image:
-    return Image.new("RGB", (SIDE, SIDE), color(random))
-
-
 def slope(random: Random) -> np.ndarray:
     """float64 (SIDE, SIDE): a plane that rises by 1 per pixel in a random direction."""
-    angle = random.uniform(0, 2 * np.pi)
-    y, x = np.mgrid[:SIDE, :SIDE]
+    angle, (y, x) = random.uniform(0, 2 * np.pi), np.mgrid[:SIDE, :SIDE]
     return x * np.cos(angle) + y * np.sin(angle)
 
 
@@ -88,14 +88,13 @@ def stripes(random: Random) -> Image.Image:
 
 
 def checkers(random: Random) -> Image.Image:
-    y, x = np.mgrid[:SIDE, :SIDE] // between(4, 64, random)
-    return mixed((x + y) % 2, random)
+    return mixed(sum(np.mgrid[:SIDE, :SIDE] // between(4, 64, random)) % 2, random)
 
 
 def text(random: Random) -> Image.Image:
     """Lines of dark letters in Pillow's own font, all over a light image."""
-    image, size = Image.new("RGB", (SIDE, SIDE), color(random, low=160)), between(10, 48, random)
-    pen, font, ink = ImageDraw.Draw(image), ImageFont.load_default(size), color(random, high=95)
+    (image, pen), size = canvas(color(random, low=160)), between(10, 48, random)
+    font, ink = ImageFont.load_default(size), color(random, high=95)
     for top in np.arange(size / 2, SIDE - size, 1.4 * size):
         pen.text((size / 2, top), "".join(random.choice([*string.ascii_letters, *" " * 8], 60)), ink, font)
     return image
@@ -103,8 +102,8 @@ def text(random: Random) -> Image.Image:
 
 def bar_chart(random: Random) -> Image.Image:
     """Bars of one color over an axis, on white."""
-    image, bars, fill = Image.new("RGB", (SIDE, SIDE), "white"), int(random.integers(3, 10)), color(random)
-    pen, left, bottom = ImageDraw.Draw(image), 24, SIDE - 24
+    (image, pen), left, bottom = canvas("white"), 24, SIDE - 24
+    bars, fill = int(random.integers(3, 10)), color(random)
     step = (SIDE - 2 * left) / bars
     for bar, height in enumerate(random.uniform(8, bottom - 16, bars)):
         pen.rectangle((left + (bar + 0.2) * step, bottom - height, left + (bar + 0.8) * step, bottom), fill)
@@ -114,8 +113,7 @@ def bar_chart(random: Random) -> Image.Image:
 
 def line_drawing(random: Random) -> Image.Image:
     """Black strokes on white: broken lines and ellipses."""
-    image = Image.new("RGB", (SIDE, SIDE), "white")
-    pen, width = ImageDraw.Draw(image), int(random.integers(2, 9))
+    (image, pen), width = canvas("white"), int(random.integers(2, 9))
     for _ in range(random.integers(2, 7)):
         pen.line(points(random, int(random.integers(2, 6))), "black", width, joint="curve")
         pen.ellipse(box(random), outline="black", width=width)
@@ -124,8 +122,7 @@ def line_drawing(random: Random) -> Image.Image:
 
 def shapes(random: Random) -> Image.Image:
     """Filled rectangles, ellipses and triangles over each other."""
-    image = solid(random)
-    pen = ImageDraw.Draw(image)
+    image, pen = canvas(color(random))
     for _ in range(random.integers(1, 5)):
         pen.rectangle(box(random), color(random))
         pen.ellipse(box(random), color(random))
@@ -145,7 +142,7 @@ DRAWN = {
     "uniform noise, 32x32": lambda random: noise(random, cifar10.IMAGE_SIZE),
     "uniform noise, 224x224": noise,
     "smooth noise": smooth_noise,
-    "solid colors": solid,
+    "solid colors": lambda random: canvas(color(random))[0],
     "gradients": gradient,
     "stripes": stripes,
     "checkers": checkers,
@@ -197,7 +194,7 @@ def main(argv: list[str] | None = None) -> None:
     split = split_train_val(labels)
     if classifier.metrics.training.split.val_sha256 != split.val_sha256():
         sys.exit("the artifact's metrics.json was computed on other val images than the split gives here")
-    settings = {"pictures_of_a_kind": args.images, "seed": args.seed, "val_images": len(split.val)}
+    settings = {"images_of_a_kind": args.images, "seed": args.seed, "val_images": len(split.val)}
     result = machine.describe("threshold", settings, "onnxruntime") | {"rounds": 1}
     result["model_sha256"] = classifier.config.sha256[WEIGHTS]
     result |= measure(classifier, images[split.val], args.images, args.seed)

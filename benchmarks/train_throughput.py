@@ -7,8 +7,9 @@
     classic   benchmarks/classic.py: Pillow images, loader workers, a log call per step, eager NCHW float32
     bare      benchmarks/bare.py: our training step on one ready batch, the upper limit
 
-Each measurement is a process of its own, alone at its time. What is counted is the training part of the last epoch; the
-first epoch, where compilation and the filling of caches happen, is stated apart.
+The other two take network, SGD settings and batch size from our run, and have neither stronger augmentation nor
+regularization, EMA or a teacher. Each measurement is a process of its own, alone at its time. What is counted is the
+training part of the last epoch; the first epoch, where compilation and the filling of caches happen, is stated apart.
 """
 
 import csv
@@ -19,23 +20,15 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from benchmarks import machine, tables
 from benchmarks.server import PROJECT
 from model import cifar10
-from trainer.config import TrainConfig, as_flag
 from trainer.data import steps_per_epoch
 from trainer.run import read_run
 
 SCALING = (5_000, 15_000, 45_000)
-
-ONLY_OURS = (
-    *("flip", "trivial_augment", "cutout", "erasing", "mixup", "cutmix", "ricap"),
-    *("label_smoothing", "weight_decay_on", "ema_fraction", "ema_decay", "initial_weights", "teacher"),
-)
-"""Settings that neither the classic nor the bare loop has."""
 
 PARSER = machine.parser(__doc__, repeats=5)
 PARSER.add_argument("flags", nargs="*", help="flags of `python -m trainer`, for all variants, after --")
@@ -64,27 +57,17 @@ def run_alone(module: str, *arguments: str | Path) -> tuple[str, int]:
 def run_ours(variant: dict[str, Any], run_dir: Path, data_dir: Path, flags: list[str]) -> dict[str, Any]:
     """The trainer's own numbers, from history.csv and run.json; the run's settings are noted in `variant`."""
     places = [f"--data-dir={data_dir}", f"--output-dir={run_dir}"]
-    _, peak = run_alone("trainer", "--no-test", *places, *flags, *shlex.split(variant["flags"]))
+    _, peak = run_alone("trainer", "--skip-test", *places, *flags, *shlex.split(variant["flags"]))
     run = read_run(run_dir)
-    refuse_unlike(run["hyperparameters"])
     variant.update({name: run[name] for name in ("device", "precision", "threads", "hyperparameters")})
     with (run_dir / "history.csv").open() as file:
         epochs = [float(row["images_per_second"]) for row in csv.DictReader(file)]
     return {
         "images_per_second": epochs[-1],
-        "epochs": epochs,
         "warmup_seconds": epoch_images(run) / epochs[0],
         "peak_host_bytes": peak,
         "peak_device_bytes": run.get("peak_memory_bytes", {}).get("device"),
     }
-
-
-def refuse_unlike(hyperparameters: dict[str, Any]) -> None:
-    """Ends the benchmark where the loops would do different work."""
-    config, usual = TrainConfig.from_hyperparameters(hyperparameters), TrainConfig()
-    for name in ONLY_OURS:
-        if (value := getattr(config, name)) != getattr(usual, name):
-            raise SystemExit(f"the other loops have no {as_flag(name, value)}: leave it out")
 
 
 def epoch_images(run: dict[str, Any]) -> int:
@@ -98,25 +81,15 @@ def run_rival(module: str, *arguments: Path) -> dict[str, Any]:
     return json.loads(printed) | {"peak_host_bytes": peak}
 
 
-def add(side: dict[str, Any], run: dict[str, Any]) -> list[float]:
-    """The images per second of all rounds of a side, with this one."""
-    side["runs"].append(run)
-    speeds = [each["images_per_second"] for each in side["runs"]]
-    side["images_per_second"] = median(speeds)
-    return speeds
-
-
 def compare(result: dict[str, Any], data_dir: Path, flags: list[str]) -> None:
     """One round, added to `result`."""
     for number, variant in enumerate(result["variants"]):
         with tempfile.TemporaryDirectory() as folder:
             run_dir = Path(folder) / "run"
-            ours = add(variant["ours"], run_ours(variant, run_dir, data_dir, flags))
+            variant["ours"]["runs"].append(run_ours(variant, run_dir, data_dir, flags))
             if number == 0:  # no variant changes anything in it
-                classic = add(result["classic"], run_rival("classic", run_dir, data_dir))
-            bare = add(variant["bare"], run_rival("bare", run_dir))
-        variant["ours_over_classic"] = machine.ratio(ours, classic)
-        variant["ours_over_bare"] = machine.ratio(ours, bare)
+                result["classic"]["runs"].append(run_rival("classic", run_dir, data_dir))
+            variant["bare"]["runs"].append(run_rival("bare", run_dir))
 
 
 def scale(result: dict[str, Any], data_dir: Path, flags: list[str]) -> None:
@@ -125,10 +98,8 @@ def scale(result: dict[str, Any], data_dir: Path, flags: list[str]) -> None:
         for size in variant["sizes"]:
             with tempfile.TemporaryDirectory() as folder:
                 run_dir, of_size = Path(folder) / "run", f"--train-images={size['train_images']}"
-                add(size, run_ours(variant, run_dir, data_dir, [*flags, of_size]))
+                size["runs"].append(run_ours(variant, run_dir, data_dir, [*flags, of_size]))
                 size["epoch_images"] = epoch_images(read_run(run_dir))
-            size["epoch_seconds"] = size["epoch_images"] / size["images_per_second"]
-            size["seconds_per_1000_images"] = 1000 / size["images_per_second"]
 
 
 def main(argv: list[str] | None = None) -> None:

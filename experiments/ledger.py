@@ -190,13 +190,8 @@ def details_table(runs: list[Entry]) -> str:
         run, calibration = entry.run, entry.metrics["test"]["calibration"]
         ece = f"{calibration['ece_before']:.4f}, {calibration['ece_after']:.4f}"
         flip = entry.metrics["test"].get("flip_tta")  # runs from before it was measured have none
-        made = [
-            run["precision"],
-            f"{run['images_per_second']:,.0f}",
-            run["versions"]["torch"],
-            short(run["git_commit"]),
-        ]
-        rows.append([entry.name, entry.flags, *made, ece, f"{flip['accuracy']:.2%}" if flip else ""])
+        made = [f"{run['images_per_second']:,.0f}", run["versions"]["torch"], short(run["git_commit"])]
+        rows.append([entry.name, entry.flags, run["precision"], *made, ece, f"{flip['accuracy']:.2%}" if flip else ""])
     columns = ["run", "overrides", "precision", "images/s", "PyTorch", "commit"]
     return table([*columns, "ECE before and after calibration", "test with flip TTA"], rows)
 
@@ -215,19 +210,15 @@ def trials_table(trials: list[Entry]) -> str:
     for group in grouped(sorted(trials, key=comparable), comparable):
         unchanged = [trial.best for trial in group if trial.is_recipe]
         for trial in sorted(group, key=lambda trial: (not trial.is_recipe, -trial.best)):
-            n, best, minutes = trial.run["split"]["val"], trial.best, wall_seconds(trial.run, trial.history) / 60
+            run, n, best = trial.run, trial.run["split"]["val"], trial.best
             gain = f"{100 * (best - mean(unchanged)):+.2f}" if unchanged and not trial.is_recipe else ""
-            val = interval(best, wilson_interval(round(best * n), n))
-            rows.append([trial.name, str(len(trial.history)), val, gain, f"{minutes:.0f}"])
-    return table(["trial", "epochs", "val (95% interval)", "gain over the recipe, points", "minutes"], rows)
-
-
-def trial_details_table(trials: list[Entry]) -> str:
-    rows = []
-    for trial in trials:
-        where = [hardware(trial.run), trial.run["precision"], short(trial.run["git_commit"])]
-        rows.append([trial.name, f"`{trial.recipe}` {trial.flags}", *where])
-    return table(["trial", "recipe and overrides", "hardware", "precision", "commit"], rows)
+            scores = [interval(best, wilson_interval(round(best * n), n)), gain]
+            minutes = f"{wall_seconds(run, trial.history) / 60:.0f}"
+            made = [hardware(run), run["precision"], short(run["git_commit"])]
+            flags = f"`{trial.recipe}` {trial.flags}"
+            rows.append([trial.name, str(len(trial.history)), *scores, minutes, flags, *made])
+    columns = ["trial", "epochs", "val (95% interval)", "gain over the recipe, points", "minutes"]
+    return table([*columns, "recipe and overrides", "hardware", "precision", "commit"], rows)
 
 
 def add(run_dir: Path, name: str) -> None:
@@ -251,7 +242,7 @@ def add(run_dir: Path, name: str) -> None:
 def pages() -> dict[Path, str]:
     """Each page that holds tables, with the text it should have."""
     readme, results, runs, trials = PROJECT / "README.md", PROJECT / "docs" / "results.md", read_runs(), read_trials()
-    in_results = results_table(runs), details_table(runs), trials_table(trials), trial_details_table(trials)
+    in_results = results_table(runs), details_table(runs), trials_table(trials)
     return {
         readme: filled(readme.read_text(), headline(runs), summary_table(runs), begin=BEGIN),
         results: filled(results.read_text(), *in_results, begin=BEGIN),

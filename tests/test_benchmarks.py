@@ -7,23 +7,20 @@ import shutil
 import threading
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import classic, load, photos, serving, soak, tables, threshold
+from benchmarks import classic, load, machine, photos, serving, soak, tables, threshold
 from benchmarks import train_throughput as throughput
-from benchmarks.server import Server
+from benchmarks.server import PROJECT, Server
 from model import Classifier, artifact, cifar10
 from model.hub import BUNDLED
 from tests.conftest import cannot_run, made_up_images, md5_of, write_dataset
-from trainer.config import RECIPES, TrainConfig
+from trainer.config import TrainConfig
 from trainer.data import split_train_val
 from trainer.evaluate import TOLERANCE
-
-PROJECT = Path(__file__).resolve().parent.parent
 
 TRUST_MADE_UP_DATA = """
 from pathlib import Path
@@ -61,20 +58,14 @@ def test_the_trainer_is_compared_with_both_loops(measured, made_up_cifar, tmp_pa
     if scaling:
         assert [size["epoch_images"] for size in variant["sizes"]] == [30, 90]
         return
-    speeds = []
     for side in (variant["ours"], result["classic"], variant["bare"]):
         (run,) = side["runs"]
-        assert run["images_per_second"] == side["images_per_second"] > 0 and run["peak_host_bytes"] > 50e6
-        speeds.append(run["images_per_second"])
-    assert variant["ours_over_classic"] == speeds[0] / speeds[1]
-    assert variant["ours_over_bare"] == speeds[0] / speeds[2]
+        assert run["images_per_second"] > 0 and run["warmup_seconds"] > 0 and run["peak_host_bytes"] > 50e6
 
 
 def test_the_input_pipelines_are_compared(measured):
-    result = measured("input_pipeline", "--images=256", "--images-one-by-one=20", "--repeats=3")
-    for found in result["crops"].values():
-        rounds = zip(found["batched"]["runs"], found["pil"]["runs"], strict=True)
-        assert found["batched_over_pil"] == sorted(ours / pil for ours, pil in rounds)[1]
+    result = measured("input_pipeline", "--images=256", "--images-one-by-one=20", "--repeats=2")
+    assert [len(side["runs"]) for sides in result["crops"].values() for side in sides.values()] == [2] * 6
 
 
 @pytest.mark.slow
@@ -91,18 +82,20 @@ def test_rest_the_page_and_the_plain_demo_are_compared(measured, tiny_artifact):
 def test_one_process_is_compared_with_two(measured):
     if not shutil.which("nginx", path="/usr/sbin:/usr/bin"):
         cannot_run("nginx is not installed")
-    assert measured("processes", "--seconds=1", "--repeats=1")["two_over_one"] > 0
+    runs = measured("processes", "--seconds=1", "--repeats=1")["runs"]
+    assert all(run["answered"] > 0 for side in ("one", "two") for run in runs[side])
 
 
 @pytest.mark.slow
 def test_the_start_is_compared_with_that_of_a_bare_page(measured):
     result = measured("start", "--repeats=1")
-    assert result["seconds_ratio"] > 0 and 0 < result["resident_bytes_ratio"] < 1  # the bare one imports torch
+    (app,), (bare,) = result["app"]["runs"], result["bare"]["runs"]
+    assert 0 < app["resident_bytes"] < bare["resident_bytes"]  # which imports torch
 
 
 @pytest.mark.slow
-def test_a_soak_test_looks_at_memory_files_and_descriptors(measured, tiny_artifact):
-    result = measured("soak", "--predictions=30", "--every=10", "--clients=2", f"--artifact={tiny_artifact}")
+def test_a_soak_test_looks_at_memory_files_and_descriptors(measured):
+    result = measured("soak", "--predictions=30", "--every=10", "--clients=2")
     for side, found in result["sides"].items():
         samples = found["samples"]
         assert [each["predictions"] for each in samples] == [0, 10, 20, 30] and found["errors"] == {}
@@ -139,19 +132,13 @@ def test_the_threshold_benchmark_reads_no_test_image(measured, tiny_artifact, ti
     assert len(shares) == len(threshold.KINDS) and result["mean_below"]["highest logit"] == np.mean(shares)
 
 
-# What makes the comparisons fair
-
-
 def test_the_standard_loop_does_the_same_work(tiny_cifar):
     loader = classic.train_loader(tiny_cifar, 60, 30)
-    steps = [type(step).__name__ for step in loader.dataset.transform.transforms]
-    assert steps == ["RandomCrop", "RandomHorizontalFlip", "ToTensor", "Normalize"] and len(loader.dataset) == 60
+    image, _ = loader.dataset[0]
+    assert image.shape == (3, 32, 32) and image.min() < -0.5 and len(loader.dataset) == 60  # normalized
     module = classic.Classic(TrainConfig(depth=14, learning_rate=0.3))
-    assert module.network.architecture.depth == 14 and (module.network.std == 1).all()  # normalized once
+    assert module.network.architecture.depth == 14 and (module.network.std == 1).all()  # and not a second time
     assert module.configure_optimizers().param_groups[0]["lr"] == 0.3
-    throughput.refuse_unlike(RECIPES["report"].hyperparameters())
-    with pytest.raises(SystemExit, match="the other loops have no --trivial-augment: leave it out"):
-        throughput.refuse_unlike(RECIPES["record"].hyperparameters())
 
 
 def test_a_drawn_photo_has_its_size_and_marks_leave_its_pixels():
@@ -188,38 +175,28 @@ def test_busy_and_errors_are_counted_by_kind_and_are_no_answers(monkeypatch):
     assert len(Answers.bodies) == 5  # no cache of the server can help
 
 
-def test_percentiles_and_growth():
-    assert [load.percentile([3, 1, 2], percent) for percent in (50, 95, 99)] == [2, 3, 3]
+def test_turns_percentiles_and_growth():
+    assert list(machine.in_turn(["a", "b"], 2)) == [(1, "a"), (1, "b"), (2, "b"), (2, "a")]
+    assert load.percentiles([3, 1, 2]) == {"p50": 2000, "p95": 3000, "p99": 3000}
     samples = [{"predictions": 1000 * k, "bytes": each} for k, each in enumerate([10, 50, 90, 100, 102, 104, 106, 108])]
     assert soak.slope(samples, "bytes") == pytest.approx(2)
-    assert serving.split({2, 3, 5, 7}) == ({2, 3}, {5, 7}) and serving.split({2, 3}) == ({2, 3}, {2, 3})
-
-
-# The tables
 
 
 def run(rate: float, wait: float, busy: int = 0, **errors: int) -> dict:
-    latency = {f"p{percent}": float(wait) for percent in (50, 95, 99)} if rate else None
-    found = {"requests_per_second": float(rate), "answered": rate * 10, "latency": latency or {}, "busy": busy}
+    latency = {f"p{percent}": float(wait) for percent in (50, 99)} if rate else {}
+    found = {"requests_per_second": float(rate), "answered": rate * 10, "latency": latency, "busy": busy}
     return found | {"errors": errors, "server_processor_seconds": rate / 10}
 
 
 def test_ratios_are_of_rounds_and_rounds_without_answers_do_not_count():
     rest = [run(30, 900, busy=2), run(90, 1100), run(60, 1300, busy=1)]
     plain = [run(10, 2000, TimeoutError=1), run(0, 0, TimeoutError=4), run(20, 4000)]
-    rounds = [[{"rest": a, "page": a, "plain": b}] for a, b in zip(rest, plain, strict=True)]
-    cells = serving.combined([(32, 2.0)], rounds)
-    *_, row = tables.serving({"x": {"benchmark": "serving", "cells": cells}}).splitlines()
+    sides = {"rest": {"runs": rest}, "page": {"runs": rest}, "plain": {"runs": plain}}
+    result = tables.results()["serving-cpu"] | {"cells": [{"clients": 32, "megabytes": 2.0, "sides": sides}]}
+    *_, row = tables.of({"x": result}).splitlines()[:3]
     rates = "60.0 (30.0 to 90.0) | 60.0 (30.0 to 90.0) | 10.0 (0.0 to 20.0) | 3.00 | 3.00"
     assert row.startswith(f"| x | 32 | 2 | {rates} | 1,100 / 1,100 / 3,000 |")
     assert row.endswith("| 3 busy / 3 busy / 5 TimeoutError |")
-    assert cells[0]["sides"]["rest"]["p50_over_plain"] == pytest.approx((0.45 + 0.325) / 2)
-
-
-def test_tables_go_between_the_marks_and_nowhere_else():
-    text = f"a {tables.BEGIN}old{tables.END} b {tables.BEGIN}\n{tables.END} c"
-    filled = f"a {tables.BEGIN}\n1\n{tables.END} b {tables.BEGIN}\n2\n{tables.END} c"
-    assert tables.filled(text, "1\n", "2\n") == filled
 
 
 def test_the_page_is_what_the_measurements_give_and_names_no_path():

@@ -38,8 +38,7 @@ def test_a_fault_is_one_sentence_leaves_all_or_nothing_and_can_be_repeated(
 
 
 def test_the_document_of_faults_has_every_case():
-    page = hub_starts.DOCS / "security" / "hub-failures.md"
-    text = page.read_text()
+    text = hub_failures.DOCUMENT.read_text()
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith(("| push", "| pull", "| space"))]
     listed = {(row[0].removeprefix("| "), step, row[1]) for row in rows for step in row[2].split(", ")}
     assert listed == {(direction, f"`{step}`", words(fault)) for direction, step, fault in CASES}
