@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from model.artifact import read_history
 from tests.conftest import TINY_FLAGS
-from trainer import checkpoints
+from tests.test_fit import SLURM, equal, history, weights
 from trainer.config import TrainConfig
 from trainer.data import EvalLoader, load_training_data
 from trainer.module import build_network
@@ -21,13 +20,7 @@ from trainer.module import build_network
 pytestmark = pytest.mark.slow
 
 PROJECT = Path(__file__).resolve().parent.parent
-TIMING = {"seconds", "images_per_second"}
 TRAINER = ["-m", "tests.tiny_trainer", *TINY_FLAGS, "--max-epochs", "8", "--no-test"]
-
-
-SLURM = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "t", "SLURM_NODELIST": "localhost", "SLURM_NNODES": "1"}
-SLURM |= {"SLURM_NODEID": "0", "SLURM_LOCALID": "0", "SLURM_PROCID": "0", "SLURM_NTASKS": "2"}
-"""Of a job of two tasks, in which srun was not used."""
 
 
 def start(data_dir, run_dir, *launcher, flags=(), env=None) -> subprocess.Popen:
@@ -48,14 +41,6 @@ def finish(process: subprocess.Popen) -> tuple[str, str]:
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-
-
-def history(run_dir):
-    return [{k: v for k, v in row.items() if k not in TIMING} for row in read_history(run_dir)]
-
-
-def weights(run_dir):
-    return checkpoints.read_checkpoint(run_dir / "checkpoints" / "last.ckpt")["state_dict"]
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +95,7 @@ def test_devices_2_does_the_same_also_when_a_signal_interrupts_it(made_up_cifar,
     process = start(made_up_cifar, run_dir, flags=["--devices", "2", "--resume"], env=SLURM)
     _, error = finish(process)
     assert process.returncode == 0, error
-    assert all(torch.equal(tensor, weights(by_torchrun)[name]) for name, tensor in weights(run_dir).items())
+    assert equal(weights(run_dir), weights(by_torchrun))
     for row, expected in zip(history(run_dir), history(by_torchrun), strict=True):
         np.testing.assert_allclose(list(row.values()), list(expected.values()), rtol=1e-6)
 

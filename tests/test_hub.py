@@ -41,8 +41,6 @@ def test_torch_users_get_the_weights_alone(hub, sha, tiny_artifact):
     assert all((tensor == expected[name]).all() for name, tensor in network.state_dict().items())
     (snapshot,) = Path(constants.HF_HUB_CACHE).glob("*/snapshots/*")
     assert contents(snapshot).keys() == {artifact.CONFIG, artifact.WEIGHTS}
-    with pytest.raises(HubError, match="has no revision v9"):
-        ResNet.from_pretrained(REPO, "v9")
 
 
 @pytest.mark.parametrize("samples", [True, False])
@@ -53,13 +51,10 @@ def test_a_commit_that_is_in_the_cache_costs_no_request(hub, tiny_artifact, samp
     hub.log.clear()
     assert str(Classifier.load(REPO, sha).source) == f"hub:{REPO}@{sha}"
     assert steps(hub) == []
-
-
-def test_a_branch_that_has_not_moved_costs_one_request(hub, sha):
     Classifier.load(REPO)
     hub.log.clear()
     Classifier.load(REPO)
-    assert steps(hub) == ["info"]
+    assert steps(hub) == ["info"]  # whether the branch has moved
 
 
 def test_branches_tags_and_commits_are_told_apart_a_moved_branch_is_followed(hub, sha, tiny_artifact):
@@ -77,16 +72,16 @@ def test_a_folder_of_that_name_comes_before_the_hub(hub, sha, tiny_artifact, tmp
     assert steps(hub) == []
 
 
-@pytest.mark.parametrize("source", [None, "folder"])
-def test_only_a_repository_has_revisions(tiny_artifact, source):
-    with pytest.raises(ValueError, match="revision 'v1' names a commit of a Hub repository"):
-        Classifier.load(source and tiny_artifact, revision="v1")
+def test_only_a_repository_has_revisions(tiny_artifact):
+    for source in (None, tiny_artifact):
+        with pytest.raises(ValueError, match="revision 'v1' names a commit of a Hub repository"):
+            Classifier.load(source, revision="v1")
 
 
-@pytest.mark.parametrize("source", ["nowhere", "a/b/c", "https://huggingface.co/ann/resnet", "x" * 300])
-def test_what_is_neither_folder_nor_repository_is_told_so(hub, source):
-    with pytest.raises(ArtifactError, match="neither a folder nor the OWNER/NAME"):
-        Classifier.load(source)
+def test_what_is_neither_folder_nor_repository_is_told_so(hub):
+    for source in ("nowhere", "a/b/c", "x" * 300):
+        with pytest.raises(ArtifactError, match="neither a folder nor the OWNER/NAME"):
+            Classifier.load(source)
     assert steps(hub) == []
 
 
@@ -112,15 +107,12 @@ def test_an_unknown_repository_and_one_that_must_not_be_read_are_told_alike(hub,
     assert refusal() == words
 
 
-def test_a_gated_repository_is_told_so(hub, sha, monkeypatch):
+def test_what_is_gated_and_a_revision_that_is_not_there_are_named(hub, sha, monkeypatch):
+    assert refusal("v9") == "ann/resnet has no revision v9: name a branch, a tag or a commit."
+    assert refusal("f" * 40) == f"ann/resnet has no revision {'f' * 40}: name a branch, a tag or a commit."
     hub.repo(REPO).gated = True
     monkeypatch.delenv("HF_TOKEN")
     assert refusal() == "ann/resnet is gated: accept its conditions on the Hub and set HF_TOKEN."
-
-
-def test_a_revision_that_is_not_there_is_named(hub, sha):
-    assert refusal("v9") == "ann/resnet has no revision v9: name a branch, a tag or a commit."
-    assert refusal("f" * 40) == f"ann/resnet has no revision {'f' * 40}: name a branch, a tag or a commit."
 
 
 def test_a_repository_without_an_artifacts_files_is_refused_before_a_download(hub, tiny_artifact):
@@ -141,18 +133,17 @@ def test_a_file_that_is_too_large_is_not_downloaded(hub, sha, name, size):
     [
         ("config.json", b"not json", "config.json is not valid JSON"),
         ("model.safetensors", b"<!doctype html>", "model.safetensors is damaged or altered"),
-        ("history.csv", b"", "history.csv is damaged or altered"),
     ],
 )
 def test_a_commit_that_is_no_intact_artifact_is_refused_by_name(hub, sha, name, content, words):
     bad = hub.commit(REPO, {name: content})
-    for load in (Classifier.load, ResNet.from_pretrained)[: 2 if name.startswith(("c", "m")) else 1]:
+    for load in (Classifier.load, ResNet.from_pretrained):
         assert f"hub:{REPO}@{bad} is refused: {words}" in refusal(kind=ArtifactError, load=load)
     assert str(Classifier.load(REPO, sha).source).endswith(sha)
 
 
 @pytest.mark.parametrize("revision", [None, "sha"])
-@pytest.mark.parametrize("name", [artifact.CONFIG, artifact.WEIGHTS, artifact.METRICS])
+@pytest.mark.parametrize("name", [artifact.CONFIG, artifact.WEIGHTS])
 def test_what_was_damaged_in_the_cache_is_downloaded_again(hub, sha, tiny_artifact, name, revision):
     path = Classifier.load(REPO, sha).folder / name
     path.resolve().write_bytes(path.read_bytes()[:-1] + b"?")

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from model import cifar10
-from model.artifact import read_history
 from tests.conftest import TINY_FLAGS, md5_of
+from tests.test_fit import assert_same
 from trainer import checkpoints
 from trainer.config import TrainConfig
 
@@ -21,7 +21,6 @@ pytestmark = pytest.mark.slow
 
 PROJECT = Path(__file__).resolve().parent.parent
 TINY = {"depth": 8, "max_epochs": 4, "batch_size": 30, "device": "cpu", "precision": "32-true"}
-TIMING = {"seconds", "images_per_second"}
 RECIPES = {
     "cosine": {},
     "plateau": {"schedule": "plateau", "plateau_patience": 0, "learning_rate": 0.1, "crop": "resized"},
@@ -73,23 +72,6 @@ def attempt(*arguments, **options) -> int:
     process.join(300)
     assert process.exitcode is not None
     return process.exitcode
-
-
-def outcome(run_dir: Path):
-    """All that must not depend on interruptions: weights of last and best, optimizer, history without the clock."""
-    states = [checkpoints.read_checkpoint(run_dir / "checkpoints" / name) for name in ("last.ckpt", "best.ckpt")]
-    tensors = {f"{i}.{name}": t for i, state in enumerate(states) for name, t in state["state_dict"].items()}
-    for key, value in states[0]["optimizer_states"][0]["state"].items():
-        tensors[f"momentum.{key}"] = value["momentum_buffer"]
-    rows = [{k: v for k, v in row.items() if k not in TIMING} for row in read_history(run_dir)]
-    return tensors, rows, [state["epoch"] for state in states]
-
-
-def assert_same(run_dir: Path, uninterrupted: Path) -> None:
-    (tensors, rows, epochs), (expected, expected_rows, expected_epochs) = outcome(run_dir), outcome(uninterrupted)
-    assert rows == expected_rows and epochs == expected_epochs
-    assert tensors.keys() == expected.keys()
-    assert all(torch.equal(tensors[name], expected[name]) for name in expected)
 
 
 @pytest.fixture(scope="module")
