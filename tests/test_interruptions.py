@@ -12,14 +12,15 @@ import pytest
 import torch
 
 from model import cifar10
-from tests.conftest import TINY_FLAGS, md5_of
+from tests import tiny_trainer
+from tests.conftest import md5_of
 from tests.test_fit import assert_same
+from tests.tiny_trainer import wait_for_epoch
 from trainer import checkpoints
 from trainer.config import TrainConfig
 
 pytestmark = pytest.mark.slow
 
-PROJECT = Path(__file__).resolve().parent.parent
 TINY = {"depth": 8, "max_epochs": 4, "batch_size": 30, "device": "cpu", "precision": "32-true"}
 RECIPES = {
     "cosine": {},
@@ -114,24 +115,13 @@ def start(made_up_cifar, tmp_path):
     started = []
 
     def start_one(*flags: str) -> subprocess.Popen:
-        command = [sys.executable, "-u", "-m", "tests.tiny_trainer", *TINY_FLAGS, "--max-epochs", "500"]
-        command += ["--output-dir", str(tmp_path / "run"), *flags]
-        environment = os.environ | {"CIFAR10_DIR": str(made_up_cifar)}
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        started.append(subprocess.Popen(command, cwd=PROJECT, env=environment, **pipes))
+        started.append(tiny_trainer.start(made_up_cifar, tmp_path / "run", "--max-epochs", "500", *flags))
         return started[-1]
 
     yield start_one
     for process in started:
         process.kill()
         process.communicate()
-
-
-def wait_for_epoch(process: subprocess.Popen, epoch: int) -> None:
-    for line in process.stdout:
-        if line.split()[:1] == [str(epoch)]:
-            return
-    pytest.fail(process.stderr.read())
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
