@@ -49,8 +49,10 @@ def test_the_project_is_the_same_and_its_bundled_model_loads(tmp_path):
     assert contents(clone) == files
 
 
-@pytest.mark.parametrize("repo_type", ["model", "space"])
-@pytest.mark.parametrize("rules", [b"*.bin filter=lfs diff=lfs merge=lfs -text", b"*.csv text eol=crlf\n", None])
+@pytest.mark.parametrize(
+    ("repo_type", "rules"),
+    [("model", b"*.bin filter=lfs diff=lfs merge=lfs -text"), ("space", b"*.csv text eol=crlf\n"), ("model", None)],
+)
 def test_a_published_repository_is_the_same_and_keeps_its_rules_for_lfs(
     hub, sha, tiny_artifact, tmp_path, repo_type, rules
 ):

@@ -26,19 +26,15 @@ def config(**settings):
     return TrainConfig(**{"depth": 8} | {name: str(value) for name, value in settings.items()})
 
 
-def test_the_training_begins_with_the_weights_of_an_artifact(tiny_cifar, tiny_artifact, tmp_path):
-    settings = {"max_epochs": 1, "learning_rate": 1e-12, "initial_weights": str(tiny_artifact)}
-    trained = weights(run(tiny_cifar, tmp_path / "run", **settings))
-    first = ResNet.from_pretrained(tiny_artifact)
+def test_the_training_begins_with_an_artifacts_weights_not_with_its_mean(tiny_cifar, tiny_artifact, tmp_path):
+    settings = {"max_epochs": 1, "learning_rate": 1e-12, "initial_weights": str(tiny_artifact), "train_images": 100}
+    run_dir = run(tiny_cifar, tmp_path / "run", **settings)
+    trained, first = weights(run_dir), ResNet.from_pretrained(tiny_artifact)
     for name, parameter in first.named_parameters():
         assert torch.allclose(trained[f"network.{name}"], parameter, atol=1e-6), name
-
-
-def test_mean_and_deviation_are_those_of_the_runs_own_images(tiny_cifar, tiny_artifact, tmp_path):
-    run_dir = run(tiny_cifar, tmp_path / "run", max_epochs=1, initial_weights=str(tiny_artifact), train_images=100)
-    mean = json.loads((run_dir / "run.json").read_text())["mean"]
-    assert weights(run_dir)["network.mean"].flatten().tolist() == pytest.approx(mean)
-    assert mean != pytest.approx(ResNet.from_pretrained(tiny_artifact).mean.flatten().tolist())
+    mean = json.loads((run_dir / "run.json").read_text())["mean"]  # of the run's own images
+    assert trained["network.mean"].flatten().tolist() == pytest.approx(mean)
+    assert mean != pytest.approx(first.mean.flatten().tolist())
 
 
 def test_a_run_and_its_artifact_tell_which_networks_took_part(tiny_cifar, tiny_artifact, tmp_path):
