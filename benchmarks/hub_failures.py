@@ -91,7 +91,7 @@ def pull_case(folder: Path, hub: LoopbackHub) -> Case:
     def state() -> str:
         snapshot = model_hub.cached(REPO)
         assert snapshot is not None and snapshot.sha in (old, new)
-        Classifier.from_snapshot(snapshot)
+        Classifier.from_artifact(model_hub.read(snapshot), snapshot)
         return "old" if snapshot.sha == old else "new"
 
     return lambda: model_hub.pull(REPO), state

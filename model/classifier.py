@@ -80,11 +80,6 @@ class Classifier:
         return cls.from_artifact(*hub.find(source, revision), threads)
 
     @classmethod
-    def from_snapshot(cls, snapshot: Source) -> "Classifier":
-        """From a commit that was pulled. Raises ArtifactError."""
-        return cls.from_artifact(hub.read(snapshot), snapshot)
-
-    @classmethod
     def from_artifact(cls, found: Artifact, source: Source, threads: int = 1) -> "Classifier":
         """The classifier of an artifact that was read. Raises ArtifactError where its network is not what it claims, or
         its predictions.csv not what its metrics.json counts."""

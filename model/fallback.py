@@ -28,7 +28,7 @@ def load_or_fall_back(source: str | Path | None = None, revision: str | None = N
     # First what the asked revision was when it was last pulled, then any other commit, the newest first.
     for snapshot in filter(None, [hub.cached(repo, revision), *hub.all_cached(repo)]):
         try:
-            classifier = Classifier.from_snapshot(snapshot)
+            classifier = Classifier.from_artifact(hub.read(snapshot), snapshot)
         except ArtifactError:
             continue
         return classifier, f"{reason} This page uses commit {snapshot.sha[:12]} of {repo}, which was downloaded before."

@@ -5,7 +5,6 @@ import os
 import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from huggingface_hub import constants
@@ -18,15 +17,13 @@ REPO = "ann/resnet"
 
 
 def point_client_at(url: str, cache: Path, patch: pytest.MonkeyPatch) -> None:
-    """In this process. The client does not wait between its retries."""
+    """In this process, in which nobody sleeps for long meanwhile: the client would, between its retries."""
     patch.setattr(constants, "ENDPOINT", url)
     patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
     patch.setattr(constants, "HF_HUB_CACHE", str(cache))
     patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    # Only the client's own view of `time` changes.
-    impatient = SimpleNamespace(**vars(time) | {"sleep": lambda seconds: None})
-    patch.setattr("huggingface_hub.utils._http.time", impatient)
-    patch.setattr("huggingface_hub.file_download.time", impatient)
+    sleep = time.sleep
+    patch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.02)))
     patch.setenv("HF_TOKEN", TOKEN)
 
 

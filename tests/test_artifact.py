@@ -40,11 +40,6 @@ def refusal(read, *arguments):
     return str(caught.value)
 
 
-def test_an_exported_folder_reads_back(tiny_artifact):
-    found = artifact.read(tiny_artifact)
-    assert found.config.depth == 8 and found.config.class_names[3] == "cat" and found.metrics.test.n == 250
-
-
 def test_the_probe_image_is_computed_and_never_changes():
     image = artifact.probe_image()
     assert image.shape == (1, 3, 32, 32) and image.dtype == np.float32
@@ -89,9 +84,7 @@ NINE = list("abcdefghi")
         ({"format_version": 2, "depth": ...}, "has format_version 2 where 1 is allowed"),
         ({"depth": 33}, "is wrong: depth is 33; it must be 6n+2"),
         ({"depth": True}, "has depth true where a whole number is allowed"),
-        ({"stem_kernel": 5}, "has stem_kernel 5 where 1 or 3 is allowed"),
         ({"stem_kernel": True}, "has stem_kernel true"),
-        ({"shortcut": "C"}, 'has shortcut "C"'),
         ({"image_size": 40}, "has image_size 40"),
         ({"fit": "zoom"}, 'has fit "zoom" where "crop" or "pad" or "stretch" is allowed'),
         ({"num_classes": 101}, "has num_classes 101"),
@@ -100,15 +93,11 @@ NINE = list("abcdefghi")
         ({"class_names": [*NINE, "j\n"]}, r'has class_names.9 "j\n"'),
         ({"class_names": [*NINE, "j" * 65]}, "has class_names.9"),
         ({"class_names": [*NINE, "<b>j"]}, 'has class_names.9 "<b>j"'),
-        ({"class_names": [*NINE, "j\u202e"]}, r'has class_names.9 "j\u202e"'),
         ({"class_names": [*NINE, ""]}, 'has class_names.9 ""'),
         ({"expected_logits": [0.0]}, "is wrong: it has 1 expected_logits for num_classes 10"),
         ({"expected_logits": [None] * 10}, "has expected_logits.0 null where a finite number is allowed"),
         ({"temperature": 0}, "has temperature 0 where a number from 0.01 to 100 is allowed"),
-        ({"temperature": "1"}, 'has temperature "1"'),
         ({"threshold": None}, "has threshold null where a finite number is allowed"),
-        ({"threshold": 10**400}, "has threshold 1000"),
-        ({"sha256": ...}, "lacks sha256"),
         ({"sha256": {}}, "has no sha256 of model.safetensors"),
         ({"sha256": {"a\nb": 5}}, r"has sha256.a\nb 5 where a text is allowed"),
     ],
@@ -156,38 +145,28 @@ ONE = {"confusion_matrix": [[250]], "per_class_accuracy": [1], "correct": 250, "
 @pytest.mark.parametrize(
     ("where", "value", "words"),
     [
-        ("format_version", 2, "has format_version 2"),
         ("test.loss", None, "has test.loss null"),
-        ("test.n", True, "has test.n true"),
         ("test.n", 0, "has test.n 0 where"),
-        ("test.accuracy_interval", [0, 0.5, 1], "has test.accuracy_interval"),
         ("test.accuracy_interval", [0.99, 1.0], "has a wrong test: its accuracy is not within its accuracy_interval"),
         ("test.accuracy", 0.999, "has a wrong test: its accuracy is not correct / n"),
         ("test.per_class_accuracy", [0] * 10, "has a wrong test: its per_class_accuracy is not that of its confusion"),
         ("test.confusion_matrix", [[1]], "has a wrong test: its confusion_matrix is not 10 by 10"),
         ("test.confusion_matrix", [[0] * 10] * 10, "has a wrong test: its confusion_matrix does not add up"),
         ("test.calibration", ..., "lacks test.calibration"),
-        ("test.calibration.ece_before", 1.1, "has test.calibration.ece_before 1.1"),
         (BINS, [7], f"has {BINS}.0 7 where an object is allowed"),
         (BINS, [BIN | {"upper": 1e400}], f"has {BINS}.0.upper Infinity"),
         (BINS, [], f"has {BINS} []"),
-        (BINS, [BIN] * 101, f"has {BINS} "),
         (BINS, [BIN | {"upper": 0}], "its lower is not below its upper"),
         (BINS, [BIN | {"accuracy": None}], "no confidence or accuracy"),
         (BINS, [BIN | {"n": 249}], "its calibration.bins_before do not add up to n"),
         ("test.calibration.bins_after", [BIN | {"n": 249}], "its calibration.bins_after do not add up to n"),
         ("training.split.val", 31, "has a val.n that is not training.split.val"),
-        ("val.flip_tta", {}, "lacks val.flip_tta.n"),
         ("val.flip_tta.n", 60, "has a wrong val.flip_tta: its accuracy is not"),
         ("val.flip_tta", ONE | {"n": 250, "accuracy_interval": [0.9, 1], "loss": 0}, "its flip_tta.n is not n"),
-        ("training.split.test", 251, "has a test.n that is not training.split.test"),
-        ("training.split.val_sha256", 7, "has training.split.val_sha256 7"),
         ("training.parameters", 464154, "has training.parameters 464,154; there are"),
         ("training.best_epoch", 3, "has a wrong training: its best_epoch is none of its epochs"),
         ("training.device", "x" * 201, "has training.device"),
         ("training.device", "half \ud800", "is not valid JSON"),
-        ("training.changes", ["--depth 8", 7], "has training.changes.1 7"),
-        (SETTINGS, [], f"has {SETTINGS} []"),
         (SETTINGS, {"depth": {"deep": 8}}, f'has {SETTINGS}.depth {{"deep": 8}} where a number, a short text'),
         (SETTINGS, {"scale": [[1]]}, f"has {SETTINGS}.scale [[1]]"),
         (SETTINGS, {"text": "x" * 1001}, f"has {SETTINGS}.text"),
@@ -195,13 +174,10 @@ ONE = {"confusion_matrix": [[250]], "per_class_accuracy": [1], "correct": 250, "
         (SETTINGS, {"large": 10**13}, f"has {SETTINGS}.large"),
         (SETTINGS, {"x" * 201: 0}, f"has {SETTINGS} "),
         (SETTINGS, dict.fromkeys(map(str, range(201)), 0), f"has {SETTINGS} "),
-        ("training.peak_memory_bytes", {"host": "much", "device": None}, "has training.peak_memory_bytes.host"),
-        ("training.resumed", [LATER | {"device": 7}], "has training.resumed.0.device 7"),
         ("training.pretrained", {"teacher": EARLIER | {"val_accuracy": 2}}, "has training.pretrained.teacher.val_acc"),
         ("training.mean", [0.5, 0.5], "has training.mean [0.5, 0.5] where a list of 3 is allowed"),
         ("training.new", float("nan"), "is not valid JSON (NaN"),
         ("training.new", "<b>", None),  # from here on what a newer trainer may add
-        ("new", {"deep": [{}]}, None),
         ("training.pretrained", {"initial_weights": EARLIER, "new": 7}, None),
         ("training.resumed", [LATER | {"new": 7}] * 300, None),
         (SETTINGS, {"new": [1, "a", None], "newer": True, "flag": None, "seed": 2**32 - 1}, None),
@@ -223,14 +199,13 @@ def test_metrics_that_count_one_right_answer_more_than_their_matrix_are_refused(
     assert "its confusion_matrix does not add up" in metrics_refusal(more | {"test.accuracy_interval": [0, 1]})
 
 
-@pytest.mark.parametrize(("where", "part"), [(BINS, {}), ("training.resumed", {}), ("test.confusion_matrix", ["a"])])
-def test_a_megabyte_of_errors_is_refused_without_delay(metrics_refusal, where, part):
+def test_a_megabyte_of_errors_is_refused_without_delay(metrics_refusal):
     began = time.process_time()
-    assert where in metrics_refusal({where: [part] * 130_000})
+    assert BINS in metrics_refusal({BINS: [{}] * 130_000})
     assert time.process_time() - began < 3
 
 
-@pytest.mark.parametrize("depth", [150, 500, 20_000])
+@pytest.mark.parametrize("depth", [150, 20_000])
 def test_a_value_of_any_depth_is_refused(copy, depth):
     text, config = (copy / artifact.METRICS).read_text(), artifact.read_config(copy / artifact.CONFIG)
     deep = text.replace('"recipe": "default"', f'"recipe": {"[" * depth}{"]" * depth}', 1)
@@ -286,12 +261,9 @@ HEAD = ",".join(artifact.HISTORY_COLUMNS)
     [
         [],
         [HEAD],
-        [HEAD.removeprefix("epoch,"), "1" + ",1" * 6],
         [HEAD, "1" + ",1" * 6],
-        [HEAD, "1" + ",1" * 8],
         [HEAD, "2" + ",1" * 7],
         [HEAD, "1,nan" + ",1" * 6],
-        [HEAD, "1,1e308" + ",1" * 6],
         [HEAD, "1,x" + ",1" * 6],
     ],
 )

@@ -1,5 +1,6 @@
 """The model card: its numbers, and its sentences that stand there only where they are true."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import yaml
 from model import artifact
 from model.artifact import Pretrained, PretrainedNetwork, Scores
 from trainer import card
+from ui.accuracy import training_html
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +34,8 @@ def test_the_card_has_val_and_test_results_that_the_hub_reads(found, tiny_artifa
     assert matter["library_name"] and matter["license"] and matter["datasets"] == ["cifar10"]
     assert matter["pipeline_tag"] == "image-classification"
     (entry,) = matter["model-index"]
+    names = [result["dataset"]["name"] for result in entry["results"]]
+    assert names == ["CIFAR-10 val (n = 30)", "CIFAR-10 test (n = 250)"]
     results = {result["metrics"][0]["name"]: result["metrics"][0]["value"] for result in entry["results"]}
     assert results == {
         "val accuracy": pytest.approx(found.metrics.val.accuracy, abs=5e-5),
@@ -73,6 +77,16 @@ def test_the_card_says_what_the_run_has_otherwise_than_its_recipe(found, text_of
     assert "`--max-epochs 2`" in flags and f"\nRecipe `default` with the overrides {flags}, 2 epochs on " in text_of()
     plain = text_of(training=replace(found.metrics.training, changes=()))
     assert plain == text_of().replace(f" with the overrides {flags}", "")
+
+
+def test_settings_that_no_longer_exist_are_shown_by_name_on_card_and_page(found, text_of, tiny_artifact):
+    settings = found.metrics.training.hyperparameters | {"of_old": 7}
+    training = replace(found.metrics.training, hyperparameters=settings, changes=("--of-old 7",))
+    card_text = text_of(training=training)
+    assert "| `of_old` | 7 |" in card_text and "`--of-old 7`" in card_text
+    metrics = replace(found.metrics, training=training)
+    page = training_html(metrics, found.config, artifact.read_history(tiny_artifact))
+    assert re.search(r"of_old</\w+>\s*<\w+>7<", page) and "--of-old 7" in page
 
 
 def test_the_card_says_which_networks_took_part(found, text_of):

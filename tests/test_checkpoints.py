@@ -34,10 +34,6 @@ def assert_both_are_whole(saved):
     assert sorted(p.name for p in saved.parent.iterdir()) == ["last.ckpt", "last.previous.ckpt"]
 
 
-def test_a_save_keeps_the_checkpoint_before_and_leaves_no_other_file(saved):
-    assert_both_are_whole(saved)
-
-
 def test_whatever_bit_flips_the_damage_is_noticed_or_has_no_effect(saved):
     whole = saved.read_bytes()
     draw = random.Random(0)

@@ -4,42 +4,20 @@ import json
 import os
 import signal
 import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from model.artifact import read_history
-from tests.conftest import TINY_FLAGS
-from trainer import checkpoints
+from tests.test_fit import SLURM, equal, history, weights
+from tests.tiny_trainer import start, wait_for_epoch
 from trainer.config import TrainConfig
 from trainer.data import EvalLoader, load_training_data
 from trainer.module import build_network
 
 pytestmark = pytest.mark.slow
 
-PROJECT = Path(__file__).resolve().parent.parent
-TIMING = {"seconds", "images_per_second"}
-TRAINER = ["-m", "tests.tiny_trainer", *TINY_FLAGS, "--max-epochs", "8", "--no-test"]
-
-
-SLURM = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "t", "SLURM_NODELIST": "localhost", "SLURM_NNODES": "1"}
-SLURM |= {"SLURM_NODEID": "0", "SLURM_LOCALID": "0", "SLURM_PROCID": "0", "SLURM_NTASKS": "2"}
-"""Of a job of two tasks, in which srun was not used."""
-
-
-def start(data_dir, run_dir, *launcher, flags=(), env=None) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-u", *launcher, *TRAINER, "--output-dir", str(run_dir), *flags],
-        cwd=PROJECT,
-        env=os.environ | {"CIFAR10_DIR": str(data_dir), "OMP_NUM_THREADS": "1"} | (env or {}),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+FLAGS = ("--max-epochs", "8", "--no-test")
 
 
 def finish(process: subprocess.Popen) -> tuple[str, str]:
@@ -50,19 +28,11 @@ def finish(process: subprocess.Popen) -> tuple[str, str]:
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def history(run_dir):
-    return [{k: v for k, v in row.items() if k not in TIMING} for row in read_history(run_dir)]
-
-
-def weights(run_dir):
-    return checkpoints.read_checkpoint(run_dir / "checkpoints" / "last.ckpt")["state_dict"]
-
-
 @pytest.fixture(scope="module")
 def by_torchrun(made_up_cifar, tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("torchrun") / "run"
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    process = start(made_up_cifar, run_dir, *launcher)
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    process = start(made_up_cifar, run_dir, *FLAGS, launcher=launcher)
     out, error = finish(process)
     assert process.returncode == 0, error
     (run_dir / "stdout.txt").write_text(out)
@@ -99,18 +69,16 @@ def test_every_training_image_counts_once(by_torchrun):
 @pytest.mark.parametrize("to_all", [True, False], ids=["Ctrl-C reaches both", "SIGTERM the first"])
 def test_devices_2_does_the_same_also_when_a_signal_interrupts_it(made_up_cifar, tmp_path, by_torchrun, to_all):
     run_dir = tmp_path / "run"
-    process = start(made_up_cifar, run_dir, flags=["--devices", "2"])
-    for line in process.stdout:
-        if line.split()[0] == "1":
-            break
+    process = start(made_up_cifar, run_dir, *FLAGS, "--devices", "2")
+    wait_for_epoch(process, 1)
     os.killpg(process.pid, signal.SIGINT) if to_all else process.send_signal(signal.SIGTERM)
     _, error = finish(process)  # the pipe closes only when no process is left
     assert process.returncode == (130 if to_all else 143), error
     assert error.count("\n") == 1 and "--resume" in error
-    process = start(made_up_cifar, run_dir, flags=["--devices", "2", "--resume"], env=SLURM)
+    process = start(made_up_cifar, run_dir, *FLAGS, "--devices", "2", "--resume", **SLURM)
     _, error = finish(process)
     assert process.returncode == 0, error
-    assert all(torch.equal(tensor, weights(by_torchrun)[name]) for name, tensor in weights(run_dir).items())
+    assert equal(weights(run_dir), weights(by_torchrun))
     for row, expected in zip(history(run_dir), history(by_torchrun), strict=True):
         np.testing.assert_allclose(list(row.values()), list(expected.values()), rtol=1e-6)
 
@@ -119,7 +87,7 @@ def test_devices_2_does_the_same_also_when_a_signal_interrupts_it(made_up_cifar,
 def test_a_fault_of_the_first_process_ends_the_other_without_another_word(made_up_cifar, tmp_path):
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     (tmp_path / "run" / "checkpoints" / "last.tmp").symlink_to("/dev/full")
-    process = start(made_up_cifar, tmp_path / "run", flags=["--devices", "2"])
+    process = start(made_up_cifar, tmp_path / "run", *FLAGS, "--devices", "2")
     _, error = finish(process)
     assert process.returncode == 1
     assert error.count("\n") == 1 and "No space left on device" in error

@@ -87,7 +87,7 @@ def test_the_temperature_stays_in_its_range_where_every_answer_is_right():
     assert fit_temperature(logits, np.arange(10)) == pytest.approx(evaluation.TEMPERATURE_RANGE[0])
 
 
-@pytest.mark.parametrize(("n", "below"), [(5_000, 250), (30, 1), (19, 0)])
+@pytest.mark.parametrize(("n", "below"), [(5_000, 250), (19, 0)])
 def test_the_threshold_is_the_greatest_that_95_percent_of_the_highest_logits_reach(n, below):
     highest = np.random.default_rng(n).permutation(n).astype(np.float32) / 8
     logits = np.full((n, 10), -3, np.float32)
@@ -102,7 +102,7 @@ def test_images_that_tie_at_the_threshold_all_reach_it():
     assert evaluation.fit_threshold(logits) == 1
 
 
-def test_the_flipped_view_is_the_mean_of_the_logits_of_the_image_and_its_mirror_image(tiny_artifact, tiny_cifar):
+def test_the_flipped_view_is_the_mean_of_the_logits_of_an_image_and_its_mirror_image(tiny_artifact, tiny_cifar):
     images, labels = cifar10.read_test(tiny_cifar)
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
     network = ResNet.from_pretrained(tiny_artifact)
@@ -125,10 +125,6 @@ def rewritten(tiny_artifact, folder, change, **config):
     artifact.write_json(folder / artifact.METRICS, metrics)
     reseal(folder, **config)
     return folder
-
-
-def test_recompute_finds_the_artifacts_own_numbers(tiny_artifact, tiny_cifar):
-    assert evaluation.recompute(tiny_artifact, tiny_cifar) == []
 
 
 def claims(differences):
@@ -164,8 +160,7 @@ def another_matrix(val):
     [
         (lambda val: val["accuracy_interval"].__setitem__(0, 0.0), ["val: accuracy_interval"]),
         (lambda val: val["calibration"].update(ece_before=0.0), ["val: ece_before"]),
-        (lambda val: val["calibration"].update(ece_after=0.9), ["val: ece_after"]),
-        (lambda val: val["calibration"].update(loss_after=9.0), ["val: loss_after"]),
+        (lambda val: val["calibration"].update(ece_after=0.9, loss_after=9.0), ["val: ece_after", "val: loss_after"]),
         (lambda val: val.update(loss=val["loss"] + 1e-3), ["val: loss"]),
         (lambda val: val["flip_tta"].update(loss=val["flip_tta"]["loss"] + 1e-3), ["val flip_tta: loss"]),
         (lambda val: one_less(val["flip_tta"]), ["val flip_tta: correct"]),
@@ -185,6 +180,7 @@ def test_recompute_names_every_claim_that_does_not_hold(tiny_artifact, tiny_cifa
 def test_what_an_older_artifact_does_not_claim_is_not_looked_at(tiny_artifact, tiny_cifar, tmp_path):
     def older(metrics):
         del metrics["val"]["flip_tta"], metrics["test"]["flip_tta"]
+        metrics["training"]["hyperparameters"]["of_old"] = 7  # a setting that no longer exists
 
     folder = rewritten(tiny_artifact, tmp_path / "artifact", older, threshold=None)
     assert evaluation.recompute(folder, tiny_cifar) == []
@@ -205,7 +201,5 @@ def test_the_summary_has_a_row_of_its_own_for_the_flipped_view_of_each_split(tin
 
 
 def test_recompute_says_so_where_the_artifact_used_another_split(tiny_artifact, tiny_cifar, monkeypatch):
-    from trainer import data
-
-    monkeypatch.setattr(data, "SPLIT_SEED", 1)
+    monkeypatch.setattr("trainer.data.SPLIT_SEED", 1)
     assert any(line.startswith("split: ") for line in evaluation.recompute(tiny_artifact, tiny_cifar))

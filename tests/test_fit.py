@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch._inductor.exc import TritonMissing
 from torch.overrides import TorchFunctionMode
 
 from model import cifar10
@@ -58,8 +57,13 @@ def equal(one, other):
 
 
 def assert_same(run_dir, expected):
+    """Weights of the last and the best epoch, momentum, and the history but for its clock."""
     assert history(run_dir) == history(expected)
-    assert all(equal(weights(run_dir, name), weights(expected, name)) for name in (checkpoints.LAST, checkpoints.BEST))
+    for name in (checkpoints.LAST, checkpoints.BEST):
+        found, wanted = saved(run_dir, name), saved(expected, name)
+        momentum, other = (each["optimizer_states"][0]["state"] for each in (found, wanted))
+        assert found["epoch"] == wanted["epoch"] and equal(found["state_dict"], wanted["state_dict"])
+        assert momentum.keys() == other.keys() and all(equal(momentum[key], other[key]) for key in momentum)
 
 
 @pytest.fixture(scope="module")
@@ -112,8 +116,12 @@ def as_on_cuda(monkeypatch):
 # What a run computes and writes
 
 
-def test_the_seed_decides_history_and_weights(tiny_cifar, tmp_path, finished):
-    assert_same(run(tiny_cifar, tmp_path / "again"), finished["cosine"])
+def test_the_seed_decides_history_and_weights_whatever_is_deterministic(tiny_cifar, tmp_path, finished):
+    try:
+        assert_same(run(tiny_cifar, tmp_path / "again", deterministic=True), finished["cosine"])
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
     assert history(run(tiny_cifar, tmp_path / "other", seed=1, max_epochs=1)) != history(finished["cosine"])[:1]
 
 
@@ -126,39 +134,35 @@ def test_every_epoch_has_an_order_of_its_own(tiny_cifar, tmp_path, monkeypatch):
         return step(module, batch, index)
 
     monkeypatch.setattr(TrainingModule, "training_step", noted)
-    run(tiny_cifar, tmp_path)
-    assert len(set(firsts)) == len(firsts) == 3
+    run(tiny_cifar, tmp_path, max_epochs=2)
+    assert len(set(firsts)) == len(firsts) == 2
 
 
-def test_the_plateau_schedule_lowers_the_rate_after_an_epoch_without_a_lower_val_loss(finished):
+def test_the_plateau_schedule_lowers_the_rate_after_an_epoch_without_a_lower_loss(finished):
     rows = history(finished["plateau"])
     assert [row["val_loss"] for row in rows] == pytest.approx(VAL_LOSSES)
     assert [row["learning_rate"] for row in rows] == pytest.approx([0.1, 0.1, 0.1, 0.01])
 
 
-def test_the_best_checkpoint_is_the_first_epoch_with_the_highest_val_accuracy(finished):
+def test_the_history_has_a_row_per_epoch_and_the_best_checkpoint_is_of_the_best(finished):
+    header = (finished["cosine"] / "history.csv").read_text().splitlines()[0]
+    assert header == "epoch,learning_rate,train_loss,train_accuracy,val_loss,val_accuracy,seconds,images_per_second"
+    assert [row["epoch"] for row in history(finished["cosine"])] == [1, 2, 3]
     for run_dir in finished.values():
         best = max(history(run_dir), key=lambda row: row["val_accuracy"])
         assert saved(run_dir, checkpoints.BEST)["epoch"] + 1 == best["epoch"]
 
 
-def test_the_history_has_one_row_per_epoch_with_the_columns_of_the_artifact(finished):
-    header = (finished["cosine"] / "history.csv").read_text().splitlines()[0]
-    assert header == "epoch,learning_rate,train_loss,train_accuracy,val_loss,val_accuracy,seconds,images_per_second"
-    assert [row["epoch"] for row in history(finished["cosine"])] == [1, 2, 3]
-
-
-@pytest.mark.parametrize("schedule", ["cosine", "plateau"])
-def test_tensorboard_gets_losses_accuracies_learning_rate_and_a_panel_of_images(finished, schedule):
-    events = EventAccumulator(str(finished[schedule] / "tensorboard")).Reload()
+def test_tensorboard_gets_losses_accuracies_learning_rate_and_a_panel_of_images(finished):
+    events = EventAccumulator(str(finished["cosine"] / "tensorboard")).Reload()
     assert {"train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr-SGD"} <= set(events.Tags()["scalars"])
     logged = events.Scalars("val/accuracy")
-    assert [e.value for e in logged] == pytest.approx([row["val_accuracy"] for row in history(finished[schedule])])
-    assert [e.step for e in logged] == [9 * epoch - 1 for epoch in range(1, len(logged) + 1)]  # 270 images, 30 a step
-    assert [e.step for e in events.Images("val/predictions")] == [e.step for e in logged]
+    assert [e.value for e in logged] == pytest.approx([row["val_accuracy"] for row in history(finished["cosine"])])
+    assert [e.step for e in logged] == [8, 17, 26]  # 270 images, 30 a step
+    assert [e.step for e in events.Images("val/predictions")] == [8, 17, 26]
 
 
-@pytest.mark.parametrize(("max_epochs", "panels", "first"), [(1, 1, 1), (50, 50, 1), (51, 26, 1), (1920, 50, 9)])
+@pytest.mark.parametrize(("max_epochs", "panels", "first"), [(50, 50, 1), (51, 26, 1), (1920, 50, 9)])
 def test_a_long_run_gets_no_more_than_50_panels_the_last_of_its_last_epoch(max_epochs, panels, first):
     due = [epoch for epoch in range(1, max_epochs + 1) if callbacks.panel_is_due(epoch, max_epochs)]
     assert (len(due), due[0], due[-1]) == (panels, first, max_epochs)
@@ -186,15 +190,6 @@ def test_max_steps_ends_a_run_in_mid_epoch_with_a_row_and_a_panel(tiny_cifar, tm
     before = (tmp_path / "checkpoints" / "last.ckpt").read_bytes()
     run(tiny_cifar, tmp_path, resume=True, max_epochs=1000, max_steps=13, schedule="steps")  # nothing is left to do
     assert (tmp_path / "checkpoints" / "last.ckpt").read_bytes() == before
-
-
-def test_deterministic_reaches_pytorch_and_gives_the_same_weights_on_the_cpu(tiny_cifar, tmp_path, finished):
-    try:
-        run(tiny_cifar, tmp_path, deterministic=True)
-        assert torch.are_deterministic_algorithms_enabled()
-    finally:
-        torch.use_deterministic_algorithms(False)
-    assert_same(tmp_path, finished["cosine"])
 
 
 def test_the_average_of_a_compiled_network_is_validated_by_its_own_weights(tiny_cifar, tmp_path, monkeypatch):
@@ -251,13 +246,13 @@ def test_a_moved_run_still_knows_its_best_epoch_the_first_of_equals(tiny_cifar, 
     original = TrainingModule.on_validation_epoch_end
 
     def never_better(self):
-        self.val_sums[1] = (20, 20, 19)[self.current_epoch]
+        self.val_sums[1] = (20, 20)[self.current_epoch]
         original(self)
 
     monkeypatch.setattr(TrainingModule, "on_validation_epoch_end", never_better)
-    cut_short(tiny_cifar, tmp_path / "cut", 2).rename(tmp_path / "moved")
-    run(tiny_cifar, tmp_path / "moved", resume=True)
-    assert (saved(tmp_path / "moved", checkpoints.BEST)["epoch"], saved(tmp_path / "moved")["epoch"]) == (0, 2)
+    cut_short(tiny_cifar, tmp_path / "cut", 1, max_epochs=2).rename(tmp_path / "moved")
+    run(tiny_cifar, tmp_path / "moved", resume=True, max_epochs=2)
+    assert (saved(tmp_path / "moved", checkpoints.BEST)["epoch"], saved(tmp_path / "moved")["epoch"]) == (0, 1)
 
 
 def test_a_run_ends_after_the_last_epoch_that_fits_before_its_deadline(tiny_cifar, tmp_path, monkeypatch):
@@ -350,19 +345,16 @@ def test_with_no_whole_checkpoint_left_both_are_named_and_nothing_is_changed(tin
 # Losses that are no numbers
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_loss_that_is_no_number_stops_at_once_and_keeps_the_last_good_checkpoint(
-    tiny_cifar, tmp_path, at_step, value
-):
+def test_an_infinite_loss_stops_at_once_and_keeps_the_last_good_checkpoint(tiny_cifar, tmp_path, at_step):
     def poison(module, batch_index):
-        module.step_losses[batch_index] = value
-        return value
+        module.step_losses[batch_index] = math.inf
+        return math.inf
 
     steps = at_step(13, poison)
     with pytest.raises(TrainingError) as caught:
         run(tiny_cifar, tmp_path, warmup_fraction=0.0)
     rate = 0.2 * cosine_with_warmup(12, 27, 0.0)
-    expected = f"the training loss became {value} at step 13 (epoch 2) with learning rate {rate:.3g}"
+    expected = f"the training loss became inf at step 13 (epoch 2) with learning rate {rate:.3g}"
     assert expected in str(caught.value) and "--learning-rate" in str(caught.value)
     assert expected in (tmp_path / "train.log").read_text()
     assert len(steps) == 13 and saved(tmp_path)["global_step"] == 9
@@ -387,11 +379,6 @@ def test_a_network_that_computes_nan_is_not_saved(tiny_cifar, tmp_path, monkeypa
     assert saved(tmp_path)["global_step"] == 9
 
 
-def test_a_learning_rate_that_diverges_is_answered_with_the_flag(tiny_cifar, tmp_path):
-    with pytest.raises(TrainingError, match="--learning-rate"):
-        run(tiny_cifar, tmp_path, learning_rate=1e30)
-
-
 def test_a_loss_that_is_nan_in_another_process_is_reported_as_such():
     def reduce(tensor, reduce_op):  # the other process found it in step 3
         return {"min": torch.minimum(tensor, torch.tensor(3.0)), "sum": tensor + float("nan")}[reduce_op]
@@ -411,20 +398,16 @@ needs_a_full_device = pytest.mark.skipif(not os.path.exists("/dev/full"), reason
 
 
 @needs_a_full_device
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("checkpoints/last.tmp", "last.ckpt could not be saved .No space left on device.*--resume"),
-        ("checkpoints/best.tmp", "best.ckpt could not be saved .No space left on device.*--resume"),
-        ("history.tmp", "the operating system refused something to the run .*No space left on device"),
-    ],
-)
-def test_a_disk_that_fills_up_stops_the_run_and_it_can_go_on(tiny_cifar, tmp_path, finished, name, words):
+def test_a_disk_that_fills_up_stops_the_run_and_it_can_go_on(tiny_cifar, tmp_path, finished):
     cut_short(tiny_cifar, tmp_path, epochs=1)
-    (tmp_path / name).symlink_to("/dev/full")
-    with pytest.raises(TrainingError, match=words):
-        run(tiny_cifar, tmp_path, resume=True)
-    (tmp_path / name).unlink(missing_ok=True)
+    for name, words in {
+        "history.tmp": "the operating system refused something to the run .*No space left on device",
+        "checkpoints/last.tmp": "last.ckpt could not be saved .No space left on device.*--resume",
+    }.items():
+        (tmp_path / name).symlink_to("/dev/full")
+        with pytest.raises(TrainingError, match=words):
+            run(tiny_cifar, tmp_path, resume=True)
+        (tmp_path / name).unlink(missing_ok=True)
     run(tiny_cifar, tmp_path, resume=True)
     assert_same(tmp_path, finished["cosine"])
 
@@ -436,7 +419,7 @@ def test_a_log_that_cannot_be_written_ends_no_run(tiny_cifar, tmp_path, capsys):
     assert len(history(tmp_path)) == 1 and capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("name", ["", "lock", "run.json.tmp", "train.log"])
+@pytest.mark.parametrize("name", ["", "run.json.tmp", "train.log"])
 def test_an_output_folder_that_cannot_be_written_is_refused_before_training(tiny_cifar, tmp_path, name):
     (tmp_path / "file").write_text("")
     run_dir = tmp_path / "run" if name else tmp_path / "file" / "run"
@@ -446,22 +429,26 @@ def test_an_output_folder_that_cannot_be_written_is_refused_before_training(tiny
         run(tiny_cifar, run_dir)
 
 
+TRAINING, READING = "trainer.module.TrainingModule.training_step", "model.cifar10.read_train"
 OUT_OF_MEMORY = [
-    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore"),
-    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
-    RuntimeError("[enforce fail at alloc_cpu.cpp:115] DefaultCPUAllocator: can't allocate memory: you tried to"),
-    MemoryError("Unable to allocate 527. MiB for an array with shape (45000, 32, 32, 3)"),
-    RuntimeError("can't start new thread"),
+    (TRAINING, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")),
+    (TRAINING, RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")),
+    (TRAINING, RuntimeError("[enforce fail at alloc_cpu.cpp:115] DefaultCPUAllocator: can't allocate memory: you")),
+    (READING, MemoryError("Unable to allocate 527. MiB for an array with shape (45000, 32, 32, 3)")),
+    (TRAINING, RuntimeError("can't start new thread")),
 ]
 
 
-@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=str)
-@pytest.mark.parametrize("where", ["trainer.module.TrainingModule.training_step", "model.cifar10.read_train"])
-def test_too_little_memory_names_the_flag_to_lower(tiny_cifar, tmp_path, monkeypatch, error, where):
-    def full(*_):
+def raising(error):
+    def fail(*_):
         raise error
 
-    monkeypatch.setattr(where, full)
+    return fail
+
+
+@pytest.mark.parametrize(("where", "error"), OUT_OF_MEMORY, ids=str)
+def test_too_little_memory_names_the_flag_to_lower(tiny_cifar, tmp_path, monkeypatch, where, error):
+    monkeypatch.setattr(where, raising(error))
     with pytest.raises(TrainingError, match=r"too little memory for --batch-size 30: give a lower one, [^\n]*$"):
         run(tiny_cifar, tmp_path)
 
@@ -469,21 +456,22 @@ def test_too_little_memory_names_the_flag_to_lower(tiny_cifar, tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (RuntimeError("No working C++ compiler found\nmore"), r"failed \(RuntimeError: No working C\+\+ comp"),
         (FileNotFoundError(2, "No such file or directory", "g++"), r"--compile failed \(FileNotFoundError: .*'g\+\+'"),
         (RuntimeError("It said:\n\nTraceback\nOSError: disk full\n"), r"\(RuntimeError: OSError: disk full\)"),
-        (TritonMissing(None), r"--compile failed \(TritonMissing: Cannot find a working triton"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried.\nmore"), "--batch-size 30: give a lower one"),
     ],
 )
 def test_what_ends_a_compilation_is_told_in_a_sentence(tiny_cifar, tmp_path, monkeypatch, error, words):
-    def broken(*_):
-        raise error
-
-    monkeypatch.setattr(fit, "compile_if_asked", lambda network, config: network.compile(backend=broken))
+    monkeypatch.setattr(fit, "compile_if_asked", lambda network, config: network.compile(backend=raising(error)))
     with pytest.raises(TrainingError, match=words) as told:
         run(tiny_cifar, tmp_path, compile=True)
     assert "\n" not in str(told.value)
+
+
+def test_a_missing_triton_of_which_pytorch_tells_otherwise_is_told_alike(tiny_cifar, tmp_path, monkeypatch):
+    monkeypatch.setattr(TRAINING, raising(RuntimeError("Cannot find a working triton installation.\nmore")))
+    with pytest.raises(TrainingError, match=r"--compile failed \(RuntimeError: Cannot find a working triton ins"):
+        run(tiny_cifar, tmp_path, compile=True)
 
 
 # Devices
@@ -567,15 +555,7 @@ class HostLooks(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-def test_the_counter_of_looks_sees_them():
-    for number, look in enumerate([torch.Tensor.tolist, torch.Tensor.cpu, bool, torch.Tensor.nonzero]):
-        with HostLooks() as looks:
-            look(torch.ones(()))
-        assert looks.count == 1, number
-
-
-@pytest.mark.parametrize("settings", [{}, {"crop": "resized", "schedule": "plateau"}], ids=["pad", "resized"])
-def test_no_step_looks_at_what_the_device_computed(tiny_cifar, tmp_path, monkeypatch, settings):
+def test_no_step_looks_at_what_the_device_computed(tiny_cifar, tmp_path, monkeypatch):
     as_on_cuda(monkeypatch)
     at_steps, original = [], TrainingModule.training_step
 
@@ -585,7 +565,7 @@ def test_no_step_looks_at_what_the_device_computed(tiny_cifar, tmp_path, monkeyp
 
     monkeypatch.setattr(TrainingModule, "training_step", step)
     with HostLooks() as looks:
-        run(tiny_cifar, tmp_path, max_epochs=2, ema_decay=0.9, **settings)
+        run(tiny_cifar, tmp_path, max_epochs=2, ema_decay=0.9, crop="resized", schedule="plateau")
     first, second = at_steps[:9], at_steps[9:]
     assert len(set(first)) == 1 and len(set(second)) == 1
     assert second[0] > first[0]  # it does look when the epoch ends

@@ -4,7 +4,6 @@ import logging
 import shutil
 import subprocess
 import sys
-import time
 import warnings
 from pathlib import Path
 
@@ -19,16 +18,10 @@ from model.resnet import ResNet
 from tests.hub_client import REPO, contents, environment, steps
 
 
-def test_a_pulled_model_answers_as_the_folder_does_and_names_its_commit(hub, sha, tiny_artifact):
-    pulled, local = Classifier.load(REPO), Classifier.load(tiny_artifact)
-    assert str(pulled.source) == f"hub:{REPO}@{sha}" and str(local.source) == f"folder:{tiny_artifact}"
-    assert (pulled.logits(artifact.probe_image()) == local.logits(artifact.probe_image())).all()
-    assert pulled.metrics == local.metrics and pulled.class_names == local.class_names
-
-
 def test_only_what_the_page_needs_is_downloaded_byte_for_byte(hub, sha, tiny_artifact):
-    folder = Classifier.load(REPO).folder
-    found = contents(folder)
+    classifier = Classifier.load(REPO)
+    assert str(classifier.source) == f"hub:{REPO}@{sha}"
+    found = contents(classifier.folder)
     assert found.keys() == {artifact.CONFIG, *artifact.SERVING, *artifact.SAMPLE_FILES}
     assert found == {name: (tiny_artifact / name).read_bytes() for name in found}
     assert contents(pull(REPO, hub.commit(REPO, {"notes.md": b"new"}))[1].folder).keys() == found.keys()
@@ -41,8 +34,6 @@ def test_torch_users_get_the_weights_alone(hub, sha, tiny_artifact):
     assert all((tensor == expected[name]).all() for name, tensor in network.state_dict().items())
     (snapshot,) = Path(constants.HF_HUB_CACHE).glob("*/snapshots/*")
     assert contents(snapshot).keys() == {artifact.CONFIG, artifact.WEIGHTS}
-    with pytest.raises(HubError, match="has no revision v9"):
-        ResNet.from_pretrained(REPO, "v9")
 
 
 @pytest.mark.parametrize("samples", [True, False])
@@ -53,13 +44,10 @@ def test_a_commit_that_is_in_the_cache_costs_no_request(hub, tiny_artifact, samp
     hub.log.clear()
     assert str(Classifier.load(REPO, sha).source) == f"hub:{REPO}@{sha}"
     assert steps(hub) == []
-
-
-def test_a_branch_that_has_not_moved_costs_one_request(hub, sha):
     Classifier.load(REPO)
     hub.log.clear()
     Classifier.load(REPO)
-    assert steps(hub) == ["info"]
+    assert steps(hub) == ["info"]  # whether the branch has moved
 
 
 def test_branches_tags_and_commits_are_told_apart_a_moved_branch_is_followed(hub, sha, tiny_artifact):
@@ -70,23 +58,16 @@ def test_branches_tags_and_commits_are_told_apart_a_moved_branch_is_followed(hub
     assert str(Classifier.load(REPO, "v1").source) == str(Classifier.load(REPO, sha).source) == f"hub:{REPO}@{sha}"
 
 
-def test_a_folder_of_that_name_comes_before_the_hub(hub, sha, tiny_artifact, tmp_path, monkeypatch):
+def test_a_folder_of_that_name_comes_first_and_has_no_revisions(hub, sha, tiny_artifact, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(tiny_artifact, REPO)
     assert str(Classifier.load(REPO).source) == f"folder:{REPO}"
-    assert steps(hub) == []
-
-
-@pytest.mark.parametrize("source", [None, "folder"])
-def test_only_a_repository_has_revisions(tiny_artifact, source):
-    with pytest.raises(ValueError, match="revision 'v1' names a commit of a Hub repository"):
-        Classifier.load(source and tiny_artifact, revision="v1")
-
-
-@pytest.mark.parametrize("source", ["nowhere", "a/b/c", "https://huggingface.co/ann/resnet", "x" * 300])
-def test_what_is_neither_folder_nor_repository_is_told_so(hub, source):
-    with pytest.raises(ArtifactError, match="neither a folder nor the OWNER/NAME"):
-        Classifier.load(source)
+    for source in (None, REPO):
+        with pytest.raises(ValueError, match="revision 'v1' names a commit of a Hub repository"):
+            Classifier.load(source, revision="v1")
+    for source in ("nowhere", "a/b/c", "x" * 300):
+        with pytest.raises(ArtifactError, match="neither a folder nor the OWNER/NAME"):
+            Classifier.load(source)
     assert steps(hub) == []
 
 
@@ -112,15 +93,12 @@ def test_an_unknown_repository_and_one_that_must_not_be_read_are_told_alike(hub,
     assert refusal() == words
 
 
-def test_a_gated_repository_is_told_so(hub, sha, monkeypatch):
+def test_what_is_gated_and_a_revision_that_is_not_there_are_named(hub, sha, monkeypatch):
+    assert refusal("v9") == "ann/resnet has no revision v9: name a branch, a tag or a commit."
+    assert refusal("f" * 40) == f"ann/resnet has no revision {'f' * 40}: name a branch, a tag or a commit."
     hub.repo(REPO).gated = True
     monkeypatch.delenv("HF_TOKEN")
     assert refusal() == "ann/resnet is gated: accept its conditions on the Hub and set HF_TOKEN."
-
-
-def test_a_revision_that_is_not_there_is_named(hub, sha):
-    assert refusal("v9") == "ann/resnet has no revision v9: name a branch, a tag or a commit."
-    assert refusal("f" * 40) == f"ann/resnet has no revision {'f' * 40}: name a branch, a tag or a commit."
 
 
 def test_a_repository_without_an_artifacts_files_is_refused_before_a_download(hub, tiny_artifact):
@@ -141,18 +119,17 @@ def test_a_file_that_is_too_large_is_not_downloaded(hub, sha, name, size):
     [
         ("config.json", b"not json", "config.json is not valid JSON"),
         ("model.safetensors", b"<!doctype html>", "model.safetensors is damaged or altered"),
-        ("history.csv", b"", "history.csv is damaged or altered"),
     ],
 )
 def test_a_commit_that_is_no_intact_artifact_is_refused_by_name(hub, sha, name, content, words):
     bad = hub.commit(REPO, {name: content})
-    for load in (Classifier.load, ResNet.from_pretrained)[: 2 if name.startswith(("c", "m")) else 1]:
+    for load in (Classifier.load, ResNet.from_pretrained):
         assert f"hub:{REPO}@{bad} is refused: {words}" in refusal(kind=ArtifactError, load=load)
     assert str(Classifier.load(REPO, sha).source).endswith(sha)
 
 
 @pytest.mark.parametrize("revision", [None, "sha"])
-@pytest.mark.parametrize("name", [artifact.CONFIG, artifact.WEIGHTS, artifact.METRICS])
+@pytest.mark.parametrize("name", [artifact.CONFIG, artifact.WEIGHTS])
 def test_what_was_damaged_in_the_cache_is_downloaded_again(hub, sha, tiny_artifact, name, revision):
     path = Classifier.load(REPO, sha).folder / name
     path.resolve().write_bytes(path.read_bytes()[:-1] + b"?")
@@ -224,11 +201,3 @@ def test_a_half_pulled_commit_is_not_taken_for_a_whole_one(hub, sha):
         Classifier.load(REPO)
     assert model_hub.cached(REPO, newer) is None
     assert [snapshot.sha for snapshot in model_hub.all_cached(REPO)] == [sha]
-
-
-def test_a_silent_hub_is_left_after_the_deadline(hub, sha):
-    hub.fail("lfs-get", "stall", times=1)
-    started = time.monotonic()
-    with pytest.raises(HubError, match=r"^The Hub did not finish within 0\.5 seconds\.$"):
-        model_hub.pull(REPO, seconds=0.5)
-    assert time.monotonic() - started < 8  # the client itself would wait for 10

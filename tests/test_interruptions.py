@@ -12,16 +12,16 @@ import pytest
 import torch
 
 from model import cifar10
-from model.artifact import read_history
-from tests.conftest import TINY_FLAGS, md5_of
+from tests import tiny_trainer
+from tests.conftest import md5_of
+from tests.test_fit import assert_same
+from tests.tiny_trainer import wait_for_epoch
 from trainer import checkpoints
 from trainer.config import TrainConfig
 
 pytestmark = pytest.mark.slow
 
-PROJECT = Path(__file__).resolve().parent.parent
 TINY = {"depth": 8, "max_epochs": 4, "batch_size": 30, "device": "cpu", "precision": "32-true"}
-TIMING = {"seconds", "images_per_second"}
 RECIPES = {
     "cosine": {},
     "plateau": {"schedule": "plateau", "plateau_patience": 0, "learning_rate": 0.1, "crop": "resized"},
@@ -75,23 +75,6 @@ def attempt(*arguments, **options) -> int:
     return process.exitcode
 
 
-def outcome(run_dir: Path):
-    """All that must not depend on interruptions: weights of last and best, optimizer, history without the clock."""
-    states = [checkpoints.read_checkpoint(run_dir / "checkpoints" / name) for name in ("last.ckpt", "best.ckpt")]
-    tensors = {f"{i}.{name}": t for i, state in enumerate(states) for name, t in state["state_dict"].items()}
-    for key, value in states[0]["optimizer_states"][0]["state"].items():
-        tensors[f"momentum.{key}"] = value["momentum_buffer"]
-    rows = [{k: v for k, v in row.items() if k not in TIMING} for row in read_history(run_dir)]
-    return tensors, rows, [state["epoch"] for state in states]
-
-
-def assert_same(run_dir: Path, uninterrupted: Path) -> None:
-    (tensors, rows, epochs), (expected, expected_rows, expected_epochs) = outcome(run_dir), outcome(uninterrupted)
-    assert rows == expected_rows and epochs == expected_epochs
-    assert tensors.keys() == expected.keys()
-    assert all(torch.equal(tensors[name], expected[name]) for name in expected)
-
-
 @pytest.fixture(scope="module")
 def uninterrupted(made_up_cifar, tmp_path_factory):
     folder = tmp_path_factory.mktemp("uninterrupted")
@@ -132,24 +115,13 @@ def start(made_up_cifar, tmp_path):
     started = []
 
     def start_one(*flags: str) -> subprocess.Popen:
-        command = [sys.executable, "-u", "-m", "tests.tiny_trainer", *TINY_FLAGS, "--max-epochs", "500"]
-        command += ["--output-dir", str(tmp_path / "run"), *flags]
-        environment = os.environ | {"CIFAR10_DIR": str(made_up_cifar)}
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        started.append(subprocess.Popen(command, cwd=PROJECT, env=environment, **pipes))
+        started.append(tiny_trainer.start(made_up_cifar, tmp_path / "run", "--max-epochs", "500", *flags))
         return started[-1]
 
     yield start_one
     for process in started:
         process.kill()
         process.communicate()
-
-
-def wait_for_epoch(process: subprocess.Popen, epoch: int) -> None:
-    for line in process.stdout:
-        if line.split()[:1] == [str(epoch)]:
-            return
-    pytest.fail(process.stderr.read())
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

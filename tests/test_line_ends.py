@@ -49,8 +49,10 @@ def test_the_project_is_the_same_and_its_bundled_model_loads(tmp_path):
     assert contents(clone) == files
 
 
-@pytest.mark.parametrize("repo_type", ["model", "space"])
-@pytest.mark.parametrize("rules", [b"*.bin filter=lfs diff=lfs merge=lfs -text", b"*.csv text eol=crlf\n", None])
+@pytest.mark.parametrize(
+    ("repo_type", "rules"),
+    [("model", b"*.bin filter=lfs diff=lfs merge=lfs -text"), ("space", b"*.csv text eol=crlf\n"), ("model", None)],
+)
 def test_a_published_repository_is_the_same_and_keeps_its_rules_for_lfs(
     hub, sha, tiny_artifact, tmp_path, repo_type, rules
 ):
@@ -61,10 +63,3 @@ def test_a_published_repository_is_the_same_and_keeps_its_rules_for_lfs(
     files = hub.files(repo, repo_type=repo_type)
     assert files[".gitattributes"] == (rules.rstrip() + b"\n" if rules else b"") + b"* -text\n"
     assert contents(cloned(files, tmp_path)) == files
-
-
-def test_the_line_is_added_before_the_files_for_the_hub_writes_rules_for_them(hub, tiny_artifact):
-    publish(tiny_artifact, REPO)
-    created, kept, published = (hub.files(REPO, sha) for sha in hub.history(REPO))
-    assert kept == {".gitattributes": created[".gitattributes"] + b"* -text\n"}
-    assert published[".gitattributes"] == kept[".gitattributes"] and len(published) > 1

@@ -48,29 +48,3 @@ def test_a_fault_skips_and_counts_until_it_is_healed(hub):
     hub.fail("info", 403)
     hub.heal()
     assert HfApi().model_info("ann/m").id == "ann/m"
-
-
-def test_reset_breaks_the_connection_before_the_work_and_lost_after_it(hub):
-    first = hub.add_repo("ann/m")
-    for fault, commits in (("reset", 1), ("lost", 2)):
-        hub.fail("commit", fault)
-        with pytest.raises(Exception, match="reset by peer"):
-            push(FILES)
-        assert len(hub.history("ann/m")) == commits and hub.history("ann/m")[0] == first
-
-
-@pytest.mark.parametrize(("fault", "words"), [("cut", "peer closed connection"), ("truncated", "Consistency check")])
-def test_half_of_a_file_is_noticed_by_the_client(hub, fault, words):
-    hub.add_repo("ann/m", FILES)
-    hub.fail("lfs-get", fault)
-    with pytest.raises(Exception, match=words):
-        pull("model.safetensors")
-
-
-def test_garbage_and_a_wrong_etag_are_lies_that_the_client_believes(hub, tmp_path):
-    hub.add_repo("ann/m", FILES)
-    hub.fail("get", "garbage")
-    hub.fail("head", "wrong-etag")
-    data = pull("config.json")
-    assert len(data) == len(FILES["config.json"]) and data != FILES["config.json"]
-    assert [path.name.strip("0") for path in tmp_path.glob("hub-cache/models--*/blobs/*")] == [""]

@@ -111,20 +111,13 @@ def test_a_plain_image_of_any_shape_keeps_its_color(size, fit):
     assert np.array_equal(square(Image.new("RGB", size, (90, 120, 30)), fit), expected)
 
 
-@pytest.mark.parametrize(
-    "pixels, most",
-    [(noise(128, 128), 1.5), (noise(512, 512), 1.5), (smooth(320, 320), 2), (smooth(2048, 2048), 2)],
-    ids=["noise / 4", "noise / 16", "smooth / 10", "smooth / 64"],
-)
-def test_shrinking_gives_the_mean_of_each_block(pixels, most):
-    block = len(pixels) // 32
-    assert abs(square(pixels) - pixels.reshape(32, block, 32, block, 3).mean((1, 3))).max() <= most
-
-
-@pytest.mark.parametrize("side", [96, 100, 1999])
-def test_a_checkerboard_turns_gray_instead_of_aliasing(side):
-    y, x = np.mgrid[0:side, 0:side]
-    assert abs(square(((x + y) % 2 * 255).astype(np.uint8))[1:-1, 1:-1] - 127.5).max() <= 6
+def test_shrinking_gives_the_mean_of_each_block_and_no_aliases():
+    for pixels, most in ((noise(128, 128), 1.5), (smooth(2048, 2048), 2)):
+        block = len(pixels) // 32
+        assert abs(square(pixels) - pixels.reshape(32, block, 32, block, 3).mean((1, 3))).max() <= most
+    for side in (100, 1999):  # a checkerboard turns gray
+        y, x = np.mgrid[0:side, 0:side]
+        assert abs(square(((x + y) % 2 * 255).astype(np.uint8))[1:-1, 1:-1] - 127.5).max() <= 6
 
 
 def test_enlarging_is_smooth_and_keeps_the_corners_in_place():
@@ -178,19 +171,14 @@ GREY, DEEP = noise(channels=1), np.random.default_rng(0).integers(0, 65536, (32,
 FIRST, SECOND = (GREY.astype(np.uint16) << 4).reshape(-1, 2).T  # 12 bits each: two values to three bytes
 TWELVE = np.stack([FIRST >> 4, (FIRST & 15) << 4 | SECOND >> 8, SECOND & 255], -1).astype(np.uint8).tobytes()
 FROM_WHITE = ((255 - GREY).astype("<u2") * 257).tobytes()
-INKS = noise(channels=4)
-ON_PAPER = 255 * (1 - INKS[..., :3] / 255) * (1 - INKS[..., 3:] / 255)
-CMYK = Image.frombytes("CMYK", (32, 32), INKS.tobytes())
 TWO_COLOURS = halves((250, 20, 20), (10, 20, 30)).astype(np.uint8)
 ONE_IS_CLEAR = halves((255, 255, 255), (10, 20, 30))
 SHOWN = {
-    "one bit": (GREY > 127, (GREY > 127)[..., None] * 255, 0),
     "16-bit gray PNG": (encode(Image.fromarray(GREY.astype(np.uint16) * 257)), GREY[..., None], 0),
     "16-bit gray, big-endian": (gray16(DEEP, ">"), DEEP[..., None] // 256, 0),
     "16-bit gray from white": (gray_tiff(FROM_WHITE, 16, True), GREY[..., None], 0),
     "16-bit gray, not told": (gray_tiff(FROM_WHITE, 16, None), 255 - GREY[..., None], 0),
     "12-bit gray": (gray_tiff(TWELVE, 12, False), GREY[..., None], 0),
-    "16-bit RGB": (hand_built_png(32, 32, 16, 2, packed(*(noise().astype(">u2") * 257))), noise(), 0),
     "16-bit gray, one value clear": (
         hand_built_png(32, 32, 16, 0, packed(*[b"\x12\x34" * 16 + b"\x12\x35" * 16] * 32), chunk(b"tRNS", b"\x12\x34")),
         halves(255, 0x12),
@@ -200,7 +188,6 @@ SHOWN = {
     "LA": (*with_alpha("L"), 1),
     "RGBA, premultiplied": (Image.new("RGBa", (32, 32), (50, 25, 0, 100)), (205, 180, 155), 1),
     "LA, premultiplied": (Image.new("La", (32, 32), (50, 100)), 205, 1),
-    "palette": (encode(palette((1, 2, 3), (4, 5, 6))), halves((1, 2, 3), (4, 5, 6)), 0),
     "palette beside opaque alpha": (with_alpha_beside_the_palette(255), halves((9, 9, 9), (10, 20, 30)), 0),
     "palette beside clear alpha": (with_alpha_beside_the_palette(0), 255, 0),
     "PNG palette, one entry clear": (encode(palette((9, 0, 0), (10, 20, 30)), transparency=0), ONE_IS_CLEAR, 0),
@@ -210,7 +197,6 @@ SHOWN = {
         1,
     ),
     "RGB, one color clear": (encode(TWO_COLOURS, transparency=(250, 20, 20)), ONE_IS_CLEAR, 0),
-    "CMYK TIFF": (encode(CMYK, "TIFF"), ON_PAPER, 1),
     "CMYK JPEG": (encode(Image.new("CMYK", (64, 64), (255, 0, 0, 0)), "JPEG", quality=100), (0, 255, 255), 3),
 }
 
@@ -269,7 +255,7 @@ def test_a_jpeg_is_shrunk_by_its_decoder_to_256_pixels_and_then_turned():
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
-@pytest.mark.parametrize("block", [exif(99), b"Exif\0\0not TIFF", b"Exif\0\0II*\0\xff\xff\xff\xff" + b"\xff" * 60])
+@pytest.mark.parametrize("block", [exif(99), b"Exif\0\0II*\0\xff\xff\xff\xff" + b"\xff" * 60])
 def test_a_broken_exif_block_is_ignored(block):
     assert np.array_equal(square(encode(noise(), exif=block)), noise())
     jpeg = encode(smooth(32, 32), "JPEG", quality=100, subsampling=0, exif=block)
@@ -295,11 +281,10 @@ def test_every_promised_format_is_read_whatever_follows_it(kind):
     assert abs(square(file + b"PK\x03\x04" + bytes(5000)) - (200, 100, 50)).max() <= 4
 
 
-@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("kind", ["GIF", "TIFF"])
 def test_of_an_animation_the_first_frame_counts(kind):
     frames = [Image.new("RGB", (32, 32), color) for color in ((255, 0, 0), (0, 255, 0), (0, 0, 255))]
-    options = {"lossless": True} if kind == "WEBP" else {}
-    file = encode(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+    file = encode(frames[0], kind, save_all=True, append_images=frames[1:])
     assert open_image(file).n_frames == 3 and (square(file) == (255, 0, 0)).all()
 
 
@@ -334,7 +319,6 @@ JPEG, PROGRESSIVE = encode(smooth(), "JPEG"), encode(smooth(), "JPEG", progressi
     "data, told",
     [
         (hand_built_png(60_000, 60_000, 8, 2, packed(bytes(99))), "60000 x 60000 pixels"),
-        (hand_built_png(25_000_001, 1, 1, 0, packed(bytes(99))), LIMIT),
         (webp_of(13_000), "13000 x 13000 pixels"),
         (GIF_SCREEN + GIF_FRAME, LIMIT),
         (with_claimed_size(JPEG, 8000, 8001), "8000 x 8001 pixels"),
@@ -342,7 +326,7 @@ JPEG, PROGRESSIVE = encode(smooth(), "JPEG"), encode(smooth(), "JPEG", progressi
         (with_claimed_size(PROGRESSIVE, 8000, 8000), LIMIT),  # its decoder holds the whole image
         (heic(coded(size=(60_000, 60_000))), "60000 x 60000 pixels"),
     ],
-    ids=["PNG", "long PNG", "WebP", "GIF frame", "JPEG", "narrow JPEG", "progressive", "HEIC"],
+    ids=["PNG", "WebP", "GIF frame", "JPEG", "narrow JPEG", "progressive", "HEIC"],
 )
 def test_a_bomb_is_refused_by_the_size_in_its_header_without_a_warning(data, told, recwarn):
     message = refusal(data)
@@ -399,12 +383,7 @@ def test_a_file_over_the_byte_limit_is_refused(monkeypatch):
 def test_half_a_file_is_refused(kind):
     data = encode(noise(96, 96), kind)
     assert DAMAGED in refusal(data[: len(data) // 2]) and DAMAGED in refusal(data[:24])
-
-
-def test_a_wrong_byte_and_an_image_without_pixels_are_refused():
-    data = bytearray(encode(noise()))
-    data[len(data) // 2] ^= 0xFF
-    assert DAMAGED in refusal(bytes(data)) and DAMAGED in refusal(hand_built_png(0, 0, 8, 2, packed()))
+    assert DAMAGED in refusal(hand_built_png(0, 0, 8, 2, packed()))
 
 
 NO_IMAGES = {
@@ -461,6 +440,11 @@ def test_a_heic_photo_is_seen_as_it_is_meant(file, expected):
     assert abs(square(file) - square(expected)).max() <= 12
 
 
+def test_a_heic_photo_that_is_broken_is_refused():
+    for data in (heic(coded())[:-100], heic(coded(size=(32, 32))), heic()):  # half, larger than it claims, no image
+        assert DAMAGED in refusal(data)
+
+
 def test_a_heic_photo_may_have_alpha_and_its_decoder_stays_in_another_process():
     opened = open_image(heic(coded(), coded(alpha()), references=[(b"auxl", 2, [1])]))
     assert opened.mode == "RGBA" and abs(np.asarray(opened)[40, 40, 3].astype(int) - 64) < 16  # the gray of blue
@@ -471,19 +455,6 @@ def test_a_heic_photo_without_the_package_is_refused_and_the_package_named(monke
     monkeypatch.setitem(sys.modules, "pi_heif", None)
     assert "pi-heif" in refusal(heic(coded()))
     assert np.array_equal(square(encode(noise())), noise())
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        heic(coded())[:-100],
-        heic(coded(size=(32, 32))),
-        heic(),
-    ],
-    ids=["half", "larger than it claims", "no image"],
-)
-def test_a_broken_heic_photo_is_refused(data):
-    assert DAMAGED in refusal(data)
 
 
 @LINUX
@@ -586,7 +557,7 @@ def test_an_image_waits_while_all_together_would_hold_too_many_pixels(held, file
     assert not thread.is_alive() and open_image(file)
 
 
-@pytest.mark.parametrize("data", [b"text", heic(), hand_built_png(5000, 4000, 8, 2, b"")], ids=["text", "HEIC", "PNG"])
+@pytest.mark.parametrize("data", [heic(), hand_built_png(5000, 4000, 8, 2, b"")], ids=["HEIC", "PNG"])
 def test_what_is_refused_or_fails_gives_its_pixels_back(data):
     with pytest.raises(ImageError), open_limited(data):
         pass

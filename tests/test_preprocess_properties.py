@@ -9,7 +9,7 @@ from PIL import Image, features
 
 from model.preprocess import FITS, ImageError, open_image, preprocess, to_square_rgb
 from tests.image_files import encode, exif
-from tests.test_preprocess import STORED, smooth
+from tests.test_preprocess import smooth
 
 tried = settings(derandomize=True, deadline=None, database=None)
 
@@ -67,18 +67,6 @@ def test_preprocessing_the_square_image_again_changes_nothing_under_any_fit(imag
     assert np.array_equal(preprocess(square, again), preprocess(image, fit))
 
 
-@settings(tried, max_examples=100)
-@given(sizes, st.sampled_from(("L", "LA", "RGB", "RGBA", "CMYK")), st.integers(0, 99), fits)
-def test_the_eight_orientations_of_an_image_give_the_array_of_the_upright_one(size, mode, seed, fit):
-    upright = np.random.default_rng(seed).integers(0, 256, (*size, MODES[mode] // 8), dtype=np.uint8)  # (H, W, C)
-    expected = preprocess(Image.frombytes(mode, upright.shape[1::-1], upright.tobytes()), fit)
-    for orientation, stored in STORED.items():
-        turned = stored(upright)
-        image = Image.frombytes(mode, turned.shape[1::-1], turned.tobytes())
-        image.info["exif"] = exif(orientation)
-        assert np.array_equal(preprocess(image, fit), expected), orientation
-
-
 def opened(data):
     """The image, or None where it was refused; any other exception fails the test."""
     with warnings.catch_warnings():
@@ -126,9 +114,3 @@ def damaged(draw):
 @given(damaged())
 def test_a_damaged_file_ends_in_an_image_or_an_image_error(data):
     opened(data)
-
-
-def test_the_files_to_be_damaged_are_fine_themselves_and_half_of_one_is_not():
-    for data in FILES.values():
-        assert sorted(opened(data).size) == [20, 24]  # Pillow turns a TIFF itself
-    assert opened(FILES["PNG"][:40]) is None

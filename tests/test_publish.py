@@ -10,17 +10,19 @@ import time
 from pathlib import Path
 
 import pytest
-import yaml
 from huggingface_hub import HfApi
 from PIL import Image
 
 from model import Classifier, artifact
 from model.artifact import ArtifactError
 from model.hub import HubError
+from tests.conftest import TINY_FLAGS
 from tests.hub_client import REPO, contents, environment, steps
+from trainer import __main__ as trainer
 from trainer import card
 from trainer import publish as publishing
 from trainer.publish import publish
+from trainer.run import RunError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -42,7 +44,12 @@ def pushed(hub, repo=REPO, **at) -> dict[str, bytes]:
 
 def test_one_commit_holds_the_whole_folder_and_again_makes_none(hub, copy):
     before = contents(copy)
+    (copy / ".DS_Store").write_bytes(b"x")  # hidden files stay behind
+    (copy / ".cache").mkdir()
+    (copy / ".cache" / "secret").write_bytes(b"x")
     done = publish(copy, REPO)
+    for name in (".DS_Store", ".cache/secret"):
+        (copy / name).unlink()
     created, kept, commit = hub.history(REPO)
     assert done.sha == commit and done.url == f"{hub.url}/{REPO}/commit/{commit}"
     assert pushed(hub) == as_published(copy) and artifact.SAMPLE_FILES[0] in pushed(hub)
@@ -63,14 +70,6 @@ def test_what_an_earlier_artifact_left_is_removed_other_files_stay(hub, copy):
     assert len(hub.history(REPO)) == before + 1
 
 
-def test_hidden_files_stay_behind(hub, copy):
-    (copy / ".DS_Store").write_bytes(b"x")
-    (copy / ".cache").mkdir()
-    (copy / ".cache" / "secret").write_bytes(b"x")
-    publish(copy, REPO)
-    assert not any("DS_Store" in name or "secret" in name for name in pushed(hub))
-
-
 def test_a_branch_is_created_and_main_stays_as_it_was(hub, copy):
     done = publish(copy, REPO, branch="trial")
     assert hub.repo(REPO).branches["trial"] == done.sha
@@ -79,9 +78,11 @@ def test_a_branch_is_created_and_main_stays_as_it_was(hub, copy):
 
 
 def test_a_tag_names_the_commit_and_is_never_moved(hub, copy):
-    done = publish(copy, REPO, tag="v1")
-    assert hub.repo(REPO).tags == {"v1": done.sha}
-    assert publish(copy, REPO, tag="v1") == done  # nothing to do
+    hub.fail("tag", "lost", times=1)
+    with pytest.raises(HubError, match="is there, but without the tag v1"):
+        publish(copy, REPO, tag="v1")
+    done = publish(copy, REPO, tag="v1")  # nothing is left to do
+    assert hub.repo(REPO).tags == {"v1": done.sha} and len(hub.history(REPO)) == 3
     (copy / "figures" / "curves.png").rename(copy / "curves.png")
     history, refusal = hub.history(REPO), f"The tag v1 of {REPO} exists, on {done.sha[:12]}: choose another"
     with pytest.raises(HubError, match=refusal):
@@ -93,20 +94,28 @@ def test_a_tag_names_the_commit_and_is_never_moved(hub, copy):
     assert hub.history(REPO) == history and hub.repo(REPO).tags == {"v1": done.sha}
 
 
-def test_a_push_whose_tag_was_set_without_an_answer_is_found_done(hub, copy):
-    hub.fail("tag", "lost")
-    with pytest.raises(HubError, match="is there, but without the tag v1"):
-        publish(copy, REPO, tag="v1")
-    hub.heal()
-    done = publish(copy, REPO, tag="v1")
-    assert hub.repo(REPO).tags == {"v1": done.sha} and len(hub.history(REPO)) == 3
-
-
-def test_a_card_that_is_no_text_is_refused_before_the_hub_is_asked(hub, copy):
-    (copy / artifact.CARD).write_bytes(b"\xe9")
-    with pytest.raises(ArtifactError, match="README.md is not UTF-8 text"):
-        publish(copy, REPO)
+@pytest.mark.parametrize(
+    ("name", "repo", "words"),
+    [
+        (artifact.CARD, REPO, "README.md is not UTF-8 text"),
+        (artifact.GRAPH, REPO, "model.onnx is damaged"),
+        (None, "resnet", "is not the name of a repository: give OWNER/NAME"),
+        (None, REPO, "No token for the Hub: set HF_TOKEN to one with write access"),
+    ],
+)
+def test_what_cannot_be_published_is_refused_before_the_hub_is_asked(hub, copy, monkeypatch, name, repo, words):
+    if name:
+        (copy / name).write_bytes(b"\xe9")
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises((ArtifactError, HubError), match=words):
+        publish(copy, repo)
     assert steps(hub) == []
+
+
+def test_an_answer_that_the_client_cannot_read_is_told_in_a_sentence(hub, copy):
+    hub.fail("create", 409)
+    with pytest.raises(HubError, match=f"^The Hub gave an answer for {REPO} that its client does not understand: try"):
+        publish(copy, REPO)
 
 
 def test_a_public_repository_is_not_taken_for_a_private_one(hub, copy):
@@ -116,27 +125,6 @@ def test_a_public_repository_is_not_taken_for_a_private_one(hub, copy):
     hub.repo(REPO).private = False
     with pytest.raises(HubError, match="exists and is public: make it private"):
         publish(copy, REPO, private=True)
-
-
-def test_a_folder_that_is_no_intact_artifact_asks_the_hub_nothing(hub, copy):
-    (copy / artifact.GRAPH).write_bytes(b"damaged")
-    with pytest.raises(ArtifactError, match="model.onnx is damaged"):
-        publish(copy, REPO)
-    assert steps(hub) == []
-
-
-@pytest.mark.parametrize("repo", ["resnet", "ann/res net", "https://huggingface.co/ann/resnet"])
-def test_a_name_that_is_none_is_refused(hub, copy, repo):
-    with pytest.raises(HubError, match="is not the name of a repository: give OWNER/NAME"):
-        publish(copy, repo)
-    assert not hub.repos
-
-
-def test_without_a_token_it_says_how_to_give_one(hub, copy, monkeypatch):
-    monkeypatch.delenv("HF_TOKEN")
-    with pytest.raises(HubError, match="No token for the Hub: set HF_TOKEN to one with write access"):
-        publish(copy, REPO)
-    assert steps(hub) == []
 
 
 def test_a_namespace_of_somebody_else_is_refused_before_anything_is_sent(hub, copy):
@@ -178,30 +166,17 @@ def test_a_silent_hub_is_left_after_the_deadline(hub, copy, monkeypatch):
 # The card
 
 
-def usage_code(text: str) -> list[str]:
-    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-
-
 def test_every_piece_of_code_in_the_published_card_runs(hub, copy, tmp_path, monkeypatch, capsys):
     publish(copy, REPO)
     Image.new("RGB", (50, 40), "teal").save(tmp_path / "image.png")
     monkeypatch.chdir(tmp_path)
-    codes = usage_code(pushed(hub)[artifact.CARD].decode())
+    codes = re.findall(r"```python\n(.*?)```", pushed(hub)[artifact.CARD].decode(), re.DOTALL)
     assert len(codes) == 3
     for code in codes:
         exec(compile(code, "README.md", "exec"), {})
     plain, ours = capsys.readouterr().out.splitlines()[:3], Classifier.load(copy)
     image = Image.open(tmp_path / "image.png")
     assert plain == [f"{label:12}{p:.1%}" for label, p in ours.predict(image, top_k=3)]
-
-
-def test_the_card_tells_the_hub_what_it_is(hub, copy):
-    publish(copy, REPO)
-    matter = yaml.safe_load(pushed(hub)[artifact.CARD].decode().split("---\n")[1])
-    assert matter["pipeline_tag"] == "image-classification" and matter["datasets"] == ["cifar10"]
-    assert matter["license"] == "mit" and matter["library_name"]
-    names = [result["dataset"]["name"] for result in matter["model-index"][0]["results"]]
-    assert names == ["CIFAR-10 val (n = 30)", "CIFAR-10 test (n = 250)"]
 
 
 def test_the_figures_that_the_card_shows_are_there(copy):
@@ -219,20 +194,20 @@ def test_the_most_frequent_mistakes_are_counted_from_the_matrix():
 # The command line
 
 
-def run(*words: str, hub, cache: Path, check: str = "", **env: str) -> subprocess.CompletedProcess:
-    """`python -m trainer ...` in a process of its own; `check` is run in it at its end."""
-    code = f"import sys, runpy\nsys.argv = ['trainer', *{list(words)!r}]\ntry:\n    "
-    code += f"runpy.run_module('trainer', run_name='__main__')\nfinally:\n    {check or 'pass'}"
-    env = environment(hub, cache, **env)
-    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
+def run(*words: str, hub, cache: Path) -> subprocess.CompletedProcess:
+    """`python -m trainer ...` in a process of its own, which at its end prints the heavy packages that it imported."""
+    code = (
+        f"import sys, runpy\nsys.argv = ['trainer', *{list(words)!r}]\nrunpy.run_module('trainer', run_name='__main__')"
+    )
+    code += "\nprint({'torch', 'torchvision', 'lightning', 'matplotlib', 'gradio'} & sys.modules.keys())"
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=ROOT, env=environment(hub, cache), capture_output=True, text=True, timeout=120)
 
 
 def test_publish_prints_the_commit_and_needs_neither_torch_nor_lightning(hub, copy, tmp_path):
-    names = "['torch', 'torchvision', 'lightning', 'matplotlib', 'gradio']"
-    check = f"print('heavy:', [n for n in {names} if n in sys.modules])"
-    done = run("publish", str(copy), REPO, "--tag", "v1", hub=hub, cache=tmp_path / "home", check=check)
+    done = run("publish", str(copy), REPO, "--tag", "v1", hub=hub, cache=tmp_path / "home")
     sha = hub.history(REPO)[-1]
-    assert done.stdout == f"Published: {hub.url}/{REPO}/commit/{sha} (commit {sha})\nheavy: []\n", done.stderr
+    assert done.stdout == f"Published: {hub.url}/{REPO}/commit/{sha} (commit {sha})\nset()\n", done.stderr
     assert done.returncode == 0 and hub.repo(REPO).tags == {"v1": sha}
 
 
@@ -259,64 +234,44 @@ def test_a_push_that_hangs_can_be_interrupted(hub, copy, tmp_path):
     assert process.returncode == 130 and errors == "Stopped: interrupted by SIGINT.\n"
 
 
-def test_a_failed_publish_is_one_sentence_and_can_be_repeated(hub, copy, tmp_path):
+def test_a_failed_publish_says_how_to_repeat_it(hub, copy, capsys):
     hub.fail("commit", 500, times=1)
+    command = ["publish", str(copy), REPO, "--tag", "v1", "--private"]
     before = contents(copy)
-    done = run("publish", str(copy), REPO, "--tag", "v1", "--private", hub=hub, cache=tmp_path / "home")
-    assert done.returncode == 1 and done.stdout == ""
-    assert done.stderr.startswith(f"Error: The Hub answered HTTP 500 for {REPO}") and done.stderr.count("\n") == 1
-    assert done.stderr.endswith(f"to try again: python -m trainer publish {copy} {REPO} --tag v1 --private\n")
+    assert trainer.run(command) == 1
+    told = capsys.readouterr()
+    assert told.out == "" and told.err.startswith(f"Error: The Hub answered HTTP 500 for {REPO}")
+    assert told.err.endswith(f"to try again: python -m trainer {' '.join(command)}\n") and told.err.count("\n") == 1
     assert contents(copy) == before and pushed(hub) == {}
-    assert run("publish", str(copy), REPO, hub=hub, cache=tmp_path / "home").returncode == 0
-    assert pushed(hub) == as_published(copy)
+    assert trainer.run(command) == 0 and pushed(hub) == as_published(copy)
 
 
-@pytest.mark.parametrize(
-    ("flags", "words"),
-    [
-        (["--push-to-hub", REPO, "--no-test"], "--push-to-hub has no effect with --skip-test"),
-        (["--private"], "--private has no effect without --push-to-hub"),
-    ],
-)
-def test_flags_that_contradict_each_other_are_refused(hub, tmp_path, flags, words):
-    done = run(*flags, hub=hub, cache=tmp_path)
-    assert done.returncode == 2 and words in done.stderr
-    assert steps(hub) == []
-
-
-def test_the_right_to_push_is_checked_before_the_training(hub, tmp_path):
+def test_the_folder_and_then_the_right_to_push_are_checked_before_the_training(hub, tmp_path, monkeypatch):
     flags = ["--push-to-hub", REPO, "--output-dir", str(tmp_path / "run")]
-    done = run(*flags, hub=hub, cache=tmp_path, HF_TOKEN="hf_wrong")
-    assert done.returncode == 1 and "HTTP 401" in done.stderr
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    with pytest.raises(HubError, match="HTTP 401"):
+        trainer.call(flags)
     assert not (tmp_path / "run").exists()
-
-
-def test_a_folder_that_holds_a_run_is_refused_before_the_hub_is_asked(hub, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text("{}")
-    done = run("--push-to-hub", REPO, "--output-dir", str(tmp_path / "run"), hub=hub, cache=tmp_path)
-    assert done.returncode == 2 and "already holds a run: add --resume" in done.stderr
+    hub.log.clear()
+    with pytest.raises(RunError, match="already holds a run: add --resume"):
+        trainer.call(flags)
     assert steps(hub) == []
 
 
-def test_training_ends_with_the_push(hub, tiny_cifar, tmp_path, monkeypatch, capsys):
-    from tests.conftest import TINY_FLAGS
-    from trainer.__main__ import call
-
+def test_training_ends_with_the_push(hub, tiny_cifar, tmp_path, capsys):
     flags = [*TINY_FLAGS, "--data-dir", str(tiny_cifar), "--output-dir", str(tmp_path / "run")]
-    call([*flags, "--push-to-hub", REPO, "--private"])
+    trainer.call([*flags, "--push-to-hub", REPO, "--private"])
     assert hub.repo(REPO).private and pushed(hub) == as_published(tmp_path / "run" / "artifact")
     assert capsys.readouterr().out.splitlines()[-1].startswith(f"Published: {hub.url}/{REPO}/commit/")
 
 
 @pytest.mark.slow
-def test_a_push_that_fails_after_the_training_says_where_the_artifact_is(hub, tiny_cifar, tmp_path, capsys):
-    from tests.conftest import TINY_FLAGS
-    from trainer.__main__ import call
-
+def test_a_push_that_fails_after_the_training_says_where_the_artifact_is(hub, tiny_cifar, tmp_path):
     hub.fail("preupload", 403)
     flags = [*TINY_FLAGS, "--data-dir", str(tiny_cifar), "--output-dir", str(tmp_path / "run")]
     with pytest.raises(HubError, match=f"HTTP 403.*python -m trainer publish {tmp_path}/run/artifact {REPO}"):
-        call([*flags, "--push-to-hub", REPO])
+        trainer.call([*flags, "--push-to-hub", REPO])
     assert artifact.read(tmp_path / "run" / "artifact")
     assert os.listdir(tmp_path / "run" / "artifact" / "samples")

@@ -43,7 +43,7 @@ def test_figures_are_drawn_from_the_metrics(found, tiny_run):
     assert bars == pytest.approx(found.metrics.test.per_class_accuracy)
 
 
-def test_tensorboard_has_the_test_metrics_and_the_figures_of_the_folder_at_the_best_epoch(found, tiny_artifact):
+def test_tensorboard_has_the_test_metrics_and_the_figures_at_the_best_epoch(found, tiny_artifact):
     events = EventAccumulator(str(tiny_artifact / "tensorboard"))
     events.Reload()
     (accuracy,) = events.Scalars("test/accuracy")

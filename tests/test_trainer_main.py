@@ -65,21 +65,20 @@ def test_help_names_every_setting_and_every_command():
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
+        (["--push-to-hub", "ann/a", "--no-test"], "--push-to-hub has no effect with --skip-test"),
+        (["--private"], "--private has no effect without --push-to-hub"),
         (["--recipe", "fast"], "--recipe is 'fast'; it must be one of default, report"),
         (["--learning-rat", "1"], "--learning-rat is unknown here; did you mean --learning-rate?"),
-        (["--compil"], "--compil is unknown here; did you mean --compile?"),
         (["--depth", "33"], "--depth is 33; it must be 6n+2"),
         (["--depth", "deep"], "--depth: invalid int value: 'deep'"),
         (["--max-epochs", "0"], "--max-epochs is 0; it must be 1 or more"),
         (["--max-time", "0"], "--max-time is 0; it must be a positive number of minutes"),
         (["--max-time", "nan"], "--max-time is nan; it must be a positive number of minutes"),
-        (["--learning-rate", "inf"], "--learning-rate is inf; it must be finite"),
         (["publish", "--tagg", "v1"], "--tagg is unknown here; did you mean --tag?"),
         (["--plateau-patience", "3"], "--plateau-patience has no effect with --schedule cosine"),
         (["--data-dir", "D", "evaluate", "A"], "evaluate is unknown here"),
         (["export", "no/such/run"], "no/such/run holds no run"),
         (["evaluate", "no/such/artifact"], "no/such/artifact is not a folder"),
-        (["evaluate"], "ARTIFACT"),
         (["space", "ann/page"], "--model"),
     ],
     ids=" ".join,
@@ -99,8 +98,7 @@ def test_a_mistake_is_answered_with_one_sentence_and_exit_code_2(tmp_path, monke
         (["--no-nesterov", "--compile"], {"nesterov": False, "compile": True}),
         (["--stem-kernel", "1", "--shortcut", "B"], {"stem_kernel": 1, "shortcut": "B"}),
         (["--crop-scale", "0.5", "1", "--recipe", "report"], {"crop_scale": (0.5, 1.0)}),
-        (["--train-images", "500", "--learning-rate", "0.3"], {"train_images": 500, "learning_rate": 0.3}),
-        (["--precision", "16-mixed", "--teacher", "ann/a"], {"precision": "16-mixed", "teacher": "ann/a"}),
+        (["--train-images", "500", "--teacher", "ann/a"], {"train_images": 500, "teacher": "ann/a"}),
     ],
 )
 def test_flags_become_the_settings_they_name(monkeypatch, flags, expected):
@@ -123,13 +121,12 @@ def test_an_older_python_is_told_which_one_is_needed(entry):
 # What it does
 
 
-@pytest.mark.parametrize("name", ["data_batch_2", "test_batch"])
-def test_a_damaged_dataset_file_stops_the_run_before_it_writes_anything(tiny_cifar, tmp_path, capsys, name):
+def test_a_damaged_dataset_file_stops_the_run_before_it_writes_anything(tiny_cifar, tmp_path, capsys):
     data = shutil.copytree(tiny_cifar, tmp_path / "data")
-    (data / "cifar-10-batches-py" / name).write_bytes(b"short")
+    (data / "cifar-10-batches-py" / "test_batch").write_bytes(b"short")
     assert run(*TINY_FLAGS, "--data-dir", data, "--output-dir", tmp_path / "run") == 2
     error = capsys.readouterr().err
-    assert f"{name} is damaged or altered" in error and error.count("\n") == 1
+    assert "test_batch is damaged or altered" in error and error.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
 
@@ -165,17 +162,9 @@ def test_a_run_out_of_time_says_how_to_go_on_and_the_same_command_finishes_it(ti
     assert (run_dir / "artifact").stat() == written
 
 
-def test_a_run_killed_before_its_export_is_exported(copy, tiny_cifar, capsys):
-    shutil.rmtree(copy / "artifact")
-    assert run(*TINY_FLAGS, "--data-dir", tiny_cifar, "--output-dir", copy, "--resume") == 0
-    assert capsys.readouterr().out.splitlines()[-1].startswith("Finished: ")
-    assert artifact.read(copy / "artifact").metrics.training.epochs == 2
-
-
-@pytest.mark.parametrize("name", ["--skip-test", "--no-test"])
-def test_skip_test_stops_after_val(tiny_cifar, tmp_path, capsys, name):
+def test_skip_test_stops_after_val(tiny_cifar, tmp_path, capsys):
     run_dir = tmp_path / "run"
-    assert run(*TINY_FLAGS, "--max-epochs", 1, "--data-dir", tiny_cifar, "--output-dir", run_dir, name) == 0
+    assert run(*TINY_FLAGS, "--max-epochs", 1, "--data-dir", tiny_cifar, "--output-dir", run_dir, "--skip-test") == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[-1].startswith(f"Finished: {run_dir}. To evaluate it on the test set: python -m trainer export")
     assert any(line.startswith("val") for line in printed) and not any(line.startswith("test") for line in printed)
@@ -203,8 +192,9 @@ def test_evaluate_confirms_true_claims_and_exits_1_on_false_ones(tiny_artifact, 
     assert "val: loss is" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("where", ["download", "export"])
+@pytest.mark.parametrize(
+    ("signum", "code", "where"), [(signal.SIGINT, 130, "download"), (signal.SIGTERM, 143, "export")]
+)
 def test_a_signal_outside_training_has_its_exit_code_too(
     monkeypatch, capsys, tiny_cifar, copy, tmp_path, signum, code, where
 ):

@@ -23,7 +23,6 @@ def change(path, **tensors):
 
 
 BAD = {  # what is done to the file, and what is said of it
-    "garbage": (lambda path: path.write_bytes(b"garbage"), "is no intact safetensors file"),
     "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-100]), "is no intact safetensors file"),
     "NaN": (lambda path: change(path, fc_bias=np.full(10, np.nan, np.float32)), "holds a fc.bias that is not finite"),
     "other weights": (lambda path: change(path, fc_bias=np.zeros(10, np.float32)), "does not answer"),

@@ -56,11 +56,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         path = Path(path)
         temporary = path.with_suffix(".tmp")
+        content = io.BytesIO()  # torch would hide an error of the file behind one of its own
+        torch.save(checkpoint, content)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with temporary.open("wb") as file:
-                    torch.save(checkpoint, file)
+                    file.write(content.getbuffer())
                     file.flush()
                     os.fsync(file.fileno())
                 if path.exists():
@@ -68,25 +70,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 os.replace(temporary, path)
             finally:
                 temporary.unlink(missing_ok=True)
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        except OSError as error:
             raise TrainingError(
-                f"{path} could not be saved ({_reason(error)}); earlier checkpoints are intact: free space or fix "
+                f"{path} could not be saved ({error.strerror}); earlier checkpoints are intact: free space or fix "
                 "the folder, then continue with --resume"
             ) from error
-
-
-def _reason(error: BaseException) -> str:
-    """The operating system's words, also where torch wrapped its error in one of its own."""
-    cause = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror
-        cause = cause.__cause__ or cause.__context__
-    return _first_line(error)
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 class DamagedCheckpoint(ValueError):
@@ -109,5 +97,5 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except pickle.UnpicklingError:  # torch's own words recommend to load it nevertheless
         raise DamagedCheckpoint("it holds something else than tensors and plain values") from None
     except Exception as error:  # zip and torch have many kinds
-        raise DamagedCheckpoint(_first_line(error)) from None
+        raise DamagedCheckpoint(next(iter(str(error).splitlines()), type(error).__name__)) from None
     raise DamagedCheckpoint(f"the checksum of its record {record} is wrong")

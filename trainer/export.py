@@ -17,6 +17,7 @@ from model.artifact import Artifact, ArtifactError, Config, Metrics, SplitScores
 from model.classifier import softmax
 from model.hub import Source
 from model.onnx_graph import build_graph
+from model.predictions import COLUMNS
 from model.resnet import ResNet
 from trainer import report
 from trainer.card import write_card
@@ -39,29 +40,27 @@ def export(run_dir: Path, data_dir: Path, images: Path | None = None, samples: b
     artifact, as sample images and event files; by default of CIFAR-10 alone. Raises RunError, DatasetError,
     ArtifactError.
     """
-    run = read_run(run_dir)
-    data = _data_of(run_dir, run, data_dir, images)
-    samples = config_of(run_dir, run).images is None if samples is None else samples
-    flip = _may_flip(run)
+    run, settings, data = open_run(run_dir, data_dir, images)
+    samples = settings.images is None if samples is None else samples
     network, best_epoch, best_step = load_best(run_dir, data)
     history = artifact.read_history(run_dir)
     folder = run_dir / "artifact.new"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
 
-    config = write_network(network, data.class_names, folder, data.image_size, _fit_of(run))
-    classifier = _classifier(folder, config)
-    val_images, val_labels = _val(data)
+    classifier = written(network, settings, data, folder)
+    val_images, val_labels = data.images[data.split.val], data.labels[data.split.val]
     val_logits = classifier.logits(val_images)
-    config = replace(config, temperature=fit_temperature(val_logits, val_labels), threshold=fit_threshold(val_logits))
+    fitted = {"temperature": fit_temperature(val_logits, val_labels), "threshold": fit_threshold(val_logits)}
+    config = replace(classifier.config, **fitted)
     note_no_test(run_dir, False)
     test_images, test_labels = data.read_test()  # not before everything is chosen
     test_logits = classifier.logits(test_images)
 
     metrics = Metrics(
         format_version=artifact.FORMAT_VERSION,
-        val=_scores(classifier, val_images, val_labels, val_logits, config.temperature, flip),
-        test=_scores(classifier, test_images, test_labels, test_logits, config.temperature, flip),
+        val=scores(classifier, val_images, val_labels, val_logits, config.temperature, settings),
+        test=scores(classifier, test_images, test_labels, test_logits, config.temperature, settings),
         training=describe_training(run, history, best_epoch, network, data, len(test_labels)),
     )
     shutil.copy(run_dir / artifact.HISTORY, folder)
@@ -85,27 +84,43 @@ def export(run_dir: Path, data_dir: Path, images: Path | None = None, samples: b
 
 def evaluate_on_val(run_dir: Path, data_dir: Path) -> SplitScores:
     """The scores of the best checkpoint on val. Leaves the test set alone and writes nothing."""
-    run = read_run(run_dir)
-    data = _data_of(run_dir, run, data_dir)
-    network, _, _ = load_best(run_dir, data)
+    _, settings, data = open_run(run_dir, data_dir)
     with tempfile.TemporaryDirectory() as folder:
-        classifier = _classifier(
-            Path(folder), write_network(network, data.class_names, Path(folder), data.image_size, _fit_of(run))
-        )
-    images, labels = _val(data)
+        classifier = written(load_best(run_dir, data)[0], settings, data, Path(folder))
+    images, labels = data.images[data.split.val], data.labels[data.split.val]
     logits = classifier.logits(images)
-    return _scores(classifier, images, labels, logits, fit_temperature(logits, labels), _may_flip(run))
+    return scores(classifier, images, labels, logits, fit_temperature(logits, labels), settings)
 
 
-def _classifier(folder: Path, config: Config) -> Classifier:
-    """Of a network that `write_network` wrote, for its evaluation."""
+def open_run(
+    run_dir: Path, data_dir: Path, images: Path | None = None
+) -> tuple[dict[str, Any], TrainConfig, TrainingData]:
+    """run.json, and the settings and the data of the run; `images` as in `export`. Raises what that raises."""
+    run = read_run(run_dir)
+    settings = config_of(run_dir, run)
+    if images is not None and settings.images is None:
+        raise RunError(f"{run_dir} was trained on CIFAR-10: leave out --images")
+    data = load_data(replace(settings, images=str(images)) if images else settings, data_dir, run_dir.parent)
+    check_same_split(run_dir, run, data.split.sha256())
+    return run, settings, data
+
+
+def written(network: ResNet, settings: TrainConfig, data: TrainingData, folder: Path) -> Classifier:
+    """The network in `folder`, for its evaluation."""
+    config = write_network(network, data.class_names, folder, data.image_size, settings.fit)
     return Classifier(Artifact(folder, config, None), Source("folder", folder), all_cores())
 
 
-def _scores(
-    classifier: Classifier, images: np.ndarray, labels: np.ndarray, logits: np.ndarray, temperature: float, flip: bool
+def scores(
+    classifier: Classifier,
+    images: np.ndarray,
+    labels: np.ndarray,
+    logits: np.ndarray,
+    temperature: float,
+    settings: TrainConfig,
 ) -> SplitScores:
-    flipped = evaluate_flipped(classifier, images, labels, logits) if flip else None
+    """With the flipped view where a mirrored image shows the same."""
+    flipped = evaluate_flipped(classifier, images, labels, logits) if settings.flip != "none" else None
     return evaluate(logits, labels, temperature, flipped)
 
 
@@ -232,31 +247,9 @@ def write_predictions(probabilities: np.ndarray, labels: np.ndarray, path: Path)
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
     with path.open("w", newline="") as file:
         rows = csv.writer(file)
-        rows.writerow(("index", "label", "predicted", "confidence", "true_probability"))
+        rows.writerow(COLUMNS)
         for i, label in enumerate(labels):
             rows.writerow((i, label, predicted[i], f"{confidence[i]:.6f}", f"{probabilities[i, label]:.6f}"))
-
-
-def _may_flip(run: dict[str, Any]) -> bool:
-    """Whether a mirrored image shows the same."""
-    return run["hyperparameters"]["flip"] != "none"
-
-
-def _fit_of(run: dict[str, Any]) -> str:
-    return run["hyperparameters"].get("fit", "crop")
-
-
-def _data_of(run_dir: Path, run: dict[str, Any], data_dir: Path, images: Path | None = None) -> TrainingData:
-    config = config_of(run_dir, run)
-    if images is not None and config.images is None:
-        raise RunError(f"{run_dir} was trained on CIFAR-10: leave out --images")
-    data = load_data(replace(config, images=str(images)) if images else config, data_dir, run_dir.parent)
-    check_same_split(run_dir, run, data.split.sha256())
-    return data
-
-
-def _val(data: TrainingData) -> tuple[np.ndarray, np.ndarray]:
-    return data.images[data.split.val], data.labels[data.split.val]
 
 
 def _swap_in(new: Path, place: Path) -> Path:

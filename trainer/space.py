@@ -7,10 +7,8 @@ import re
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
-import yaml
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, SpaceCardData
 from packaging.requirements import Requirement
 from packaging.version import Version
 
@@ -34,16 +32,9 @@ def create_space(space: str, model: str, revision: str | None = None, private: b
     Raises HubError where the Hub refuses or the model's repository is incomplete, ArtifactError where the page
     would refuse the model.
     """
-    if not hub.is_repo_id(model):
-        raise HubError(f"{model!r} is not the name of a repository: give OWNER/NAME.")
     files = space_files()
     info = call_hub(HfApi().model_info, model, revision=revision)
     present = {file.rfilename for file in info.siblings or []}
-    if missing := [name for name in NEEDED if name not in present]:
-        raise HubError(
-            f"{model} lacks {', '.join(missing)} at {info.sha[:12]}: `python -m trainer publish` brings all of "
-            "an exported folder."
-        )
     classifier = Classifier.from_artifact(*hub.pull(model, info.sha))  # what the page would refuse is not hosted
     samples = [name for name in artifact.SAMPLE_FILES if name in present]
     if len(samples) < len(artifact.SAMPLE_FILES) and artifact.is_cifar10(classifier.class_names, classifier.metrics):
@@ -115,34 +106,29 @@ def space_card(model: str, sha: str, title: str, preloaded: list[str]) -> str:
     the model, none where it is private or gated, because a build has no token."""
     note = "\nThe model's repository is private or gated: give the Space a secret HF_TOKEN that may read it.\n"
     return (
-        f"---\n{yaml.safe_dump(front_matter(model, sha, title, preloaded), sort_keys=False, allow_unicode=True)}---\n\n"
-        f"# {title}\n\n"
+        f"---\n{front_matter(model, sha, title, preloaded).to_yaml()}\n---\n\n# {title}\n\n"
         f"The page for [{model}](https://huggingface.co/{model}), commit `{sha}`. To show another model, duplicate "
         f"this Space and set its variables `MODEL_REPO` and `MODEL_REVISION`.\n{'' if preloaded else note}"
     )
 
 
-def front_matter(model: str, sha: str, title: str, preloaded: list[str]) -> dict[str, Any]:
-    """https://huggingface.co/docs/hub/spaces-config-reference"""
-    preload = {"preload_from_hub": [f"{model} {','.join(preloaded)} {sha}"]} if preloaded else {}
-    dataset = {"datasets": ["cifar10"]} if title == artifact.CIFAR10_TITLE else {}
-    return (
-        {
-            "title": title,
-            "emoji": "🐸",
-            "colorFrom": "green",
-            "colorTo": "blue",
-            "sdk": "gradio",
-            "sdk_version": installed("gradio"),
-            "python_version": f"{sys.version_info.major}.{sys.version_info.minor}",
-            "app_file": "app.py",
-            "short_description": "What a small ResNet sees in small images",
-            "models": [model],
-            "tags": ["image-classification", "resnet", "onnx"],
-            "license": "mit",
-            "pinned": False,
-            "suggested_hardware": "cpu-basic",
-        }
-        | dataset
-        | preload
+def front_matter(model: str, sha: str, title: str, preloaded: list[str]) -> SpaceCardData:
+    """https://huggingface.co/docs/hub/spaces-config-reference; what is None is left out."""
+    return SpaceCardData(
+        title=title,
+        emoji="🐸",
+        colorFrom="green",
+        colorTo="blue",
+        sdk="gradio",
+        sdk_version=installed("gradio"),
+        python_version=f"{sys.version_info.major}.{sys.version_info.minor}",
+        app_file="app.py",
+        short_description="What a small ResNet sees in small images",
+        models=[model],
+        tags=["image-classification", "resnet", "onnx"],
+        license="mit",
+        pinned=False,
+        suggested_hardware="cpu-basic",
+        datasets=["cifar10"] if title == artifact.CIFAR10_TITLE else None,
+        preload_from_hub=[f"{model} {','.join(preloaded)} {sha}"] if preloaded else None,
     )

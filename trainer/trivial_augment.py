@@ -61,7 +61,7 @@ class TrivialAugment:
     def apply(self, images: Tensor, draws: Tensor) -> Tensor:
         """Images float32 (B, 3, H, W) in [0, 1] at 8-bit precision, with their draws (B, 3) -> the same, channels_last
         in memory."""
-        augment = self._by_operation if images.device.type == "cpu" else self._all_at_once
+        augment = self._by_operation if images.device.type == "cpu" else self.all_at_once
         pixels = images.permute(0, 2, 3, 1).contiguous()  # (B, H, W, 3)
         return augment(pixels, draws).permute(0, 3, 1, 2)
 
@@ -72,7 +72,7 @@ class TrivialAugment:
             out[rows] = change(to_levels(pixels[rows]), draws[rows]).div_(255)
         return out
 
-    def _all_at_once(self, pixels: Tensor, draws: Tensor) -> Tensor:
+    def all_at_once(self, pixels: Tensor, draws: Tensor) -> Tensor:
         levels = out = to_levels(pixels)
         for names, change in self.steps:
             out = torch.where(has_operation(draws, names).view(-1, 1, 1, 1), change(levels, draws), out)
