@@ -16,11 +16,11 @@ import torch.nn.functional as F
 from torch import nn
 from torch.optim import Optimizer
 
-from benchmarks.machine import wait_for
+from benchmarks.machine import peaks, wait_for
 from trainer.augment import to_float
 from trainer.config import TrainConfig
 from trainer.data import steps_per_epoch
-from trainer.fit import compile_if_asked, peak_memory, resolve_device, resolve_precision
+from trainer.fit import compile_if_asked, resolve_device, resolve_precision
 from trainer.module import TrainingModule, build_network
 from trainer.run import read_run
 
@@ -68,7 +68,7 @@ def main(run_dir: Path) -> None:
     steps = steps_per_epoch(run["split"]["train"], config.batch_size)
     warmup_seconds = seconds_of(WARMUP_STEPS)
     found = {"images_per_second": steps * batch_size / seconds_of(steps), "warmup_seconds": warmup_seconds}
-    print(json.dumps(found | {"peak_device_bytes": peak_memory(device)[1]}))
+    print(json.dumps(found | peaks(device)))
 
 
 if __name__ == "__main__":

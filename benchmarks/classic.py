@@ -20,11 +20,11 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import Compose, Normalize, RandomCrop, RandomHorizontalFlip, ToTensor
 
 from benchmarks.input_pipeline import Images
-from benchmarks.machine import wait_for
+from benchmarks.machine import peaks, wait_for
 from model.cifar10 import MEAN, STD, read_train
 from model.resnet import ResNet
 from trainer.config import TrainConfig
-from trainer.fit import peak_memory, resolve_device
+from trainer.fit import resolve_device
 from trainer.run import read_run
 
 
@@ -89,7 +89,7 @@ def main(run_dir: Path, data_dir: Path) -> None:
         trainer.fit(module, train_loader(data_dir, run["split"]["train"], config.batch_size))
     speeds = [images / seconds for images, seconds in zip(module.images, module.seconds, strict=True)]
     found = {"images_per_second": speeds[-1], "warmup_seconds": module.seconds[0]}
-    print(json.dumps(found | {"peak_device_bytes": peak_memory(device)[1]}))
+    print(json.dumps(found | peaks(device)))
 
 
 if __name__ == "__main__":

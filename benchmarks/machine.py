@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from trainer.fit import cpu_name, device_name, git_commit
+from trainer.fit import cpu_name, device_name, git_commit, peak_memory
 
 SERVING = ("gradio", "onnxruntime", "uvloop", "httptools")
 """Packages whose versions matter to a benchmark of the server."""
@@ -57,6 +57,11 @@ def wait_for(device: str) -> None:
         torch.cuda.synchronize()
     elif device == "mps":
         torch.mps.synchronize()
+
+
+def peaks(device: str) -> dict[str, int | None]:
+    """The highest use of memory by this process so far, resident and on the GPU."""
+    return dict(zip(("peak_host_bytes", "peak_device_bytes"), peak_memory(device), strict=True))
 
 
 def write(result: dict[str, Any], args: Namespace) -> None:

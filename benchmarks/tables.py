@@ -226,7 +226,7 @@ def own_images(found: Results) -> str:
         for variant in (each for each in result["variants"] if each["runs"]):
             runs, flags = variant["runs"], f"`{variant['flags']}`" if variant["flags"] else "none"
             accuracy, seconds = (mean(run[key] for run in runs) for key in ("accuracy", "wall_seconds"))
-            low, high = wilson_interval(round(accuracy * runs[0]["n"]), runs[0]["n"])
+            low, high = wilson_interval(mean(run["correct"] for run in runs), runs[0]["n"])
             each = ", ".join(f"{run['accuracy']:.2%}" for run in runs)
             scores = [f"{accuracy:.2%}", f"{low:.2%} to {high:.2%}", each, f"{runs[0]['n']:,}"]
             rows.append([name, variant["images"], flags, *scores, str(runs[0]["epochs"]), f"{seconds:.0f}"])

@@ -14,7 +14,6 @@ training part of the last epoch; the first epoch, where compilation and the fill
 
 import csv
 import json
-import os
 import shlex
 import subprocess
 import sys
@@ -40,34 +39,25 @@ PARSER.add_argument("--batch-size", type=int, default=128)
 PARSER.add_argument("--data-dir", type=Path, help="has cifar-10-batches-py/ (default: $CIFAR10_DIR, else ./data)")
 
 
-def run_alone(module: str, *arguments: str | Path) -> tuple[str, int]:
-    """What `python -m module` printed last, and the peak of resident memory of its largest process in bytes."""
-    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
-        command = [sys.executable, "-m", module, *map(str, arguments)]
-        process = subprocess.Popen(command, cwd=PROJECT, stdout=output, stderr=errors)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.wait()  # it has ended: this tells `Popen`, lest it warn
-        for file in (output, errors):
-            file.seek(0)
-        if code := os.waitstatus_to_exitcode(status):
-            sys.exit(f"{shlex.join(command[1:])} ended with {code}:\n{errors.read()[-3000:]}")
-        return output.read().splitlines()[-1], usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+def run_alone(module: str, *arguments: str | Path) -> str:
+    """What `python -m module` printed last."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    found = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    if found.returncode:
+        sys.exit(f"{shlex.join(command[1:])} ended with {found.returncode}:\n{found.stderr[-3000:]}")
+    return found.stdout.splitlines()[-1]
 
 
 def run_ours(variant: dict[str, Any], run_dir: Path, data_dir: Path, flags: list[str]) -> dict[str, Any]:
     """The trainer's own numbers, from history.csv and run.json; the run's settings are noted in `variant`."""
     places = [f"--data-dir={data_dir}", f"--output-dir={run_dir}"]
-    _, peak = run_alone("trainer", "--skip-test", *places, *flags, *shlex.split(variant["flags"]))
+    run_alone("trainer", "--skip-test", *places, *flags, *shlex.split(variant["flags"]))
     run = read_run(run_dir)
     variant.update({name: run[name] for name in ("device", "precision", "threads", "hyperparameters")})
     with (run_dir / "history.csv").open() as file:
         epochs = [float(row["images_per_second"]) for row in csv.DictReader(file)]
-    return {
-        "images_per_second": epochs[-1],
-        "warmup_seconds": epoch_images(run) / epochs[0],
-        "peak_host_bytes": peak,
-        "peak_device_bytes": run.get("peak_memory_bytes", {}).get("device"),
-    }
+    speed = {"images_per_second": epochs[-1], "warmup_seconds": epoch_images(run) / epochs[0]}
+    return speed | {f"peak_{place}_bytes": peak for place, peak in run["peak_memory_bytes"].items()}
 
 
 def epoch_images(run: dict[str, Any]) -> int:
@@ -77,8 +67,7 @@ def epoch_images(run: dict[str, Any]) -> int:
 
 
 def run_rival(module: str, *arguments: Path) -> dict[str, Any]:
-    printed, peak = run_alone(f"benchmarks.{module}", *arguments)
-    return json.loads(printed) | {"peak_host_bytes": peak}
+    return json.loads(run_alone(f"benchmarks.{module}", *arguments))
 
 
 def compare(result: dict[str, Any], data_dir: Path, flags: list[str]) -> None:

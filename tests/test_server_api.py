@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -262,6 +263,15 @@ def test_an_image_on_its_way_lies_in_a_file_without_a_name(server, tmp_path, mon
             assert client.recv(4096).startswith(b"HTTP/1.1 422 ")
     until(lambda: not open_below(tmp_path))
     assert list(tmp_path.iterdir()) == [] == server.stored()
+
+
+def test_the_files_of_an_upload_are_closed_when_it_is_answered(client):
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always", ResourceWarning)
+        for path in POSTS:
+            sent(client, path, noise_png(1) + bytes(2**21))
+            sent(client, path, bytes(2**21), bytes(20 * 2**20 + 1))
+    assert [str(one.message) for one in seen if one.category is ResourceWarning] == []
 
 
 @pytest.fixture

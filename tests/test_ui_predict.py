@@ -95,7 +95,7 @@ def test_the_notice_of_a_doubtful_image_and_the_verdict_of_a_test_image_are_spok
         words = f"{name}, confidence {percent(probability)}.{'' if known else ' Possibly out of distribution.'}"
         region = elements(html)[0]  # first, so that a screen reader says its change
         assert (region["role"], region["data-asked"]) == ("status", "asked")
-        assert region.text == f"Incorrect. Test image 1,234: true class cat, predicted {words}" if shown else words
+        assert region.text == (f"Incorrect. Test image 1,234: true class cat, predicted {words}" if shown else words)
     assert find(html, "div", "incorrect")[0].text == f"Incorrect Predicted {name}, true class cat. Test image 1,234"
 
 

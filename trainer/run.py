@@ -115,10 +115,9 @@ def read_run(run_dir: Path) -> dict[str, Any]:
 
 
 def config_of(run_dir: Path, run: dict[str, Any]) -> TrainConfig:
-    """The run's config; settings that are younger than the run have their defaults. Raises RunError."""
+    """The run's config; settings that are younger than the run have their defaults, those that are gone are left out.
+    Raises RunError."""
     try:
-        if gone := unknown(run["hyperparameters"]):
-            raise ConfigError(f"it has unknown settings: {', '.join(gone)}")
         return TrainConfig.from_hyperparameters(run["hyperparameters"])
     except ConfigError as error:
         raise RunError(f"{run_dir / RUN} was written by another version of this program: {error}") from None
@@ -128,6 +127,8 @@ def check_same_run(run_dir: Path, description: dict[str, Any]) -> None:
     """Raises RunError unless the run in `run_dir` has the settings and the split of `description`."""
     run = read_run(run_dir)
     before, now = config_of(run_dir, run).hyperparameters(), description["hyperparameters"]
+    if gone := unknown(run["hyperparameters"]):
+        raise RunError(f"{run_dir} was started with {flag(gone[0])}, which is no longer there: train again")
     for name in sorted(before.keys() | now.keys()):
         if name in (*PRETRAINED, "images") and None not in (before.get(name), now.get(name)):
             continue  # another machine may have the same elsewhere: digests decide, below

@@ -54,8 +54,7 @@ def _download(data_dir: Path, progress: Progress) -> None:
         _fetch(archive, progress)
         progress(1.0, "Unpacking")
         with tarfile.open(archive, "r:gz") as members:  # the official one, by its md5
-            files = [members.getmember(f"{cifar10.FOLDER}/{name}") for name in cifar10.MD5]
-            members.extractall(partial, files, filter="data")
+            members.extractall(partial, filter="data")
         (data_dir / cifar10.FOLDER).mkdir(exist_ok=True)
         for name in cifar10.MD5:  # one by one: what else lies there is somebody's
             os.replace(partial / cifar10.FOLDER / name, data_dir / cifar10.FOLDER / name)
