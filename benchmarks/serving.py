@@ -10,7 +10,6 @@ Both servers have the same artifact, start anew in every round, and share the co
 of clients and a size of image.
 """
 
-from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +31,12 @@ PARSER.add_argument("--seconds", type=float, default=8, help="in which the clien
 PARSER.add_argument("--quick", action="store_true", help="one short round of few cells")
 
 
-def add_round(number: int, cells: list[dict[str, Any]], photos: dict[float, list[bytes]], args: Namespace) -> None:
+def add_round(
+    number: int, cells: list[dict[str, Any]], photos: dict[float, list[bytes]], artifact: Path, seconds: float
+) -> None:
     """To every side of every cell; who comes first changes from cell to cell. `photos`: megabytes -> JPEGs."""
-    plain = ("-m", "benchmarks.plain_demo", str(args.artifact))
-    with running(APP[0], "--model", str(args.artifact), *APP[1:]) as app, running(*plain) as demo:
+    plain = ("-m", "benchmarks.plain_demo", str(artifact))
+    with running(APP[0], "--model", str(artifact), *APP[1:]) as app, running(*plain) as demo:
         servers = {"app": app, "plain": demo}
 
         def measure(side: str, cell: dict[str, Any], mark: str, **limit: float) -> dict[str, Any]:
@@ -48,21 +49,20 @@ def add_round(number: int, cells: list[dict[str, Any]], photos: dict[float, list
         for index, cell in enumerate(cells):
             first = (number + index) % len(SIDES)
             for side in [*SIDES][first:] + [*SIDES][:first]:
-                cell["sides"][side]["runs"].append(measure(side, cell, str(index), seconds=args.seconds))
+                cell["sides"][side]["runs"].append(measure(side, cell, str(index), seconds=seconds))
 
 
 def main(argv: list[str] | None = None) -> None:
     args = PARSER.parse_args(argv)
-    if args.quick:
-        args.repeats, args.seconds = 1, 1
+    loads, rounds, seconds = (QUICK, 1, 1.0) if args.quick else (CELLS, args.repeats, args.seconds)
     cells = [
         {"clients": clients, "megabytes": size, "sides": {side: {"runs": []} for side in SIDES}}
-        for clients, size in (QUICK if args.quick else CELLS)
+        for clients, size in loads
     ]
-    result = machine.describe("serving", {"seconds_a_cell": args.seconds}, *machine.SERVING) | {"cells": cells}
+    result = machine.describe("serving", {"seconds_a_cell": seconds}, *machine.SERVING) | {"cells": cells}
     photos = {cell["megabytes"]: [draw(int(cell["megabytes"] * 1e6), seed) for seed in range(2)] for cell in cells}
-    for number in range(args.repeats):
-        add_round(number, cells, photos, args)
+    for number in range(rounds):
+        add_round(number, cells, photos, args.artifact, seconds)
         result["rounds"] = number + 1
         machine.write(result, args)
     print(tables.of({"this run": result}))

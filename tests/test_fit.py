@@ -242,17 +242,18 @@ def test_a_run_that_ended_early_and_was_moved_goes_on_as_if_nothing_had_happened
     assert len(json.loads((tmp_path / "moved" / "run.json").read_text())["resumed"]) == epochs
 
 
-def test_a_moved_run_still_knows_its_best_epoch_the_first_of_equals(tiny_cifar, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("losses", "best"), [((30, 60), 0), ((60, 30), 1)])
+def test_a_moved_run_still_knows_its_best_epoch_of_equals_by_the_loss(tiny_cifar, tmp_path, monkeypatch, losses, best):
     original = TrainingModule.on_validation_epoch_end
 
-    def never_better(self):
-        self.val_sums[1] = (20, 20)[self.current_epoch]
+    def equally_accurate(self):
+        self.val_sums[:2] = torch.tensor([losses[self.current_epoch], 20])
         original(self)
 
-    monkeypatch.setattr(TrainingModule, "on_validation_epoch_end", never_better)
+    monkeypatch.setattr(TrainingModule, "on_validation_epoch_end", equally_accurate)
     cut_short(tiny_cifar, tmp_path / "cut", 1, max_epochs=2).rename(tmp_path / "moved")
     run(tiny_cifar, tmp_path / "moved", resume=True, max_epochs=2)
-    assert (saved(tmp_path / "moved", checkpoints.BEST)["epoch"], saved(tmp_path / "moved")["epoch"]) == (0, 1)
+    assert (saved(tmp_path / "moved", checkpoints.BEST)["epoch"], saved(tmp_path / "moved")["epoch"]) == (best, 1)
 
 
 def test_a_run_ends_after_the_last_epoch_that_fits_before_its_deadline(tiny_cifar, tmp_path, monkeypatch):

@@ -24,8 +24,13 @@ def previous(path: Path) -> Path:
     return path.with_suffix(f".previous{path.suffix}")
 
 
+def selection(row: dict[str, float]) -> tuple[float, float]:
+    """By which the best epoch of a history is chosen: the highest val accuracy, of equal ones the lowest val loss."""
+    return row["val_accuracy"], -row["val_loss"]
+
+
 class EpochCheckpoints(Checkpoint):
-    """After every epoch: best.ckpt if none before had as high a val accuracy, then last.ckpt.
+    """After every epoch: best.ckpt if none before was as good, then last.ckpt.
 
     The module's `history`, which every checkpoint holds, says which epoch is best. Lightning's ModelCheckpoint forgets
     it where the run's folder was moved (https://github.com/Lightning-AI/pytorch-lightning/issues/14443).
@@ -36,7 +41,7 @@ class EpochCheckpoints(Checkpoint):
         self.epochs = 0  # that last.ckpt holds
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        if max(module.history, key=lambda row: row["val_accuracy"]) is module.history[-1]:
+        if max(module.history, key=selection) is module.history[-1]:
             trainer.save_checkpoint(self.folder / BEST)
         trainer.save_checkpoint(self.folder / LAST)
         self.epochs = len(module.history)

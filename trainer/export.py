@@ -21,7 +21,7 @@ from model.predictions import COLUMNS
 from model.resnet import ResNet
 from trainer import report
 from trainer.card import write_card
-from trainer.checkpoints import BEST, FOLDER, DamagedCheckpoint, previous, read_checkpoint
+from trainer.checkpoints import BEST, FOLDER, DamagedCheckpoint, previous, read_checkpoint, selection
 from trainer.config import TrainConfig, as_flag, changed, published
 from trainer.data import TrainingData, load_data, steps_per_epoch
 from trainer.evaluate import all_cores, evaluate, evaluate_flipped, fit_temperature, fit_threshold
@@ -136,12 +136,14 @@ def load_best(run_dir: Path, data: TrainingData) -> tuple[ResNet, int, int]:
 
 
 def best_checkpoint(run_dir: Path) -> dict[str, Any]:
-    """best.ckpt or the one before it: the one that is whole and of the first epoch with history.csv's highest val
-    accuracy. They differ where a run was interrupted between two saves. Raises RunError if neither is."""
+    """best.ckpt or the one before it: the one that is whole and of an epoch with history.csv's highest val accuracy. They
+    differ where a run was interrupted between two saves. Raises RunError if neither is."""
     path = run_dir / FOLDER / BEST
     if not path.is_file() and not previous(path).is_file():
         raise RunError(f"{path} is missing: no epoch of this run was completed; train it with --resume")
-    best = max(artifact.read_history(run_dir), key=lambda row: row["val_accuracy"])
+    history = artifact.read_history(run_dir)
+    best = max(history, key=selection)
+    highest = {(row["epoch"], row["val_accuracy"]) for row in history if row["val_accuracy"] == best["val_accuracy"]}
     problems = []
     for candidate in filter(Path.is_file, (path, previous(path))):
         try:
@@ -150,7 +152,7 @@ def best_checkpoint(run_dir: Path) -> dict[str, Any]:
             problems.append(f"{candidate} is damaged ({error})")
             continue
         epoch, found = checkpoint["epoch"] + 1, checkpoint["history"][-1]
-        if (epoch, found["val_accuracy"]) == (best["epoch"], best["val_accuracy"]):
+        if (epoch, found["val_accuracy"]) in highest:
             return checkpoint
         problems.append(f"{candidate} is of epoch {epoch} with val accuracy {found['val_accuracy']:.2%}")
     raise RunError(
