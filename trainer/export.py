@@ -136,8 +136,8 @@ def load_best(run_dir: Path, data: TrainingData) -> tuple[ResNet, int, int]:
 
 
 def best_checkpoint(run_dir: Path) -> dict[str, Any]:
-    """best.ckpt or the one before it: the one that is whole and of an epoch with history.csv's highest val accuracy. They
-    differ where a run was interrupted between two saves. Raises RunError if neither is."""
+    """best.ckpt or the one before it: the one that is whole and of an epoch with history.csv's highest val accuracy.
+    They differ where a run was interrupted between two saves. Raises RunError if neither is."""
     path = run_dir / FOLDER / BEST
     if not path.is_file() and not previous(path).is_file():
         raise RunError(f"{path} is missing: no epoch of this run was completed; train it with --resume")
