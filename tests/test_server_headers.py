@@ -15,7 +15,7 @@ FORWARDED = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "a.example:8443",
 REFUSED = (400, "The headers of this request (Host, X-Forwarded-Host, -Proto, -Prefix) do not name a host.")
 
 
-@pytest.mark.parametrize("name", ["a.html", "a.svg"])
+@pytest.mark.parametrize("name", ["a.html", "a.svg", "a.mp4"])
 def test_what_is_no_image_by_its_name_is_saved_by_a_browser_and_never_run(address, name):
     _, path = upload(address, b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>", name)
     status, headers, _ = ask(address, "GET", f"/gradio_api/file={path}")
