@@ -51,7 +51,7 @@ def test_a_folder_that_is_no_artifact_is_an_error(tmp_path):
         load_or_fall_back(tmp_path)
     with pytest.raises(ArtifactError):
         load_or_fall_back("no/such/folder")
-    for name in ("ann/--x", "../x", "ann/x.git"):  # no repository can be called so
+    for name in ("ann/--x", "../no-such-folder", "ann/x.git"):  # no repository can be called so
         with pytest.raises(ArtifactError, match="neither a folder nor the OWNER/NAME"):
             load_or_fall_back(name)
     with pytest.raises(ValueError, match="names a commit of a Hub repository"):
