@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any, Literal
 
@@ -279,7 +280,7 @@ def explain(error: BaseException, repo: str, revision: str | None = None) -> str
             f"A file of this machine cannot be read or written for {repo} ({error.strerror}): look at the free space, "
             "and at the cache of the Hub's client (HF_HOME)."
         )
-    if isinstance(error, KeyError | ValueError) and not isinstance(error, OSError):  # it lacks a part, or is no JSON
+    if isinstance(error, KeyError | JSONDecodeError):  # it lacks a part, or is no JSON
         return f"The Hub gave an answer for {repo} that its client does not understand: try again later."
     advice = "check it, or try again later"
     if isinstance(chain[-1], ssl.SSLCertVerificationError):

@@ -120,7 +120,7 @@ def test_a_stored_setting_that_no_longer_exists_is_shown_by_its_name():
     assert changed(stored) == {"seed": 3, "flip": "none", "dropout": 8}
 
 
-def test_settings_from_before_there_was_mixing_by_chance_or_an_average_by_fraction_mean_the_same():
+def test_settings_of_runs_from_before_the_youngest_settings_mean_the_same():
     stored = {"recipe": "default", "mixup": 0.2, "ema_decay": 0.0}
     assert TrainConfig.from_hyperparameters(stored) == TrainConfig(mixup=0.2) and changed(stored) == {"mixup": 0.2}
     assert TrainConfig.from_hyperparameters({"ema_decay": 0.99}).average_decay(1000) == 0.99

@@ -118,7 +118,7 @@ def test_several_batches_augmented_at_once_are_the_same_batches(images, settings
     assert all(x.is_contiguous(memory_format=torch.channels_last) for x, *_ in loader)
 
 
-def test_batches_are_augmented_one_by_one_on_the_cpu_and_by_a_thousand_images_elsewhere(images):
+def test_batches_are_augmented_one_by_one_on_the_cpu_and_together_elsewhere(images):
     assert train_loader(images).steps_at_once == 1
     assert [steps_at_once("cpu", size) for size in (8, 2000)] == [1, 1]
     assert [steps_at_once("cuda", size) for size in (128, 100, 512, 2000)] == [8, 11, 2, 1]
@@ -144,7 +144,7 @@ def test_evaluation_sees_every_image_once_in_order_and_unchanged(monkeypatch, im
     assert torch.equal(torch.cat([x for x, _ in batches]), expected)
 
 
-def test_the_data_module_keeps_val_images_out_of_training_and_augments_training_alone(tiny_cifar):
+def test_the_data_module_keeps_val_images_apart_and_augments_training_alone(tiny_cifar):
     found = data.load_training_data(tiny_cifar)
     module = DataModule(found, TrainConfig(batch_size=27))
     strategy = SimpleNamespace(root_device=torch.device("cpu"))

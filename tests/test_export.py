@@ -253,6 +253,17 @@ def test_the_checkpoint_before_is_taken_where_best_is_of_a_lost_epoch_or_damaged
     assert all(torch.equal(found["state_dict"][name], tensor) for name, tensor in best["state_dict"].items())
 
 
+def test_of_equal_epochs_any_may_be_the_best_checkpoint(two_bests):
+    run_dir, best, _ = two_bests
+    head, *rows = [line.split(",") for line in (run_dir / "history.csv").read_text().splitlines()]
+    accuracy, loss = head.index("val_accuracy"), head.index("val_loss")
+    for row in rows:  # another epoch has the lower loss, and is gone
+        row[accuracy] = rows[best["epoch"]][accuracy]
+        row[loss] = "0.1" if row is not rows[best["epoch"]] else "9"
+    (run_dir / "history.csv").write_text("\n".join(",".join(row) for row in [head, *rows]) + "\n")
+    assert export.best_checkpoint(run_dir)["epoch"] == best["epoch"]
+
+
 def test_without_a_fitting_checkpoint_each_is_named_with_what_is_wrong(two_bests):
     run_dir, _, other = two_bests
     folder = run_dir / "checkpoints"

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 from importlib.metadata import version
 from types import SimpleNamespace
@@ -149,7 +150,7 @@ def test_the_history_has_a_row_per_epoch_and_the_best_checkpoint_is_of_the_best(
     assert header == "epoch,learning_rate,train_loss,train_accuracy,val_loss,val_accuracy,seconds,images_per_second"
     assert [row["epoch"] for row in history(finished["cosine"])] == [1, 2, 3]
     for run_dir in finished.values():
-        best = max(history(run_dir), key=lambda row: row["val_accuracy"])
+        best = max(history(run_dir), key=checkpoints.selection)
         assert saved(run_dir, checkpoints.BEST)["epoch"] + 1 == best["epoch"]
 
 
@@ -291,12 +292,24 @@ def test_a_second_run_in_the_same_folder_is_refused_and_changes_nothing(tiny_cif
     assert (finished["cosine"] / "history.csv").read_bytes() == before
 
 
-def test_resume_with_another_setting_or_on_other_data_is_refused(tiny_cifar, finished, monkeypatch):
+def test_resume_with_another_setting_or_on_other_data_is_refused(tiny_cifar, tmp_path, finished, monkeypatch):
     with pytest.raises(RunError, match="was started with --learning-rate 0.2, not 0.3"):
         run(tiny_cifar, finished["cosine"], resume=True, learning_rate=0.3)
     monkeypatch.setattr("trainer.data.SPLIT_SEED", 1)
     with pytest.raises(RunError, match="was trained on other data"):
         run(tiny_cifar, finished["cosine"], resume=True)
+    older = shutil.copytree(finished["cosine"], tmp_path / "older")
+    description = json.loads((older / "run.json").read_text())
+    description["hyperparameters"]["dropout"] = 0.1
+    (older / "run.json").write_text(json.dumps(description))
+    with pytest.raises(RunError, match="was started with --dropout, which is no longer there"):
+        run(tiny_cifar, older, resume=True)
+
+
+def test_an_average_over_a_fraction_of_the_steps_is_that_of_the_decay(tiny_cifar, tmp_path):
+    for name, settings in (("fraction", {"ema_fraction": 0.5}), ("decay", {"ema_decay": 1 - 1 / 4.5})):  # 9 steps
+        run(tiny_cifar, tmp_path / name, max_epochs=1, **settings)
+    assert_same(tmp_path / "fraction", tmp_path / "decay")
 
 
 def test_a_run_of_an_older_version_or_another_device_is_resumed(tiny_cifar, tmp_path, finished):

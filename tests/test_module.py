@@ -104,7 +104,7 @@ def test_one_batch_can_be_overfitted():
     assert (found.network(data[0]).argmax(1) == data[1]).all()
 
 
-def test_without_batch_norm_and_biases_the_weight_decay_covers_convolutions_and_the_linear_weights():
+def test_weight_decay_on_weights_leaves_biases_and_batch_norm_alone():
     found = module(weight_decay=1e-3, weight_decay_on="weights")
     decayed, free = found.configure_optimizers()["optimizer"].param_groups
     assert (decayed["weight_decay"], free["weight_decay"]) == (1e-3, 0)

@@ -109,7 +109,8 @@ class TrainConfig:
         "random",
     )
     trivial_augment: bool = setting(
-        "TrivialAugmentWide after the crop: one of 14 operations of a random strength.", False
+        "TrivialAugmentWide after the crop: one of 14 operations of a random strength. In `record` from 700 epochs on.",
+        False,
     )
     cutout: int = setting(
         "Side of the Cutout square that is blanked in every image, in pixels of a 32x32 image; scales with "

@@ -215,7 +215,7 @@ class TrainLoader:
         self.steps = steps_per_epoch(len(labels), config.batch_size)
         self.part = shard(self.batch_size, rank, world_size)
         self.behind = 3 if config.ricap else int(config.mixes)  # images that are mixed into each
-        self.mixed_epochs = round(config.mix_until * config.total_epochs(self.steps))
+        self.mixed_epochs = max(1, round(config.mix_until * config.total_epochs(self.steps)))
         self.steps_at_once = steps_at_once(images.device.type, self.part.stop - self.part.start)
         self.epoch = 0
         self.sampler = self

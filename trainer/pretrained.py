@@ -66,8 +66,10 @@ def _load(name: str, source: str, data: TrainingData) -> Pretrained:
 
 def check_other_images(what: str, training: Training, data: TrainingData) -> None:
     """Raises ConfigError where a network that held out other validation images was trained on the dataset at hand. A
-    folder is the same where all its images are, whatever it is called; where only its name is, a line says so."""
-    if training.split.images_sha256 == images_sha256(data).get("images_sha256"):
+    folder is the same where all its images are, whatever it is called; where only its name is, a line says so. Of
+    CIFAR-10 and in older artifacts there is the name alone."""
+    before, now = training.split.images_sha256, images_sha256(data).get("images_sha256")
+    if training.dataset == data.dataset if None in (before, now) else before == now:
         raise ConfigError(
             f"{what} was trained with other validation images than this run holds out: it may have learned some of "
             "them. Take a network that this program trained on the same data"
