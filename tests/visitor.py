@@ -38,7 +38,7 @@ def visit(browser, address: str, may_fail: bool = False, **settings) -> Iterator
     requests, errors = [], []
     page.on("request", lambda request: requests.append(request.url))
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("console", lambda message: message.type == "error" and errors.append(f"{message.text} {message.location}"))
     page.on("dialog", lambda dialog: (errors.append(dialog.message), dialog.dismiss()))
     page.goto(address)
     page.get_by_role("tab", name="Predict").wait_for()
