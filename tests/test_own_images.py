@@ -7,6 +7,7 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -20,7 +21,7 @@ from model import Classifier, artifact
 from model.artifact import SAMPLE_FILES
 from model.cifar10 import CLASS_NAMES
 from model.resnet import ResNet
-from tests.conftest import TINY_FLAGS, made_up_images, train, write_dataset
+from tests.conftest import TINY_FLAGS, made_up_images, reseal, train, write_dataset
 from tests.hub_client import REPO, contents, environment
 from tests.serving import running_app
 from tests.test_data import train_loader
@@ -272,6 +273,17 @@ def test_a_folder_is_the_same_where_its_images_are_whatever_its_name(trained, ph
     assert "called" not in capsys.readouterr().out
     pretrained_on(trained, fill(tmp_path / "photos", dict.fromkeys(COLORS, 20)))
     assert "was trained on other images that are called photos, too" in capsys.readouterr().out
+
+
+def test_of_an_older_network_the_name_of_its_folder_decides(trained, photos, tmp_path):
+    shutil.copytree(trained / "artifact", tmp_path / "artifact")
+    metrics = artifact.read(tmp_path / "artifact").metrics
+    split = replace(metrics.training.split, images_sha256=None, val_sha256="0" * 64)
+    artifact.write_metrics(tmp_path / "artifact", replace(metrics, training=replace(metrics.training, split=split)))
+    reseal(tmp_path / "artifact")
+    pretrained_on(tmp_path, shutil.copytree(photos, tmp_path / "renamed"))
+    with pytest.raises(ConfigError, match="trained with other validation images"):
+        pretrained_on(tmp_path, photos)
 
 
 def test_a_network_of_other_classes_lends_its_body(photos, tiny_artifact, tmp_path):
