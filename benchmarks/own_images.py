@@ -10,8 +10,8 @@ others    the same with the last five classes alone. From random weights, and fr
     python -m benchmarks.own_images --output benchmarks/results/own-images-NAME.json
 
 Photos and others are among the 5,000 validation images of the official split, from which no network here or bundled
-learned; the bundled one's best epoch was chosen by them. The official test images are not read. Takes an hour on two
-cores; with --resume what was interrupted goes on.
+learned; the bundled one's best epoch was chosen by them. The official test images are not read. Takes one to two
+hours on two cores; with --resume what was interrupted goes on.
 """
 
 from collections.abc import Iterator, Sequence
