@@ -175,12 +175,12 @@ def settle(page) -> None:
 
 @contextmanager
 def first_call_held(page):
-    """The first call that the page makes meanwhile reaches the server at the end. Gives a function that waits for it to
-    be made."""
+    """The first call that the page makes meanwhile reaches the server at the end, when the others are answered (gradio
+    loses the answer to a call that comes as it closes its stream). Gives a function that waits for it to be made."""
     held, pattern = [], "**/gradio_api/queue/join*"
 
     def wait():
-        for _ in range(200):
+        for _ in range(1200):
             if held:
                 return
             page.wait_for_timeout(50)
@@ -189,6 +189,8 @@ def first_call_held(page):
     page.route(pattern, lambda route: route.continue_() if held else held.append(route))
     yield wait
     wait()
+    page.wait_for_timeout(300)  # until the others are made
+    page.wait_for_function("window.asked - window.answered < 2 && !window.streams")
     held[0].continue_()
     page.unroute(pattern)
 

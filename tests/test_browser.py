@@ -286,39 +286,6 @@ def test_of_quick_clicks_the_last_one_is_shown(browser, address, grid):
         assert f"image={last}" in address_of(page) and "grid-page" not in address_of(page)
 
 
-# The message that ends gradio's stream comes a second late, as on a busy machine.
-CLOSES_LATE = """() => {
-  const send = window.fetch;
-  window.fetch = async (what, ...how) => {
-    const answer = await send(what, ...how);
-    if (!String(what?.url ?? what).includes('/queue/data')) return answer;
-    const late = new TransformStream({async transform(text, to) {
-      const [before, end] = text.split(/(?=data: {"msg":"close_stream")/);
-      to.enqueue(before);
-      window.closing = text.includes('close_stream');
-      if (window.closing) await new Promise(resolve => setTimeout(resolve, 1000));
-      if (end) to.enqueue(end);
-    }});
-    const stream = answer.body.pipeThrough(new TextDecoderStream()).pipeThrough(late);
-    return new Response(stream.pipeThrough(new TextEncoderStream()), answer);
-  };
-}"""
-
-
-@pytest.mark.slow
-def test_an_answer_that_gradio_loses_as_it_closes_its_stream_comes_all_the_same(browser, address):
-    with visit(browser, address) as page:
-        open_tab(page, "Test images")
-        tiles = page.locator("#test-images .tile")
-        wait_for_answers(page)
-        page.evaluate(CLOSES_LATE)
-        tiles.nth(0).click()
-        page.wait_for_function("window.closing")
-        tiles.nth(1).click()
-        index = tiles.nth(1).get_attribute("data-index")
-        page.locator("#test-answer .verdict", has_text=f"Test image {int(index):,}").wait_for()
-
-
 @pytest.mark.slow
 def test_the_quiz_is_played_to_its_end_by_keyboard_and_keeps_the_score(browser, address):
     with visit(browser, address) as page:

@@ -8,14 +8,17 @@ DESKTOP = {"width": 1280, "height": 900}
 
 COUNT_CALLS = """{
   const send = window.fetch, parse = JSON.parse;
-  window.asked = window.answered = 0;
+  window.asked = window.answered = window.streams = 0;
   window.fetch = (what, ...how) => {
-    if (String(what?.url ?? what).includes('/queue/join')) window.asked += 1;
+    const url = String(what?.url ?? what);
+    if (url.includes('/queue/join')) window.asked += 1;
+    if (url.includes('/queue/data')) window.streams += 1;
     return send(what, ...how);
   };
   JSON.parse = (...text) => {
     const found = parse(...text);
     if (found?.msg === 'process_completed') window.answered += 1;
+    if (found?.msg === 'close_stream') window.streams -= 1;
     return found;
   };
 }"""

@@ -44,23 +44,19 @@ globalThis.pageAddress ??= (() => {
     },
 
     // Lets the server draw what `wanted()` says, {asked: string, ...} or null, whenever that is not what `element`
-    // shows: its HTML repeats `asked`. So what comes late does not stay. What does not come is asked for once more: a
-    // call that gradio makes while it closes its stream is answered with the next one. Returns a function that looks
-    // now.
+    // shows: its HTML repeats `asked`. So what comes late does not stay. Returns a function that looks now.
     follow(name, wanted, {element, trigger, watch}) {
-      let last, timer;
-      const ask = (isSecond = false) => {
+      let last;
+      const ask = () => {
         const now = isRead ? wanted() : null;
         if (!now || now.asked === element.querySelector('[data-asked]')?.dataset.asked) return;
         last = now.asked;
         trigger('ask', now);
-        clearTimeout(timer);
-        if (!isSecond) timer = setTimeout(ask, 10_000, true);
       };
       followers.set(name, (again) => { if (again || wanted()?.asked !== last) ask(); });
-      watch('value', () => ask());
+      watch('value', ask);
       ask();
-      return () => ask();
+      return ask;
     },
   };
   return address;
