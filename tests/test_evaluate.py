@@ -82,9 +82,10 @@ def test_the_temperature_minimizes_the_loss(scored):
     assert loss <= min(grid) + 1e-9 and best > 1.5
 
 
-def test_the_temperature_stays_in_its_range_where_every_answer_is_right():
-    logits = np.eye(10, dtype=np.float32)
-    assert fit_temperature(logits, np.arange(10)) == pytest.approx(evaluation.TEMPERATURE_RANGE[0])
+def test_the_temperature_stays_in_its_range_and_is_1_where_every_answer_is_right(scored):
+    logits, labels = scored
+    assert fit_temperature(logits / 1000, labels) == pytest.approx(evaluation.TEMPERATURE_RANGE[0])
+    assert fit_temperature(np.eye(10, dtype=np.float32), np.arange(10)) == 1
 
 
 @pytest.mark.parametrize(("n", "below"), [(5_000, 250), (19, 0)])

@@ -108,8 +108,9 @@ def test_evaluate_and_export_find_the_folder_where_it_is_now(trained, photos, tm
     assert listing["tile"] == 48 and len(listing["test"]["images"]) == 13
     assert Classifier.load(trained / "artifact").metrics.training.dataset == "photos"
     (moved / "train" / "zebras" / "deep" / f"{SECRET}-3.png").unlink()
-    assert run(["export", str(trained), "--images", str(moved)]) == 2
-    assert "was trained on other data" in capsys.readouterr().err
+    for command in (["export", str(trained)], ["--resume", "--output-dir", str(trained)]):
+        assert run([*command, "--images", str(moved)]) == 2
+        assert "was trained on other data" in capsys.readouterr().err
 
 
 def test_no_samples_of_a_folder_unless_they_are_asked_for(trained, photos, tmp_path, capsys):

@@ -129,6 +129,8 @@ def check_same_run(run_dir: Path, description: dict[str, Any]) -> None:
     before, now = config_of(run_dir, run).hyperparameters(), description["hyperparameters"]
     if gone := unknown(run["hyperparameters"]):
         raise RunError(f"{run_dir} was started with {flag(gone[0])}, which is no longer there: train again")
+    if None not in (before.get("images"), now.get("images")):  # settings may follow from their number
+        check_same_split(run_dir, run, description["split"]["sha256"])
     for name in sorted(before.keys() | now.keys()):
         if name in (*PRETRAINED, "images") and None not in (before.get(name), now.get(name)):
             continue  # another machine may have the same elsewhere: digests decide, below
