@@ -202,7 +202,7 @@ def test_metrics_that_count_one_right_answer_more_than_their_matrix_are_refused(
 def test_a_megabyte_of_errors_is_refused_without_delay(metrics_refusal):
     began = time.process_time()
     assert BINS in metrics_refusal({BINS: [{}] * 130_000})
-    assert time.process_time() - began < 3
+    assert time.process_time() - began < 10
 
 
 @pytest.mark.parametrize("depth", [150, 20_000])

@@ -34,4 +34,4 @@ print(resident() - before)
 def test_the_memory_of_a_large_image_goes_back_to_the_system(bound):
     program = PROGRAM.replace("BOUND", str(bound))
     answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert (int(answer.stdout) < 2_000_000) == bound
+    assert (int(answer.stdout) < 6_000_000) == bound
