@@ -132,12 +132,6 @@ def but_for_the_seed(entry: Entry) -> dict[str, Any]:
     return where | {"recipe": entry.recipe} | entry.changed | entry.networks | {"seed": None}
 
 
-def chain(run: Entry, runs: list[Entry]) -> list[Entry]:
-    """The run, after those whose weights it continues."""
-    before = [each for each in runs if each.weights == run.networks.get("initial_weights")]
-    return [*chain(before[0], runs), run] if before else [run]
-
-
 def headline(runs: list[Entry]) -> str:
     """The first sentence of the README."""
     accuracy, parameters = runs[0].metrics["test"]["accuracy"], runs[0].run["parameters"]
@@ -150,22 +144,19 @@ def headline(runs: list[Entry]) -> str:
 def summary_table(runs: list[Entry]) -> str:
     """For the README: the bundled model, each recipe with most of its seeds, and what was published."""
     bundled, *others = runs
-    rows = [summary_row("**Bundled model**", [bundled], chain(bundled, runs))]
+    rows = [summary_row("**Bundled model**", [bundled])]
     for recipe in RECIPES:
         seeds = grouped([run for run in others if run.recipe == recipe and run.is_recipe], but_for_the_seed)
         for most in [max(seeds, key=len)] if seeds else []:
-            rows.append(summary_row(f"Recipe `{recipe}`", most, most[:1]))
+            rows.append(summary_row(f"Recipe `{recipe}`", most))
     rows += [[name, parameters, epochs, test, where] for name, parameters, epochs, _, test, where in PUBLISHED]
     return table(["model", "parameters", "epochs", "test accuracy (95% CI)", "hardware"], rows)
 
 
-def summary_row(title: str, seeds: list[Entry], trained: list[Entry]) -> list[str]:
-    """`trained`: the runs whose epochs made one of the `seeds`."""
-    test, epochs = seeds[0].metrics["test"], str(sum(len(run.history) for run in trained))
+def summary_row(title: str, seeds: list[Entry]) -> list[str]:
+    first, test = seeds[0], seeds[0].metrics["test"]
     accuracy = spread(seeds, "test") if len(seeds) > 1 else interval(test["accuracy"], test["accuracy_interval"])
-    places = "; ".join(dict.fromkeys(hardware(run.run) for run in trained))
-    epochs += f", in {len(trained)} runs" if len(trained) > 1 else ""
-    return [title, f"{seeds[0].run['parameters']:,}", epochs, accuracy, places]
+    return [title, f"{first.run['parameters']:,}", str(len(first.history)), accuracy, hardware(first.run)]
 
 
 def results_table(runs: list[Entry]) -> str:

@@ -16,10 +16,12 @@ def bundled():
     return Classifier.load()
 
 
-def test_it_is_the_default_recipes_resnet_32(bundled):
+def test_it_is_a_resnet_32_that_one_command_trained_from_random_weights(bundled):
     training = bundled.metrics.training
     assert bundled.config.depth == 32 and training.parameters == 464_154
-    assert training.recipe == "default"
+    assert training.recipe == "default" and training.pretrained is None
+    command = f"python -m trainer --compile {' '.join(training.changes)}"  # of the seed 0
+    assert command in (BUNDLED.parents[1] / "README.md").read_text().splitlines() and training.seed == 0
     TrainConfig.from_hyperparameters(training.hyperparameters)  # every setting still exists
     assert bundled.class_names == cifar10.CLASS_NAMES
 

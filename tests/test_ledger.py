@@ -33,15 +33,13 @@ def test_the_tables_in_readme_and_results_are_what_the_runs_wrote():
         assert path.read_text() == text, f"run `python -m experiments.ledger`: {path} is stale"
 
 
-def test_the_readme_states_the_bundled_models_numbers_and_all_its_epochs():
+def test_the_readme_states_the_bundled_models_numbers():
     runs = ledger.read_runs()
     metrics = json.loads((ledger.BUNDLED / "metrics.json").read_text())
     accuracy, parameters = metrics["test"]["correct"] / 100, metrics["training"]["parameters"]
     assert f"({accuracy:.1f}% test accuracy, {parameters / 1e6:.2f}M parameters)" in ledger.headline(runs)
-    found = {run.name: [len(part.history) for part in ledger.chain(run, runs)] for run in runs}
-    assert found["default-seed0"] == [50] and found["restart36-seed2"] == [50, 18, 36]
     first = rows(ledger.summary_table(runs))[0]
-    assert first[1] == f"{parameters:,}" and first[2].startswith(f"{sum(found['bundled'])}, in ")
+    assert first[1:3] == [f"{parameters:,}", str(metrics["training"]["epochs"])]
     assert first[3].startswith(f"{accuracy:.2f}% (") and "CPU" not in first[4]
 
 

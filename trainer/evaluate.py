@@ -108,8 +108,8 @@ def fit_threshold(logits: np.ndarray) -> float:
     at position N // 20. So at most N // 20 images are below it, 250 of 5,000, and at least 95% reach it (>=).
 
     Why the highest logit: over 13 kinds of images that show none of the classes, more are below its threshold in the
-    mean than with the highest probability or logsumexp of the logits. It is a hint: docs/benchmarks.md says how many
-    pass.
+    mean than with the highest probability, and about as many as with logsumexp of the logits. It is a hint:
+    docs/benchmarks.md says how many pass.
     """
     return float(np.sort(logits.max(1))[len(logits) // 20])
 
