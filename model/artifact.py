@@ -88,10 +88,16 @@ Open = Annotated[
 Triple = tuple[float, float, float]
 """A number per channel: R, G, B."""
 
+JOINERS = str.maketrans("", "", "\u200c\u200d")
+"""Persian, Hindi and joined emoji need them."""
+
 ClassName = Annotated[
     str,
     # Plain text: also what draws it without escaping it shows no markup.
-    Check(lambda name: 0 < len(name) <= 64 and name.isprintable() and not set('<>&"`') & set(name), "a short name"),
+    Check(
+        lambda name: 0 < len(name) <= 64 and name.translate(JOINERS).isprintable() and not set('<>&"`') & set(name),
+        "a short name",
+    ),
 ]
 
 

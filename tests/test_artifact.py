@@ -108,9 +108,10 @@ def test_a_config_out_of_range_is_refused_with_the_field(copy, changes, words):
 
 
 def test_a_class_name_may_be_any_printable_text_a_threshold_any_number(copy):
-    edit(copy / artifact.CONFIG, {"class_names": [*NINE, "Möwe (klein) 鳥 №1, it's"], "threshold": -3.5})
-    config = artifact.read(copy).config
-    assert config.class_names[9] == "Möwe (klein) 鳥 №1, it's" and config.threshold == -3.5
+    for name in ("Möwe (klein) 鳥 №1, it's", "گربه\u200cها", "👩\u200d🚀"):
+        edit(copy / artifact.CONFIG, {"class_names": [*NINE, name], "threshold": -3.5})
+        config = artifact.read(copy).config
+        assert config.class_names[9] == name and config.threshold == -3.5
 
 
 def test_the_parameters_of_a_network_are_bounded(copy, monkeypatch):

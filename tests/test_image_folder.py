@@ -1,6 +1,7 @@
 """A folder of images: what is read, what is left out and said, how it is split, what is refused."""
 
 import os
+import shutil
 import unicodedata
 from pathlib import Path
 
@@ -78,14 +79,16 @@ def test_oddities_are_left_out_and_named(tmp_path):
     (folder / "dogs" / "loop").symlink_to(folder / "dogs")
     (folder / "dogs" / "gone.png").symlink_to(folder / "nowhere.png")
     draw(folder / "beside.png", 2000)
+    (folder / "lost").symlink_to(folder / "not mounted")
+    (folder / "@eaDir").mkdir()
 
     data = read(folder)
 
     assert data.class_names == ("Käfer und Bienen", "dogs")
     assert np.bincount(data.labels).tolist() == [25, 36]
     notes = "\n".join(data.notes)
-    assert "Hidden files and folders passed over: 3 (.ipynb_checkpoints, Thumbs.db, pipe.png)" in notes
-    assert "Images beside the class folders left out: 1 (beside.png)" in notes
+    assert "Hidden files and folders passed over: 4 (@eaDir, .ipynb_checkpoints, Thumbs.db, pipe.png)" in notes
+    assert "Images and broken links beside the class folders left out: 2 (beside.png, lost)" in notes
     assert "Files that are no images passed over: 1 (dogs/labels.csv)" in notes
     assert "Unreadable images left out: 3 (dogs/broken.jpg, dogs/empty.PNG, dogs/gone.png)" in notes
     last = np.asarray(to_square_rgb(open_image(folder / "dogs" / "p")))
@@ -154,15 +157,29 @@ def test_files_with_equal_content_stay_in_one_part(tmp_path):
     assert data.notes == ()
 
 
+def test_copies_in_another_class_or_of_one_image_leave_every_part_its_share(tmp_path):
+    folder = fill(tmp_path / "f", {"cats": 60, "dogs": 0})
+    for name, i, copies in (("cats", 0, 40), *(("dogs", i, 1) for i in range(1, 6))):
+        for copy in range(copies):
+            shutil.copy(folder / "cats" / f"{i:03}.png", folder / name / f"copy {i} {copy}.png")
+    data = read(folder)
+    shares = [np.bincount(data.labels[getattr(data, part)]).tolist() for part in ("val", "test")]
+    assert all(9 <= cats <= 12 and dogs == 1 for cats, dogs in shares), shares
+    (note,) = data.notes
+    assert "Warning: images with a copy in another class: 5" in note
+
+
 def test_likely_mistakes_are_warned_of(tmp_path):
     folder = tmp_path / "f"
     for number, part in enumerate(("train", "val", "test")):
         fill(folder / part, {"a": 20, "b": 20}, start=100 * number)
     (folder / "test" / "a" / "leak.png").write_bytes((folder / "train" / "a" / "003.png").read_bytes())
     (folder / "train" / "b" / "twin.png").write_bytes((folder / "train" / "a" / "004.png").read_bytes())
-    twin, leak = read(folder).notes
+    (folder / "test" / "b" / "again.png").write_bytes((folder / "val" / "b" / "005.png").read_bytes())
+    twin, leak, again = read(folder).notes
     assert "copy in another class: 1 (train/b/twin.png)" in twin
     assert "test images that are in train too, so that its accuracy comes out too high: 1 (test/a/leak.png)" in leak
+    assert "test images that are in val too" in again and again.endswith("1 (test/b/again.png)")
 
 
 def test_the_second_time_nothing_is_decoded_until_a_file_changes(tmp_path):
@@ -209,7 +226,7 @@ PETS = {"cats": 9, "dogs": 9}
     [
         ({}, "is empty"),
         ({".": 1}, "has images but no class folders: name the folder that has one per class"),
-        ({"cats": 9}, "one class folder, cats"),
+        ({"photos/cats": 9, "photos/dogs": 9}, "one class folder, photos: .* Are they in .*/photos/photos?"),
         ({f"class {i}": 1 for i in range(101)}, "101 class folders"),
         ({"cats": 9, "dogs": 4, "birds": 0}, r"fewer than 5 images of birds \(0\), dogs \(4\)"),
         (PETS | {"<b>": 9}, "rename the class folder '<b>'"),
@@ -230,9 +247,21 @@ def test_what_cannot_be_trained_on_is_refused_in_one_sentence(tmp_path, counts, 
     assert "\n" not in str(refused.value)
 
 
+def test_files_of_another_format_are_told_where_images_are_missing(tmp_path):
+    for name in PETS:
+        (fill(tmp_path / "f", {name: 0}) / name / "0.ppm").write_bytes(b"P6")
+    with pytest.raises(
+        DatasetError, match=r"fewer than 5 images of cats \(0\), .* 2 files are no images: cats/0.ppm, d"
+    ):
+        read(tmp_path / "f")
+
+
 def test_more_than_one_unreadable_image_of_20_is_too_many(tmp_path):
     (fill(tmp_path / "f", PETS) / "cats" / "bad.jpg").write_bytes(b"nothing")
-    with pytest.raises(DatasetError, match="1 of 19 images in .* cannot be read.*: look at cats/bad.jpg"):
+    with pytest.raises(
+        DatasetError,
+        match="1 of 19 images in .* cannot be read.*: look at cats/bad.jpg. The first: This file is not an",
+    ):
         read(tmp_path / "f")
     with pytest.raises(DatasetError, match="is not a folder"):
         read(tmp_path / "f" / "cats" / "bad.jpg")

@@ -12,6 +12,7 @@ import json
 import os
 import time
 import unicodedata
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -43,7 +44,9 @@ PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "t
 SUFFIXES = frozenset(".jpg .jpeg .jfif .png .webp .gif .bmp .tif .tiff .heic .heif .avif".split())
 """A file with one of these that cannot be decoded is an unreadable image; any other is no image."""
 
-SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+SYSTEM_FILES = frozenset(
+    {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
+)
 
 CHUNK = 64
 """Images that a thread decodes before it reports."""
@@ -118,16 +121,18 @@ def read_image_folder(
     decoded = decode(folder, files, image_size, fit, cache_dir, progress_bar)
     kept = [i for i, error in enumerate(decoded.errors) if not error]
     unreadable = [i for i, error in enumerate(decoded.errors) if error and files[i].is_called_image]
-    check_readable(folder, [files[i].name for i in unreadable], len(kept))
-    class_names = check_classes(folder, [files[i].class_name for i in kept], listing.class_names)
+    others = _others(files, kept, unreadable)
+    reasons = tuple(f"{files[i].name}: {decoded.errors[i]}" for i in unreadable)
+    check_readable(folder, [files[i].name for i in unreadable], [decoded.errors[i] for i in unreadable], len(kept))
+    class_names = check_classes(folder, [files[i].class_name for i in kept], listing.class_names, others)
     labels = np.array([class_names.index(files[i].class_name) for i in kept], dtype=np.int64)
     digests = [decoded.digests[i] for i in kept]
     parts = assign_parts([files[i].part for i in kept], labels, digests)
     check_parts(folder, parts, labels, class_names)
     notes = (
         _note("Hidden files and folders passed over", listing.hidden),
-        _note("Images beside the class folders left out", listing.beside),
-        _note("Files that are no images passed over", _others(files, kept, unreadable)),
+        _note("Images and broken links beside the class folders left out", listing.beside),
+        _note("Files that are no images passed over", others),
         _note("Unreadable images left out", [files[i].name for i in unreadable]),
         *repeated_content(digests, labels, parts, [files[i].name for i in kept]),
     )
@@ -139,7 +144,7 @@ def read_image_folder(
         digests=tuple(digests),
         **{part: np.flatnonzero(parts == part) for part in ("train", "val", "test")},
         notes=tuple(note for note in notes if note),
-        unreadable=tuple(f"{files[i].name}: {decoded.errors[i]}" for i in unreadable),
+        unreadable=reasons,
     )
 
 
@@ -200,7 +205,7 @@ def _add_classes(
     def name(path: Path) -> str:
         return printable(path.relative_to(folder).as_posix())
 
-    found.beside += [name(path) for path in beside if path.suffix.lower() in SUFFIXES]
+    found.beside += [name(path) for path in beside if path.suffix.lower() in SUFFIXES or not path.exists()]
     for top in classes:
         class_name = unicodedata.normalize("NFC", top.name)  # macOS may have it decomposed
         found.class_names.add(class_name)
@@ -321,19 +326,23 @@ def _write_cache(path: Path, decoded: Decoded) -> None:
         temporary.unlink()
 
 
-def check_readable(folder: Path, unreadable: Sequence[str], readable: int) -> None:
+def check_readable(folder: Path, unreadable: Sequence[str], reasons: Sequence[str], readable: int) -> None:
     if len(unreadable) > MAX_UNREADABLE * (readable + len(unreadable)):
         raise DatasetError(
             f"{len(unreadable):,} of {readable + len(unreadable):,} images in {folder} cannot be read, and at most "
-            f"{MAX_UNREADABLE:.0%} are left out: look at {_listed(unreadable)}"
+            f"{MAX_UNREADABLE:.0%} are left out: look at {_listed(unreadable)}. The first: {reasons[0]}"
         )
 
 
-def check_classes(folder: Path, labels: Sequence[str], folders: set[str]) -> tuple[str, ...]:
-    """The names in label order. `folders`: also those of class folders that hold no image."""
+def check_classes(folder: Path, labels: Sequence[str], folders: set[str], others: Sequence[str]) -> tuple[str, ...]:
+    """The names in label order. `folders`: also those of class folders that hold no image; `others`: the files that are
+    no images."""
     names = tuple(sorted(folders))
     if len(names) == 1:
-        raise DatasetError(f"{folder} has one class folder, {names[0]}: a classifier needs two or more")
+        raise DatasetError(
+            f"{folder} has one class folder, {names[0]}: a classifier needs two or more. Are they in "
+            f"{folder / names[0]}?"
+        )
     if len(names) > MAX_CLASSES:
         raise DatasetError(f"{folder} has {len(names)} class folders; at most {MAX_CLASSES} are possible")
     for name in names:
@@ -348,26 +357,32 @@ def check_classes(folder: Path, labels: Sequence[str], folders: set[str]) -> tup
     if few:
         raise DatasetError(
             f"{folder} has fewer than {MIN_IMAGES} images of {_listed(few)}: add some, or remove the class folder"
+            + (f". {len(others):,} files are no images: {_listed(others)}" if others else "")
         )
     return names
 
 
 def assign_parts(given: Sequence[str], labels: np.ndarray, digests: Sequence[str]) -> np.ndarray:
-    """The part of each image. Parts that are not given are split off train: a tenth of each class, at least one image,
-    files with equal content together. Depends on content and classes alone, never on names or a run's seed."""
+    """The part of each image. Parts that are not given are split off train: a tenth of each class, at least one image.
+    Depends on content and classes alone, never on names or a run's seed. Files with equal content stay together,
+    counted for the rarest of their classes; in train, if they are more than a part should get and others are left."""
     parts = np.array(given, dtype=object)
     missing = [part for part in ("val", "test") if part not in given]
     copies: dict[str, list[int]] = {}
     for i in np.flatnonzero(parts == "train"):
         copies.setdefault(digests[i], []).append(int(i))
+    counts = np.bincount(labels)
+    owner = {digest: min(labels[group], key=lambda label: (counts[label], label)) for digest, group in copies.items()}
     random = np.random.RandomState(SPLIT_SEED)
     for label in np.unique(labels):
-        groups = [copies[digest] for digest in sorted(copies) if labels[copies[digest][0]] == label]
+        groups = [copies[digest] for digest in sorted(copies) if owner[digest] == label]
         wanted = max(1, round(sum(map(len, groups)) * HELD_OUT))
-        shuffled = iter([groups[i] for i in random.permutation(len(groups))])
+        shuffled = [groups[i] for i in random.permutation(len(groups))]
+        left = deque(sorted(shuffled, key=lambda group: len(group) > wanted))
         for part in missing:
             taken = 0
-            while taken < wanted and (group := next(shuffled, None)):
+            while left and taken < wanted and not (taken and len(left[0]) > wanted):
+                group = left.popleft()
                 parts[group] = part
                 taken += len(group)
     return parts
@@ -377,7 +392,10 @@ def check_parts(folder: Path, parts: np.ndarray, labels: np.ndarray, class_names
     for part in ("train", "val", "test"):
         there = set(labels[parts == part].tolist())
         if lacking := [name for label, name in enumerate(class_names) if label not in there]:
-            raise DatasetError(f"{part} of {folder} has no images of {_listed(lacking)}: each part needs every class")
+            raise DatasetError(
+                f"{part} of {folder} has no images of {_listed(lacking)}: each part needs every class (and equal files "
+                "stay together)"
+            )
 
 
 def repeated_content(
@@ -387,10 +405,10 @@ def repeated_content(
     first: dict[str, int] = {}
     relabeled = [names[i] for i, d in enumerate(digests) if labels[first.setdefault(d, i)] != labels[i]]
     yield _note("Warning: images with a copy in another class", relabeled)
-    trained = {digest for digest, part in zip(digests, parts, strict=True) if part == "train"}
-    for part in ("val", "test"):
-        seen = [name for name, d, p in zip(names, digests, parts, strict=True) if p == part and d in trained]
-        yield _note(f"Warning: {part} images that are in train too, so that its accuracy comes out too high", seen)
+    content = {of: {d for d, part in zip(digests, parts, strict=True) if part == of} for of in ("train", "val")}
+    for part, before in (("val", "train"), ("test", "train"), ("test", "val")):
+        seen = [name for name, d, p in zip(names, digests, parts, strict=True) if p == part and d in content[before]]
+        yield _note(f"Warning: {part} images that are in {before} too, so that its accuracy comes out too high", seen)
 
 
 def _others(files: Sequence[File], *told: Sequence[int]) -> list[str]:
