@@ -6,9 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import yaml
+from PIL import Image, ImageOps
 
 from model import artifact
 from model.artifact import Pretrained, PretrainedNetwork, Scores
+from model.preprocess import to_square_rgb
 from trainer import card
 from ui.accuracy import training_html
 
@@ -70,6 +72,15 @@ def test_the_card_tells_the_flipped_view_apart_where_it_is_known(found, text_of)
     assert "val 10.00% (0.00% to 50.00%), loss 0.3333; test 1.60% (0.00% to 50.00%), loss 0.4444. All" in line
     val, test = (replace(scores, flip_tta=None) for scores in (found.metrics.val, found.metrics.test))
     assert text_of(val=val, test=test) == text.replace(f"{line}\n\n", "")
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+def test_the_snippet_makes_an_image_square_as_the_page_does(found, text_of, fit):
+    (line,) = re.findall(r"\nimage = (.*32.*)\n", text_of(replace(found.config, fit=fit)))
+    ramp = np.linspace(0, 200, 96, dtype=np.uint8)
+    image = Image.fromarray(np.broadcast_to(ramp[None, :, None], (48, 96, 3)).copy())
+    made = eval(line, {"image": image, "ImageOps": ImageOps})
+    assert np.abs(np.asarray(made, float) - np.asarray(to_square_rgb(image, fit, 32), float)).mean() < 3
 
 
 def test_the_card_says_what_the_run_has_otherwise_than_its_recipe(found, text_of):

@@ -90,6 +90,7 @@ def test_the_artifact_speaks_of_these_classes_and_names_no_file(trained, photos)
     assert sum(map(sum, classifier.metrics.test.confusion_matrix)) == 13
     card = (trained / "artifact" / "README.md").read_text()
     assert "ResNet-8 on photos" in card and "| zebras | 5 |" in card and "CIFAR" not in card.split("## Training")[0]
+    assert "\nlicense:" not in card and "split: validation" in card and "ImageOps.pad(image, (48, 48)" in card
     for name, content in contents(trained / "artifact").items():
         assert SECRET.encode() not in content and str(photos).encode() not in content, name
     present = contents(trained / "artifact").keys()

@@ -189,6 +189,9 @@ def test_the_most_frequent_mistakes_are_counted_from_the_matrix():
     assert sentence.endswith(
         "cat predicted as dog (3 of 8), frog predicted as cat (2 of 10), dog predicted as frog (1 of 10)."
     )
+    sentence = card.confused_text([[5, 3], [0, 9]], ["cat", "dog"])
+    assert sentence == "Most frequent errors on the test images: cat predicted as dog (3 of 8)."
+    assert card.confused_text([[5, 0], [0, 9]], ["cat", "dog"]) == "There is no error on the test images."
 
 
 # The command line

@@ -71,7 +71,8 @@ def test_the_head_says_which_model_it_is_and_how_good_and_not_where_it_lies(sour
     model = SimpleNamespace(class_names=["cat", "cow", EVIL], config=found.config, metrics=found.metrics, source=source)
     html = head_html(model)
     assert [term.text for term in find(html, "dt")] == ["Test accuracy", "Network", "Model"]
-    accuracy = ["92.87%", "92.35% to 93.36% (95% CI)", "ResNet-32", "464,154 parameters"]
+    right, (low, high) = found.metrics.test.correct, found.metrics.test.accuracy_interval
+    accuracy = [f"{right / 100:.2f}%", f"{low:.2%} to {high:.2%} (95% CI)", "ResNet-32", "464,154 parameters"]
     assert [value.text for value in find(html, "dd")] == [*accuracy, *name]
     assert f"Recognizes 3 classes: cat, cow and {EVIL}." in text(html) and "/home" not in html
     model.class_names = [*map(str, range(100))]

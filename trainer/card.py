@@ -31,13 +31,13 @@ def write_card(metrics: Metrics, config: Config, path: Path) -> None:
 
 
 def card_data(metrics: Metrics, config: Config) -> ModelCardData:
-    dataset = metrics.training.dataset
+    dataset, cifar10 = metrics.training.dataset, is_cifar10(config.class_names, metrics)
     results = [
         EvalResult(
             task_type="image-classification",
-            dataset_type="cifar10" if is_cifar10(config.class_names, metrics) else "imagefolder",
+            dataset_type="cifar10" if cifar10 else "imagefolder",
             dataset_name=f"{dataset} {split} (n = {scores.n})",
-            dataset_split={"val": "train", "test": "test"}[split],
+            dataset_split={"val": "train" if cifar10 else "validation", "test": "test"}[split],
             metric_type="accuracy",
             metric_name=f"{split} accuracy",
             metric_value=round(scores.accuracy, 4),
@@ -46,12 +46,12 @@ def card_data(metrics: Metrics, config: Config) -> ModelCardData:
     ]
     return ModelCardData(
         language=None,
-        license="mit",
+        license="mit" if cifar10 else None,  # of other images, their owner decides
         library_name="onnx",
         pipeline_tag="image-classification",
-        datasets=["cifar10"] if is_cifar10(config.class_names, metrics) else None,
+        datasets=["cifar10"] if cifar10 else None,
         metrics=["accuracy"],
-        tags=["resnet", *["cifar10"] * is_cifar10(config.class_names, metrics), "pytorch", "onnx"],
+        tags=["resnet", *["cifar10"] * cifar10, "pytorch", "onnx"],
         model_name=f"ResNet-{config.depth}",
         eval_results=results,
     )
@@ -66,8 +66,9 @@ def networks(training: Training) -> list[tuple[PretrainedNetwork | None, str]]:
 def confused_text(matrix: Sequence[Sequence[int]], class_names: Sequence[str]) -> str:
     """The three most frequent errors on the test images, in a sentence."""
     size = range(len(matrix))
-    errors = sorted(((matrix[i][j], i, j) for i in size for j in size if i != j), key=lambda m: (-m[0], m[1:]))
+    errors = [(matrix[i][j], i, j) for i in size for j in size if i != j and matrix[i][j]]
+    errors.sort(key=lambda error: (-error[0], error[1:]))
     pairs = ", ".join(
         f"{class_names[i]} predicted as {class_names[j]} ({count} of {sum(matrix[i])})" for count, i, j in errors[:3]
     )
-    return f"Most frequent errors on the test images: {pairs}."
+    return f"Most frequent errors on the test images: {pairs}." if errors else "There is no error on the test images."

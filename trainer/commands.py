@@ -110,7 +110,7 @@ def end_without_test(run_dir: Path, data_dir: Path) -> None:
 
     print(summary_table({"val": evaluate_on_val(run_dir, data_dir)}))
     note_no_test(run_dir, True)
-    print(f"Finished: {run_dir}. To evaluate it on the test set: python -m trainer export {run_dir}")
+    print(f"Finished: {run_dir}. To evaluate it on the test set: python -m trainer export {shlex.quote(str(run_dir))}")
 
 
 def end_with_artifact(args: Namespace, run_dir: Path, data_dir: Path, epochs: int) -> None:
@@ -123,7 +123,7 @@ def end_with_artifact(args: Namespace, run_dir: Path, data_dir: Path, epochs: in
     if args.samples is not None and args.samples != (folder / artifact.SAMPLES).is_dir():
         exported = False
     if exported:
-        print(f"Finished before: {folder}. To serve it: python app.py --model {folder}")
+        print(f"Finished before: {folder}. To serve it: python app.py --model {shlex.quote(str(folder))}")
     else:
         export_and_print(run_dir, data_dir, samples=args.samples)
     if args.push_to_hub:
@@ -148,7 +148,7 @@ def export_and_print(run_dir: Path, data_dir: Path, images: Path | None = None, 
             raise TrainingError(f"the artifact could not be written ({error}): try `export {run_dir}` again") from error
     metrics = artifact.read(folder).metrics
     print(summary_table({"val": metrics.val, "test": metrics.test}))
-    print(f"Finished: {folder}. To serve it: python app.py --model {folder}")
+    print(f"Finished: {folder}. To serve it: python app.py --model {shlex.quote(str(folder))}")
 
 
 def evaluate(args: Namespace) -> None:

@@ -114,21 +114,22 @@ def space_card(model: str, sha: str, title: str, preloaded: list[str]) -> str:
 
 def front_matter(model: str, sha: str, title: str, preloaded: list[str]) -> SpaceCardData:
     """https://huggingface.co/docs/hub/spaces-config-reference; what is None is left out."""
+    cifar10 = title == artifact.CIFAR10_TITLE
     return SpaceCardData(
         title=title,
-        emoji="🐸",
+        emoji="🐸" if cifar10 else "📷",
         colorFrom="green",
         colorTo="blue",
         sdk="gradio",
         sdk_version=installed("gradio"),
         python_version=f"{sys.version_info.major}.{sys.version_info.minor}",
         app_file="app.py",
-        short_description="What a small ResNet sees in small images",
+        short_description="What a small ResNet sees in small images" if cifar10 else None,
         models=[model],
         tags=["image-classification", "resnet", "onnx"],
         license="mit",
         pinned=False,
         suggested_hardware="cpu-basic",
-        datasets=["cifar10"] if title == artifact.CIFAR10_TITLE else None,
+        datasets=["cifar10"] if cifar10 else None,
         preload_from_hub=[f"{model} {','.join(preloaded)} {sha}"] if preloaded else None,
     )

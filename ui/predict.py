@@ -24,7 +24,7 @@ MAX_EXAMPLES = 10
 
 FIT_LABELS = {"crop": "Center crop", "pad": "Pad", "stretch": "Stretch"}
 
-NOTHING_YET = "Upload an image or pick an example to see a prediction."
+NOTHING_YET = "Upload or pick an image to see a prediction."
 
 
 def build_tab(classifier: Classifier, most: int, browser: DatasetBrowser) -> dict[str, gr.components.Component]:
